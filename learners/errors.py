@@ -1,0 +1,40 @@
+"""Errors of the package ``learners``.
+
+::
+
+    LearnersError
+    ├── FactoryRefusedError     a River factory that cannot be imported, built, saved and loaded again
+    ├── ArgumentsRefusedError   Vowpal Wabbit arguments that are unsafe, wrong or outside the task
+    ├── UnsafeStateError        a pickle that names something outside the allow-list
+    ├── StateRefusedError       model or metric bytes that do not load, or were written by another version
+    └── LearnerRaisedError      a learner raised while predicting or learning; it is no longer what it was
+"""
+
+
+class LearnersError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class FactoryRefusedError(LearnersError):
+    """A River factory that cannot be used; the message says why and what to change."""
+
+
+class ArgumentsRefusedError(LearnersError):
+    """Vowpal Wabbit arguments that cannot be used; the message names the argument."""
+
+
+class UnsafeStateError(LearnersError):
+    """A pickle names a global outside the allow-list; nothing of it was executed."""
+
+
+class StateRefusedError(LearnersError):
+    """Saved state that this installation cannot load; the message says the way out."""
+
+
+class LearnerRaisedError(LearnersError):
+    """A learner raised while predicting or learning ``event_id``; its state can no longer be trusted."""
+
+    def __init__(self, learner: str, event_id: str, cause: BaseException) -> None:
+        super().__init__(f"learner {learner} raised {type(cause).__name__} on event {event_id!r}: {cause}")
+        self.learner = learner
+        self.event_id = event_id

@@ -1,0 +1,78 @@
+"""What a learner sees of an event, and what it answers."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Task: TypeAlias = Literal["binary", "multiclass", "regression"]
+Scalar: TypeAlias = float | str | bool | None
+Value: TypeAlias = Scalar | dict[str, Scalar]
+#: binary: bool; multiclass: the class's number in :class:`learners.labels.Labels`; regression: float
+Label: TypeAlias = bool | int | float
+
+
+class Features(msgspec.Struct):
+    """The features of one event: JSON bytes as they came, and the same decoded once.
+
+    ``values`` holds finite numbers as float, strings, booleans and None (absent), with at most one level of
+    nesting (a namespace).
+    """
+
+    raw: bytes
+    values: dict[str, Value]
+    _flat: dict[str, float | str | bool] | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Value]) -> "Features":
+        """Features from a plain dict, for notebooks and tests."""
+        return cls(raw=msgspec.json.encode(values), values=values)
+
+    def flat(self) -> dict[str, float | str | bool]:
+        """Return features as River takes them: numbers as float, ``user.age`` for nested ones, no nulls.
+
+        The dict is shared by every learner of the event and must not be changed.
+        """
+        if self._flat is None:
+            self._flat = flatten(self.values)
+        return self._flat
+
+
+def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
+    """Dotted names for nested features; integers become floats; nulls are left out."""
+    flat: dict[str, float | str | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            for inner, nested in value.items():
+                if nested is not None:
+                    flat[f"{name}.{inner}"] = float(nested) if type(nested) is int else nested
+        elif value is not None:
+            flat[name] = float(value) if type(value) is int else value
+    return flat
+
+
+class Event(msgspec.Struct):
+    """One valid event. ``label`` is None when it is not known (yet); ``time`` is in Unix seconds, UTC."""
+
+    id: str
+    features: Features
+    label: Label | None = None
+    weight: float = 1.0
+    time: float = 0.0
+
+    @classmethod
+    def of(cls, x: dict[str, Value], y: Label | None = None, w: float = 1.0, id: str = "") -> "Event":  # noqa: A002  the field's name on the wire
+        """Build an event from plain values, for notebooks and tests."""
+        return cls(id=id, features=Features.of(x), label=y, weight=w)
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What a learner answers for one event.
+
+    ``value`` is the decision (binary: bool; multiclass: class number; regression: float), None when the
+    learner cannot say yet. ``probability`` is that of the positive class (binary). ``probabilities`` maps class
+    numbers to probabilities (multiclass).
+    """
+
+    value: Label | None
+    probability: float | None = None
+    probabilities: dict[int, float] | None = None

@@ -1,0 +1,113 @@
+"""Labels: what counts as one and the same label, and the numbers of classes."""
+
+import re
+from typing import Any, TypeAlias
+
+from learners.event import Label, Task
+
+_NUMERAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+FLOAT32_MAX = 3.4028234663852886e38
+LabelValue: TypeAlias = str | float | bool
+
+
+def canonical(value: LabelValue) -> str:
+    """Return one text per label: 1, 1.0, "1" and true are the same label.
+
+    >>> [canonical(v) for v in (1, 1.0, "1", True, "1.50", "UP")]
+    ['1', '1', '1', '1', '1.5', 'UP']
+    """
+    if isinstance(value, str):
+        if not _NUMERAL.fullmatch(value):
+            return value
+        value = float(value)
+    number = float(value)
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+class UnknownLabelError(ValueError):
+    """A label outside the task, the configured list or ``max_labels``."""
+
+
+class Labels:
+    """Turns the labels of events into those of learners, and class numbers back into names.
+
+    Binary: ``positive`` is the value that means yes. When ``negative`` is not given, a numeric or boolean
+    ``positive`` takes 0 and -1 for no and refuses anything else, and a text takes every other value for no.
+    Multi-class: ``names`` in order, or, when empty, numbered on arrival up to ``max_labels``; the
+    map grows only here and travels in the snapshot. Regression: numbers.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        positive: LabelValue = 1,
+        negative: LabelValue | None = None,
+        names: list[LabelValue] | None = None,
+        max_labels: int = 1000,
+    ) -> None:
+        self.task = task
+        self.fixed = bool(names)
+        self.max_labels = max_labels
+        self.names: list[LabelValue] = list(names or [])
+        self._numbers = {canonical(name): number for number, name in enumerate(self.names)}
+        self._positive = canonical(positive)
+        self._negatives: set[str] | None = None
+        if negative is not None:
+            self._negatives = {canonical(negative)}
+        elif self._positive == "1":
+            self._negatives = {"0", "-1"}
+
+    def label_of(self, value: Any) -> Label:
+        """Return the learner's label for a JSON value; raise :class:`UnknownLabelError` when there is none."""
+        if not isinstance(value, (str, float, int)):
+            raise UnknownLabelError(f"a label is text, a number or a boolean, not {type(value).__name__}")
+        if self.task == "regression":
+            return self._number(value)
+        key = canonical(value)
+        if self.task == "binary":
+            if key == self._positive:
+                return True
+            if self._negatives is None or key in self._negatives:
+                return False
+            raise UnknownLabelError(f"{value!r} is neither the positive label nor the negative one")
+        return self._class(key, value)
+
+    def _number(self, value: LabelValue) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise UnknownLabelError(f"{value!r} is not a number, and the task is regression") from None
+        if not -FLOAT32_MAX <= number <= FLOAT32_MAX:
+            raise OverflowError(f"label {value!r} is not finite or outside float32")
+        return number
+
+    def _class(self, key: str, value: LabelValue) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            if self.fixed:
+                raise UnknownLabelError(f"{value!r} is not in event.labels")
+            if len(self.names) >= self.max_labels:
+                raise UnknownLabelError(f"{value!r} would be label {len(self.names) + 1} of {self.max_labels}")
+            number = self._numbers[key] = len(self.names)
+            self.names.append(value)
+        return number
+
+    def number_of(self, name: Any) -> int:
+        """Return the number of a class by its name, as a restored learner spells it."""
+        return self._numbers[canonical(name)]
+
+    def restore(self, names: list[LabelValue]) -> None:
+        """Take the map that a snapshot carried (multi-class)."""
+        if self.task != "multiclass":
+            return
+        known = [canonical(name) for name in names]
+        if self.fixed:
+            if known != list(self._numbers):
+                raise UnknownLabelError(
+                    "event.labels differs from the labels this lineage began with: restore the list, "
+                    "or begin a new lineage with another name and store"
+                )
+            return
+        self.names = list(names)
+        self._numbers = {key: number for number, key in enumerate(known)}

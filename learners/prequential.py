@@ -1,0 +1,33 @@
+"""Test-then-train: predict the event, score the prediction, then learn from it. The one caller of ``step``."""
+
+from collections.abc import Iterable, Iterator
+
+from learners.errors import LearnerRaisedError
+from learners.event import Event, Prediction
+from learners.learner import Learner
+from learners.metrics import Metrics
+
+
+def learn(
+    learner: Learner, events: Iterable[Event], metrics: Metrics | None = None, name: str = "learner"
+) -> Iterator[tuple[Event, Prediction]]:
+    """Drive one learner over labelled events, yielding each with the prediction made before learning it.
+
+    Needs no configuration, store or server, so it serves a notebook as it serves the trainer::
+
+        for event, prediction in learn(learner, events):
+            ...
+
+    ``metrics``, when given, is told of every event before the learner has learnt it. Raises
+    :class:`LearnerRaisedError` when the learner does; the learner is then no longer what it was.
+    """
+    for event in events:
+        if event.label is None:
+            raise ValueError(f"event {event.id!r} has no label; only labelled events can be learnt")
+        try:
+            prediction = learner.step(event)
+        except Exception as cause:
+            raise LearnerRaisedError(name, event.id, cause) from cause
+        if metrics is not None:
+            metrics.update([event], [prediction])
+        yield event, prediction

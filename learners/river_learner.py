@@ -1,0 +1,228 @@
+"""River as a learner: any classifier or regressor, or a pipeline that ends in one."""
+
+import importlib
+import inspect
+import math
+import pickle
+from collections.abc import Callable, Collection
+from typing import Any
+
+from river import base, compose
+
+from learners import safe_pickle
+from learners.canonical import canonical_state
+from learners.errors import FactoryRefusedError, StateRefusedError
+from learners.event import Event, Features, Prediction, Task
+from learners.labels import Labels
+
+PROTOCOL = 5
+
+
+class RiverLearner:
+    """Wraps one River estimator; see :class:`learners.learner.Learner` for what it promises.
+
+    ``types`` adds exact names (``module:Name``) to the allow-list of its saved state. With ``weighted`` false the
+    event's weight is not handed on (``learners.NAME.ignore_weights``).
+    """
+
+    kind = "river"
+
+    def __init__(
+        self,
+        model: Any,
+        labels: Labels,
+        *,
+        factory: str = "",
+        types: Collection[str] = (),
+        weighted: bool = True,
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self.factory = factory
+        self._types = tuple(types)
+        self._weighted = weighted and takes_weights(model)
+        self.predict: Callable[[Features], Prediction] = self._predictor()
+
+    @classmethod
+    def of(cls, model: Any, task: Task = "binary") -> "RiverLearner":
+        """Wrap a model without configuration, for notebooks and tests."""
+        return cls(model, Labels(task))
+
+    def _predictor(self) -> Callable[[Features], Prediction]:
+        if self.labels.task == "regression":
+            return self._predict_number
+        final = _final(self.model)
+        if type(final).predict_proba_one is base.Classifier.predict_proba_one:
+            return self._predict_class
+        if type(final).predict_one is not base.Classifier.predict_one:
+            return self._predict_class_and_chances
+        return self._predict_chances
+
+    def _predict_number(self, features: Features) -> Prediction:
+        value = self.model.predict_one(features.flat())
+        return Prediction(None if value is None else float(value))
+
+    def _predict_class(self, features: Features) -> Prediction:
+        said = self.model.predict_one(features.flat())
+        return Prediction(None if said is None else self._number(said))
+
+    def _predict_class_and_chances(self, features: Features) -> Prediction:
+        answer = self._predict_chances(features)
+        said = self.model.predict_one(features.flat())
+        return Prediction(None if said is None else self._number(said), answer.probability, answer.probabilities)
+
+    def _predict_chances(self, features: Features) -> Prediction:
+        chances = self.model.predict_proba_one(features.flat())
+        if not chances:
+            return Prediction(None)
+        said = max(chances, key=chances.get)
+        if self.labels.task == "binary":
+            chance = float(chances.get(True, 0.0))
+            # A model that no longer gives numbers has no opinion; the guard's fast lane sees the same.
+            return Prediction(bool(said), chance) if math.isfinite(chance) else Prediction(None, chance)
+        return Prediction(self._number(said), None, {self._number(name): float(p) for name, p in chances.items()})
+
+    def _number(self, name: Any) -> bool | int:
+        return bool(name) if self.labels.task == "binary" else self.labels.number_of(name)
+
+    def step(self, event: Event) -> Prediction:
+        """Predict, then learn; weight 0 is predicted only, since some trees raise on it."""
+        prediction = self.predict(event.features)
+        if event.weight == 0:
+            return prediction
+        label: Any = event.label
+        if self.labels.task == "multiclass":
+            label = self.labels.names[label]
+        if self._weighted and event.weight != 1.0:
+            self.model.learn_one(event.features.flat(), label, w=event.weight)
+        else:
+            self.model.learn_one(event.features.flat(), label)
+        return prediction
+
+    def save(self) -> bytes:
+        """Pickle the model (protocol 5); plain River loads it."""
+        return pickle.dumps(self.model, PROTOCOL)
+
+    def load(self, data: bytes) -> "RiverLearner":
+        """A learner like this one with the saved model in it; only allow-listed types are loaded."""
+        model = loads(data, self._types)
+        return RiverLearner(model, self.labels, factory=self.factory, types=self._types, weighted=self._weighted)
+
+    def state(self) -> bytes:
+        """Canonical state of the model."""
+        return canonical_state(self.model)
+
+    def describe(self) -> dict[str, Any]:
+        """What it was built from; :func:`learners.restore.restore` needs no more than this."""
+        return {"weighted": self._weighted, "factory": self.factory, "model": type(_final(self.model)).__name__}
+
+
+def loads(data: bytes, types: Collection[str] = ()) -> Any:
+    """Load a saved River model through the allow-list; see :func:`learners.safe_pickle.loads` for the errors."""
+    model = safe_pickle.loads(data, types)
+    if not isinstance(model, base.Estimator):
+        raise StateRefusedError(f"the state holds a {type(model).__name__}, not a River estimator")
+    return model
+
+
+def _final(model: Any) -> Any:
+    return _final(list(model.steps.values())[-1]) if isinstance(model, compose.Pipeline) else model
+
+
+def takes_weights(model: Any) -> bool:
+    """Tell whether ``learn_one`` of the last step takes ``w``, by its signature.
+
+    A pipeline takes any argument and drops what its steps do not name, so the last step is asked. Whether the
+    weight then counts is found out by learning: see :func:`weights_count`.
+    """
+    return "w" in inspect.signature(_final(model).learn_one).parameters
+
+
+def weights_count(build: Callable[[], Any], task: Task) -> bool:
+    """Tell whether a weight changes what is learnt. ARF and SRP take one and ignore it."""
+    states = set()
+    for weight in (1.0, 7.0):
+        model = build()
+        if not takes_weights(model):
+            return False
+        for i in range(12):
+            x = {"a": math.sin(i), "b": float(i % 3)}
+            label: Any = math.cos(i) if task == "regression" else i % 2 == 0
+            try:
+                model.learn_one(x, label, w=weight)
+            except Exception:
+                return True  # wants features of its own; trust its signature
+        states.add(canonical_state(model))
+    return len(states) > 1
+
+
+def build(
+    factory: str,
+    labels: Labels,
+    *,
+    types: Collection[str] = (),
+    weights_matter: bool = False,
+    ignore_weights: bool = False,
+    name: str = "",
+) -> RiverLearner:
+    """Import ``module:function``, call it, and prove that its result can be saved and loaded again.
+
+    Raises :class:`FactoryRefusedError` with the reason: not importable, not a classifier or regressor as the task
+    needs, state outside the allow-list, a round trip that changes it, predictions that change it, or weights
+    that would be dropped while ``event.weight`` is set (``weights_matter``).
+    """
+    make = _imported(factory)
+    model = make()
+    wanted = base.Regressor if labels.task == "regression" else base.Classifier
+    if not isinstance(_final(model), wanted):
+        raise FactoryRefusedError(
+            f"learners.{name}: {factory} gave a {type(_final(model)).__name__}; task {labels.task!r} needs a "
+            f"river {wanted.__name__}"
+        )
+    learner = RiverLearner(model, labels, factory=factory, types=types, weighted=not ignore_weights)
+    try:
+        again = learner.load(learner.save())
+    except Exception as cause:
+        raise FactoryRefusedError(f"learners.{name}: {factory} cannot be saved and loaded: {cause}") from cause
+    if again.state() != learner.state():
+        raise FactoryRefusedError(f"learners.{name}: {factory} comes back different from a save and a load")
+    _refuse_impure(make(), labels, name, factory)
+    if weights_matter and not ignore_weights and not weights_count(make, labels.task):
+        raise FactoryRefusedError(
+            f"learners.{name}: event.weight is set, and {type(_final(model)).__name__} ignores weights. Choose a "
+            f"learner that takes them, or set learners.{name}.ignore_weights = true"
+        )
+    return learner
+
+
+def _imported(factory: str) -> Callable[[], Any]:
+    module, _, function = factory.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as cause:
+        raise FactoryRefusedError(
+            f"factory {factory!r} cannot be imported: {cause}. Write it as module:function; "
+            "a file model.py beside the configuration is the module model"
+        ) from cause
+    if not callable(make):
+        raise FactoryRefusedError(f"factory {factory!r} is not a function")
+    return make  # type: ignore[no-any-return]
+
+
+def _refuse_impure(model: Any, labels: Labels, name: str, factory: str) -> None:
+    """Promise 5: refuse a model whose predictions change what it is."""
+    learner = RiverLearner(model, labels if labels.task != "multiclass" else Labels("multiclass", names=["a", "b"]))
+    rows = [Features.of({"a": math.sin(i), "b": float(i % 5)}) for i in range(8)]
+    try:
+        for i, row in enumerate(rows):
+            learner.step(Event("", row, float(i) if labels.task == "regression" else i % 2))
+        before = learner.state()
+        for row in rows:
+            learner.predict(row)
+    except Exception:
+        return  # wants features of its own: the contract suite of its owner has to tell
+    if learner.state() != before:
+        raise FactoryRefusedError(
+            f"learners.{name}: predictions of {factory} change the model, so what is served would depend on who "
+            "asked before. Move what learns during prediction out of the pipeline"
+        )

@@ -1,0 +1,145 @@
+"""Vowpal Wabbit arguments: which are refused, what task they serve, and what a trial run finds out about them."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import msgspec
+
+from learners.errors import ArgumentsRefusedError
+from learners.event import Task
+
+_REFUSED: dict[str, str] = {
+    **dict.fromkeys(("-d", "--data", "--stdin", "--no_stdin"), "events come from the source"),
+    **dict.fromkeys(("-i", "--initial_regressor", "--feature_mask"), "models come from snapshots"),
+    **dict.fromkeys(
+        ("-f", "--final_regressor", "--save_per_pass", "--readable_model", "--invert_hash", "--dump_json_weights_experimental",
+         "--audit_regressor", "--output_feature_regularizer_binary", "--output_feature_regularizer_text",
+         "--input_feature_regularizer"),
+        "models are saved in snapshots",
+    ),
+    **dict.fromkeys(("-p", "--predictions", "-r", "--raw_predictions", "--extra_metrics"), "predictions are served over HTTP"),
+    **dict.fromkeys(("-c", "--cache", "--cache_file", "-k", "--kill_cache", "--compressed"), "a stream has no cache"),
+    **dict.fromkeys(("--passes", "--holdout_off", "--holdout_period", "--holdout_after", "--early_terminate", "--bfgs"),
+                    "a stream is read once"),
+    **dict.fromkeys(("--daemon", "--port", "--num_children", "--pid_file", "--port_file", "--foreground"),
+                    "it would start servers of its own"),
+    **dict.fromkeys(("--span_server", "--span_server_port", "--unique_id", "--total", "--node"), "one trainer per lineage"),
+    **dict.fromkeys(("--active", "--simulation", "--active_cover"), "it waits for a partner"),
+    **dict.fromkeys(("-t", "--testonly"), "it would learn nothing"),
+    **dict.fromkeys(("--json", "--dsjson", "--csv", "--flatbuffer", "--chain_hash_json"), "the input format is chosen here"),
+    **dict.fromkeys(("-a", "--audit", "-h", "--help", "--version", "--args", "-l1"), "it only prints"),
+    **dict.fromkeys(("--indexing",), "class numbers are given here"),
+    **dict.fromkeys(("--preserve_performance_counters", "--save_resume", "--predict_only_model"), "it is set here"),
+}  # fmt: skip
+_SHORT = {option for option in _REFUSED if len(option) == 2}
+TRIAL_SECONDS = 20.0
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What a trial of the arguments found.
+
+    ``tokens``: the arguments to use, with ``--per_model_save_load`` where only that makes a restored model (one of
+    several in it, as with ``--oaa``) continue exactly. ``one_call``: the prediction left by learning is the one that would have been served. ``exact``: a restored
+    model continues bit for bit. ``pure``: predictions change nothing. ``weights``: weights can be given.
+    """
+
+    tokens: list[str]
+    one_call: bool
+    exact: bool
+    pure: bool
+    weights: bool
+    probabilities: bool
+    reductions: list[str]
+
+
+def arguments(text: str, name: str) -> list[str]:
+    """Split the arguments and refuse by name what is unsafe on a stream; adds a seed derived from ``name``."""
+    try:
+        tokens = shlex.split(text)
+    except ValueError as cause:
+        raise ArgumentsRefusedError(f"learners.{name}.args: {cause}") from cause
+    for token in tokens:
+        option = token.split("=", 1)[0]
+        if option not in _REFUSED and token[:2] in _SHORT and not token.startswith("--"):
+            option = token[:2]
+        if option in _REFUSED:
+            raise ArgumentsRefusedError(f"learners.{name}.args: {option} is refused: {_REFUSED[option]}")
+        if not token.startswith("-") and tokens.index(token) == 0:
+            raise ArgumentsRefusedError(f"learners.{name}.args: {token!r} is not an option")
+    if not any(token.split("=")[0] == "--random_seed" for token in tokens):
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+        tokens += ["--random_seed", str(seed)]
+    return tokens
+
+
+def value_of(tokens: Sequence[str], option: str, default: str = "") -> str:
+    """Return the value of an option, written as ``--a b`` or ``--a=b``."""
+    for i, token in enumerate(tokens):
+        if token == option and i + 1 < len(tokens):
+            return tokens[i + 1]
+        if token.startswith(option + "="):
+            return token.split("=", 1)[1]
+    return default
+
+
+def classes_of(tokens: Sequence[str]) -> int:
+    """Return how many classes the arguments provide for; 0 when they are not multi-class."""
+    for option in ("--oaa", "--ect", "--log_multi", "--recall_tree", "--plt"):
+        number = value_of(tokens, option)
+        if number.isdigit():
+            return int(number)
+    return 0
+
+
+def check_loss(tokens: Sequence[str], task: Task, name: str) -> None:
+    """Refuse loss and link functions that give a binary task no sensible prediction."""
+    loss, link = value_of(tokens, "--loss_function", "squared"), value_of(tokens, "--link", "identity")
+    if task == "binary" and (loss not in ("squared", "classic", "logistic", "hinge") or link == "poisson"):
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: --loss_function {loss} --link {link} does not predict a class; "
+            "for task binary use logistic, hinge or squared"
+        )
+
+
+def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_SECONDS) -> Trial:
+    """Try the arguments in a child process with a time limit.
+
+    Raises :class:`ArgumentsRefusedError` when Vowpal Wabbit refuses them, hangs, crashes, predicts something
+    outside the task, or changes by predicting.
+    """
+    check_loss(tokens, task, name)
+    question = json.dumps({"tokens": list(tokens), "task": task}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(  # noqa: S603  our own interpreter and module
+                [sys.executable, "-c", _CHILD, *[path for path in sys.path if path]],
+                input=question, capture_output=True, timeout=seconds, cwd=folder, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise ArgumentsRefusedError(
+                f"learners.{name}.args: Vowpal Wabbit did not answer within {seconds:g} s with {shlex.join(tokens)}"
+            ) from None
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = (done.stderr or b"").decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: Vowpal Wabbit ended with {done.returncode}: {last[0]}"
+        ) from None
+    if "refused" in answer:
+        raise ArgumentsRefusedError(f"learners.{name}.args: {answer['refused']}")
+    found = msgspec.convert(answer, Trial)
+    if not found.pure:
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: predictions change the model with {shlex.join(tokens)}; what is served would "
+            "depend on who asked before"
+        )
+    return found
+
+
+_CHILD = "import sys; sys.path[:0] = sys.argv[1:]; from learners.vw_trial import main; main()"

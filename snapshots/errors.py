@@ -1,0 +1,40 @@
+"""Errors of the package ``snapshots``.
+
+::
+
+    SnapshotsError
+    ├── StoreError              the store cannot be read or written just now (full, read-only, gone)
+    ├── DamagedError            bytes that are not what their digest says: torn, flipped, truncated, foreign
+    ├── VersionMismatchError    written by other versions of the libraries than those installed
+    ├── LineageTakenError       somebody else wrote the snapshot that this trainer was about to write
+    ├── LedgerBrokenError       the chain of digests in the ledger does not hold
+    └── RefusedError            a decision that cannot be taken; nothing was changed
+"""
+
+
+class SnapshotsError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class StoreError(SnapshotsError):
+    """The store cannot be read or written; the message names the path and the reason."""
+
+
+class DamagedError(SnapshotsError):
+    """Bytes in the store are not what they should be; the message names the file and what is wrong."""
+
+
+class VersionMismatchError(SnapshotsError):
+    """A snapshot was written by other versions; the message says the way out."""
+
+
+class LineageTakenError(SnapshotsError):
+    """Another trainer writes this lineage."""
+
+
+class LedgerBrokenError(SnapshotsError):
+    """An entry of the ledger is missing or was changed; the message names it."""
+
+
+class RefusedError(SnapshotsError):
+    """A decision that cannot be taken; the message says why. Nothing was changed."""

@@ -1,0 +1,43 @@
+"""What served at a moment, and why: from the ledger and the verdicts alone, also after snapshots are gone."""
+
+import msgspec
+
+from snapshots import verdict as verdicts
+from snapshots.ledger import Entry
+from snapshots.lineage import line_of
+from snapshots.store import Store
+from snapshots.verdict import Verdict
+
+
+class Served(msgspec.Struct, frozen=True):
+    """The snapshot that answered for ``learner`` at ``time`` (None: nothing had passed), and why it did."""
+
+    time: float
+    learner: str
+    snapshot: int | None
+    why: str
+
+
+def all_verdicts(store: Store, learner: str) -> list[Verdict]:
+    """Every verdict on a learner, oldest snapshot first."""
+    found = []
+    for name in store.names("verdicts/"):
+        number, _, whose = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
+        if whose == learner and (verdict := verdicts.read(store, int(number), learner)) is not None:
+            found.append(verdict)
+    return found
+
+
+def served_at(entries: list[Entry], given: list[Verdict], learner: str, moment: float) -> Served:
+    """Return what served a learner's requests at a moment (Unix seconds)."""
+    line = line_of([entry for entry in entries if entry.time <= moment], learner)
+    revert = next((entry for entry in entries if entry.seq == line.number), None)
+    passing = [v for v in given if v.verdict == "pass" and v.judged <= moment and v.line == line.number]
+    if passing and not line.stay:
+        best = passing[-1]
+        return Served(moment, learner, best.snapshot, f"the newest of line {line.number} that had passed: {best.why}")
+    if revert is None:
+        return Served(moment, learner, None, "no snapshot had passed yet")
+    return Served(
+        moment, learner, line.target, f"target of the revert in entry {revert.seq} by {revert.by}: {revert.why or 'no reason given'}"
+    )

@@ -1,0 +1,94 @@
+"""The ledger: the append-only record of decisions. Each entry is a file that names the digest of the one before."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from snapshots.errors import LedgerBrokenError
+from snapshots.store import Store, claim
+
+_FIRST = "0" * 64
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex."""
+
+    seq: int
+    time: float
+    action: str
+    learner: str | None
+    snapshot: int | None
+    by: str
+    why: str
+    previous: str
+    stay: bool = False
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What somebody wants to write into the ledger."""
+
+    action: str
+    by: str
+    why: str = ""
+    learner: str | None = None
+    snapshot: int | None = None
+    stay: bool = False
+
+
+def _name(seq: int) -> str:
+    return f"ledger/{seq:012d}.json"
+
+
+class Ledger:
+    """Reads and appends. Entries that were read are kept, since they never change."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: list[Entry] = []
+        self._last = _FIRST
+
+    def entries(self) -> list[Entry]:
+        """Every entry, oldest first; raises :class:`LedgerBrokenError` when one does not follow the one before."""
+        while (data := self._store.get(_name(len(self._entries) + 1))) is not None:
+            self._take(data)
+        return list(self._entries)
+
+    def _take(self, data: bytes) -> None:
+        seq = len(self._entries) + 1
+        try:
+            entry = msgspec.json.decode(data, type=Entry)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as cause:
+            raise LedgerBrokenError(f"{_name(seq)} is not an entry: {cause}") from cause
+        if entry.seq != seq or entry.previous != self._last:
+            raise LedgerBrokenError(
+                f"{_name(seq)} does not follow the entry before it: one of the two was changed. "
+                "Restore the ledger from a copy of the store; nothing is decided until it holds"
+            )
+        self._entries.append(entry)
+        self._last = hashlib.sha256(data).hexdigest()
+
+    def append(self, now: float, decide: Callable[[list[Entry]], Decision]) -> Entry:
+        """Append what ``decide`` makes of the entries so far.
+
+        When somebody else's entry came first, ``decide`` is asked again with that entry among them; it may raise to
+        change nothing.
+        """
+        while True:
+            decision = decide(self.entries())
+            fields: dict[str, Any] = msgspec.structs.asdict(decision)
+            entry = Entry(seq=len(self._entries) + 1, time=now, previous=self._last, **fields)
+            data = msgspec.json.encode(entry) + b"\n"
+            if claim(self._store, _name(entry.seq), data):
+                self._take(data)
+                return entry
+
+    def verify(self) -> int:
+        """Check the whole chain, and that no entry is missing in the middle; return how many entries there are."""
+        fresh = Ledger(self._store)
+        count = len(fresh.entries())
+        beyond = [name for name in self._store.names("ledger/") if name > _name(count)]
+        if beyond:
+            raise LedgerBrokenError(f"{_name(count + 1)} is missing, and {beyond[0]} comes after it")
+        return count

@@ -1,0 +1,272 @@
+"""One lineage as its store shows it: snapshots, verdicts, ledger, and what follows from them.
+
+Everything read is immutable, so it is kept once read. Trainer, guard, serving and the commands all decide from
+this view; no process asks another.
+"""
+
+import logging
+import secrets
+from collections.abc import Container
+
+import msgspec
+
+from snapshots import snapshot as snapshots
+from snapshots import verdict as verdicts
+from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.ledger import Decision, Entry, Ledger
+from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
+from snapshots.store import Store, claim
+from snapshots.verdict import Verdict
+
+log = logging.getLogger("holdfast.snapshots")
+
+
+class Charter(msgspec.Struct, frozen=True):
+    """What a lineage is, fixed when its store is first used. ``key`` (hex, 32 bytes) decides holdout membership."""
+
+    name: str
+    task: str
+    key: str
+    created: float
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A learner's line: its number in the ledger (0 before any revert), the revert's target, and whether it stays."""
+
+    number: int = 0
+    target: int | None = None
+    stay: bool = False
+
+
+class Lineage:
+    """A view of the store. ``refresh`` looks for what is new; the other methods answer from what was seen."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.ledger = Ledger(store)
+        self.numbers: list[int] = []
+        self.damaged: dict[int, str] = {}
+        self.entries: list[Entry] = []
+        self._manifests: dict[int, Manifest] = {}
+        self._verdicts: dict[tuple[int, str], Verdict] = {}
+
+    def charter(self, name: str, task: str, now: float) -> Charter:
+        """Return the charter, writing it when the store is new; refuse a store that holds another lineage."""
+        fresh = Charter(name=name, task=task, key=secrets.token_hex(32), created=now)
+        data = self.store.get("lineage.json")
+        if data is None:
+            claim(self.store, "lineage.json", msgspec.json.encode(fresh) + b"\n")
+            data = self.store.get("lineage.json") or b""
+        try:
+            found = msgspec.json.decode(data, type=Charter)
+        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+            raise DamagedError(f"lineage.json in the store is damaged: {cause}") from cause
+        if (found.name, found.task) != (name, task):
+            raise RefusedError(
+                f"the store holds lineage {found.name!r} (task {found.task}), not {name!r} (task {task}). "
+                "Set store.url to a directory of its own"
+            )
+        return found
+
+    def refresh(self) -> "Lineage":
+        """Look for new snapshots, verdicts and entries."""
+        self.entries = self.ledger.entries()
+        found = {int(name.split("/")[1]) for name in self.store.names("snapshots/") if name.endswith("/manifest.json")}
+        self.numbers = sorted(found)
+        for gone in self._manifests.keys() - found:
+            del self._manifests[gone]
+        for key in [key for key in self._verdicts if key[0] not in found]:
+            del self._verdicts[key]
+        self._read_verdicts(found)
+        return self
+
+    def _read_verdicts(self, present: set[int]) -> None:
+        """Look only into the folders of snapshots that still wait for a verdict."""
+        waiting = {number for number in present if self.waiting(number)}
+        for folder in sorted({verdicts.shard(number) for number in waiting}):
+            for name in self.store.names(folder):
+                number, _, learner = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
+                key = (int(number), learner)
+                if key[0] in waiting and key not in self._verdicts:
+                    found = verdicts.read(self.store, *key)
+                    if found is not None:
+                        self._verdicts[key] = found
+
+    def waiting(self, number: int) -> list[str]:
+        """Return the learners of a snapshot that have no verdict yet."""
+        manifest = self.manifest(number)
+        return [name for name in manifest.learners if (number, name) not in self._verdicts] if manifest else []
+
+    def manifest(self, number: int) -> Manifest | None:
+        """Return a manifest, or None when there is none or it is damaged (said once, and noted in ``damaged``)."""
+        found = self._manifests.get(number)
+        if found is None and number not in self.damaged:
+            try:
+                found = snapshots.read_manifest(self.store, number)
+            except SnapshotsError as cause:
+                self.damaged[number] = str(cause)
+                log.error("snapshot %d is refused: %s", number, cause)
+            if found is not None:
+                self._manifests[number] = found
+        return found
+
+    def newest(self) -> Manifest | None:
+        """Return the newest manifest that is whole."""
+        for number in reversed(self.numbers):
+            found = self.manifest(number)
+            if found is not None:
+                return found
+        return None
+
+    def newest_good(self) -> Manifest | None:
+        """Return the newest manifest all of whose parts are what they should be; say loudly what was passed over."""
+        for number in reversed(self.numbers):
+            found = self.manifest(number)
+            try:
+                if found is not None:
+                    snapshots.verify_all(self.store, found)
+                    return found
+            except DamagedError as cause:
+                self.damaged[number] = str(cause)
+                log.error("snapshot %d is refused, the one before it is tried: %s", number, cause)
+        return None
+
+    def part(self, number: int, learner: str) -> LearnerPart | None:
+        """Return a learner's part of a snapshot."""
+        manifest = self.manifest(number)
+        return manifest.learners.get(learner) if manifest else None
+
+    def verdict(self, number: int, learner: str) -> Verdict | None:
+        """Return the verdict on a learner's part of a snapshot."""
+        return self._verdicts.get((number, learner))
+
+    def passed(self, number: int, learner: str) -> bool:
+        """Tell whether the verdict is pass."""
+        found = self.verdict(number, learner)
+        return found is not None and found.verdict == "pass"
+
+    def champion(self) -> str | None:
+        """Return the name of the champion, as the newest snapshot says."""
+        newest = self.newest()
+        names = [name for name, part in newest.learners.items() if part.role == "champion"] if newest else []
+        return names[0] if names else None
+
+    def line(self, learner: str) -> Line:
+        """Return the learner's current line."""
+        return line_of(self.entries, learner)
+
+    def serving(self, learner: str, without: Container[int] = ()) -> int | None:
+        """Return the snapshot that answers for a learner: the newest of its line that passed, or the revert's target.
+
+        Promise 3 and 8: a snapshot of another line never answers, whatever verdict it gets. ``without`` leaves out
+        what could not be loaded.
+        """
+        line = self.line(learner)
+        if line.stay:
+            return line.target
+        for number in reversed(self.numbers):
+            if number in without or not self.passed(number, learner):
+                continue
+            part = self.part(number, learner)
+            if part is not None and part.line == line.number:
+                return number
+            if part is not None and part.line < line.number:
+                break
+        return line.target
+
+    def ancestry(self, learner: str) -> list[int]:
+        """Passing snapshots that the learner's present state descends from, oldest first."""
+        found: list[int] = []
+        line, bound = self.line(learner), None
+        number = line.number
+        while True:
+            for candidate in self.numbers:
+                part = self.part(candidate, learner)
+                if part and part.line == number and (bound is None or candidate <= bound) and self.passed(candidate, learner):
+                    found.append(candidate)
+            revert = next((e for e in self.entries if e.seq == number), None)
+            target = self.part(revert.snapshot, learner) if revert and revert.snapshot is not None else None
+            if revert is None or target is None:
+                return sorted(found)
+            number, bound = target.line, revert.snapshot
+
+    def pinned(self) -> set[int]:
+        """Return the snapshots that are pinned."""
+        pins: set[int] = set()
+        for entry in self.entries:
+            if entry.snapshot is not None and entry.action == "pin":
+                pins.add(entry.snapshot)
+            elif entry.snapshot is not None and entry.action == "unpin":
+                pins.discard(entry.snapshot)
+        return pins
+
+    def quarantine(self, learner: str) -> list[Quarantined]:
+        """Return the learner's quarantined ranges; one that no cut has ended yet is ``open``."""
+        newest = self.newest()
+        part = newest.learners.get(learner) if newest else None
+        found = list(part.quarantine) if part else []
+        line = self.line(learner)
+        if part is not None and part.line < line.number and line.target is not None:
+            target = self.manifest(line.target)
+            cause = next(e.why or "revert" for e in self.entries if e.seq == line.number)
+            base = list(target.learners[learner].quarantine) if target else []
+            ranges: Ranges = {
+                topic: {partition: (offset, None) for partition, offset in partitions.items()}
+                for topic, partitions in (target.place if target else {}).items()
+            }
+            found = [*base, Quarantined(id=str(line.number), cause=cause, ranges=ranges, events=0, state="open")]
+        return found
+
+    def decide_revert(self, learner: str | None, number: int | None, **details: str | bool) -> Decision:
+        """Return the decision to revert, or raise :class:`RefusedError` and change nothing.
+
+        Without ``number``: to the passing snapshot before the one that serves. ``details``: by, why, stay.
+        """
+        self.refresh()
+        learner = learner or self.champion()
+        newest = self.newest()
+        if newest is None or learner is None:
+            raise RefusedError("there is no snapshot yet, so there is nothing to revert")
+        if learner not in newest.learners:
+            raise RefusedError(f"there is no learner {learner!r}; this lineage has {', '.join(newest.learners)}")
+        serving = self.serving(learner)
+        if number is None:
+            earlier = [n for n in self.ancestry(learner) if serving is None or n < serving]
+            if not earlier:
+                raise RefusedError(f"{learner} has no passing snapshot before {serving}; nothing was changed")
+            number = earlier[-1]
+        self._check_target(learner, number, serving)
+        return Decision(action="revert", learner=learner, snapshot=number, **details)  # type: ignore[arg-type]
+
+    def _check_target(self, learner: str, number: int, serving: int | None) -> None:
+        manifest = self.manifest(number)
+        if manifest is None:
+            why = self.damaged.get(number, "it does not exist")
+            raise RefusedError(f"snapshot {number} cannot be reverted to: {why}. See: holdfast snapshots list")
+        if learner not in manifest.learners:
+            raise RefusedError(f"snapshot {number} holds no {learner}")
+        if number == serving:
+            raise RefusedError(f"snapshot {number} of {learner} already serves; nothing was changed")
+        if not self.passed(number, learner):
+            found = self.verdict(number, learner)
+            raise RefusedError(
+                f"snapshot {number} of {learner} has not passed the guard "
+                f"({found.verdict + ': ' + found.why if found else 'not judged yet'}); nothing was changed"
+            )
+        try:
+            snapshots.verify_all(self.store, manifest)
+        except SnapshotsError as cause:
+            raise RefusedError(f"snapshot {number} is damaged: {cause}; nothing was changed") from cause
+
+
+def line_of(entries: list[Entry], learner: str) -> Line:
+    """Return a learner's line, from the entries alone: the last revert begins it, a lift ends its staying."""
+    line = Line()
+    for entry in entries:
+        if entry.learner != learner:
+            continue
+        if entry.action == "revert":
+            line = Line(number=entry.seq, target=entry.snapshot, stay=entry.stay)
+        elif entry.action == "lift":
+            line = msgspec.structs.replace(line, stay=False)
+    return line

@@ -1,0 +1,123 @@
+"""The manifest of a snapshot: everything about it, as one JSON file that is created last.
+
+The schema stands in ``manifest.schema.json``; ``docs/snapshots.md`` explains it field by field. A manifest carries
+the digest of itself, so that a single flipped byte in it is found.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from snapshots.errors import DamagedError, VersionMismatchError
+
+FORMAT = 1
+#: topic → partition → next offset
+Place = dict[str, dict[str, int]]
+#: topic → partition → [from, to), ``to`` exclusive, None while open
+Ranges = dict[str, dict[str, tuple[int, int | None]]]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A blob of the snapshot: its name in the store, its length in bytes, its SHA-256 in hex."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A range of offsets per partition that is not in the model, and why."""
+
+    id: str
+    cause: str
+    ranges: Ranges
+    events: int
+    state: str = "skipped"
+
+
+class Counts(msgspec.Struct):
+    """Classes of delivered records that belong to the place (promise 2); ``refused`` splits the dead-lettered."""
+
+    consumed: int = 0
+    dead_lettered: int = 0
+    unlabelled: int = 0
+    duplicate: int = 0
+    held_out: int = 0
+    refused: dict[str, int] = {}
+
+    def remaining(self) -> int:
+        """Records that are neither dead-lettered, unlabelled, duplicate nor held out."""
+        return self.consumed - self.dead_lettered - self.unlabelled - self.duplicate - self.held_out
+
+
+class LearnerPart(msgspec.Struct, frozen=True):
+    """One learner at the place of the snapshot."""
+
+    kind: str
+    role: str
+    line: int
+    learnt: int
+    quarantined: int
+    quarantine: list[Quarantined]
+    model: Part
+    metrics: Part
+    figures: dict[str, Any]
+    built_from: dict[str, Any]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC."""
+
+    format: int
+    lineage: str
+    task: str
+    snapshot: int
+    created: float
+    place: Place
+    newest_event: float
+    counts: Counts
+    shared: Part
+    learners: dict[str, LearnerPart]
+    versions: dict[str, str]
+    sha256: str = ""
+
+    def encode(self) -> bytes:
+        """The manifest as indented JSON, with the digest of itself."""
+        bare = _json(msgspec.structs.replace(self, sha256=""))
+        return _json(msgspec.structs.replace(self, sha256=hashlib.sha256(bare).hexdigest()))
+
+
+def _json(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode(data: bytes, name: str) -> Manifest:
+    """Decode and verify a manifest; raise :class:`DamagedError` when a byte of it is not as it was written."""
+    try:
+        form = msgspec.json.decode(data)["format"]
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, UnicodeDecodeError) as cause:
+        raise DamagedError(f"{name} is not a manifest: {cause}") from cause
+    if form != FORMAT:
+        raise VersionMismatchError(f"{name} has format {form}; this holdfast reads format {FORMAT}. Use the version that wrote it")
+    if manifest.encode() != data:
+        raise DamagedError(f"{name} was changed after it was written: its digest does not hold")
+    return manifest
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a manifest, as in ``manifest.schema.json``."""
+    return msgspec.json.schema(Manifest)
+
+
+def verify(part: Part, data: bytes | None) -> bytes:
+    """Return the bytes of a part when they are what the manifest says; raise :class:`DamagedError` otherwise."""
+    if data is None:
+        raise DamagedError(f"{part.name} is missing")
+    if len(data) != part.bytes:
+        raise DamagedError(f"{part.name} has {len(data)} bytes instead of {part.bytes}")
+    found = hashlib.sha256(data).hexdigest()
+    if found != part.sha256:
+        raise DamagedError(f"{part.name} was changed: sha256 {found[:12]}… instead of {part.sha256[:12]}…")
+    return data

@@ -1,0 +1,154 @@
+"""The store: named, immutable blobs, created once. A directory here; an object store keeps the same four methods."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from snapshots.errors import StoreError
+
+
+class Store(Protocol):
+    """Names are paths with ``/``; blobs are never changed.
+
+    Contract, checked for every store by ``tests/contract/test_stores.py``:
+
+    * ``create`` is atomic and durable: when it returns, the blob survives a loss of power, whole; when two create
+      the same name, exactly one is told True.
+    * ``get`` returns None for a name that is not there; never part of a blob.
+    * ``names`` lists what is below a prefix, sorted; with ``after``, only what sorts after it.
+    * Every method raises :class:`StoreError` when the store cannot be reached, and changes nothing then.
+    """
+
+    def get(self, name: str) -> bytes | None:
+        """Return the blob, or None."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create the blob unless the name exists; tell whether it was created."""
+
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        """Names below ``prefix`` (which ends in ``/``), relative to the store's root, sorted."""
+
+    def delete(self, name: str) -> None:
+        """Delete the blob if it is there."""
+
+
+def claim(store: Store, name: str, data: bytes) -> bool:
+    """Create, and when told that the name exists, read it back: one's own bytes mean that one has won.
+
+    An answer that is lost on its way makes a retry find its own blob (DESIGN section 2, promise 7).
+    """
+    return store.create(name, data) or store.get(name) == data
+
+
+class LocalStore:
+    """A directory. Writes go to a hidden file, are flushed, linked to their name, and the directory flushed.
+
+    ``link`` fails when the name exists, which is the create-if-absent; ``rename`` would overwrite.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, name: str) -> bytes | None:
+        """Return the blob, or None."""
+        try:
+            return self.root.joinpath(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as cause:
+            raise _trouble("read", self.root / name, cause) from cause
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write, fsync, link, fsync the directory; see the contract of :class:`Store`."""
+        path = self.root / name
+        hidden = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
+        try:
+            _make_directories(path.parent)
+            with hidden.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(hidden, path)
+            except FileExistsError:
+                return False
+            _flush_directory(path.parent)
+        except OSError as cause:
+            raise _trouble("write", path, cause) from cause
+        else:
+            return True
+        finally:
+            with contextlib.suppress(OSError):
+                hidden.unlink(missing_ok=True)
+
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        """Names below ``prefix``, sorted; hidden files (writes under way) are left out."""
+        try:
+            return sorted(name for name in self._below(self.root / prefix, prefix) if name > after)
+        except OSError as cause:
+            raise _trouble("list", self.root / prefix, cause) from cause
+
+    def _below(self, directory: Path, prefix: str) -> Iterator[str]:
+        try:
+            entries = list(os.scandir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from self._below(directory / entry.name, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name
+
+    def delete(self, name: str) -> None:
+        """Delete the blob, and its directory when that is then empty."""
+        path = self.root / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as cause:
+            raise _trouble("delete", path, cause) from cause
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+    def sweep(self) -> None:
+        """Remove hidden files that a killed process left behind. Only the trainer does, when it starts."""
+        for folder, _, files in os.walk(self.root):
+            for name in files:
+                if name.startswith(".") and not _alive(name):
+                    Path(folder, name).unlink(missing_ok=True)
+
+
+def _alive(hidden: str) -> bool:
+    """Tell whether the process that writes this hidden file is still there."""
+    process = hidden[1:].split("-", 1)[0]
+    return not process.isdigit() or Path("/proc", process).exists()
+
+
+def _make_directories(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        _flush_directory(folder.parent)
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _trouble(what: str, path: Path, cause: OSError) -> StoreError:
+    return StoreError(f"cannot {what} {path}: {cause.strerror or cause}. Free space, mend permissions, or set store.url")
+
+
+def open_store(url: str, base: Path) -> Store:
+    """Open the store that ``store.url`` names; a relative path is relative to the configuration file."""
+    if "://" in url:
+        raise StoreError(f"store.url {url!r}: only a directory is supported so far")
+    return LocalStore((base / url).resolve())

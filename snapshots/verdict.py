@@ -1,0 +1,51 @@
+"""Verdicts: what the guard found about one learner in one snapshot. Values, kept beside the snapshots."""
+
+from typing import Literal
+
+import msgspec
+
+from snapshots.errors import DamagedError
+from snapshots.store import Store
+
+Finding = Literal["pass", "suspect", "fail", "skipped"]
+_SHARD = 1000
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """``created`` is the snapshot's time, ``judged`` the verdict's, in Unix seconds. ``why`` is one sentence."""
+
+    learner: str
+    snapshot: int
+    line: int
+    verdict: Finding
+    why: str
+    figures: dict[str, float]
+    created: float
+    judged: float
+
+
+def shard(number: int) -> str:
+    """The folder of verdicts that a snapshot's number falls in."""
+    return f"verdicts/{number // _SHARD:09d}/"
+
+
+def name_of(number: int, learner: str) -> str:
+    """The name of a verdict in the store."""
+    return f"{shard(number)}{number:012d}-{learner}.json"
+
+
+def give(store: Store, verdict: Verdict) -> bool:
+    """Write a verdict; the first one given counts. Tell whether it was this one."""
+    return store.create(name_of(verdict.snapshot, verdict.learner), msgspec.json.encode(verdict) + b"\n")
+
+
+def read(store: Store, number: int, learner: str) -> Verdict | None:
+    """Return the verdict on a learner's part of a snapshot, if there is one."""
+    name = name_of(number, learner)
+    data = store.get(name)
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Verdict)
+    except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+        raise DamagedError(f"{name} is not a verdict: {cause}") from cause

@@ -1,0 +1,1 @@
+"""What moves: sources, the trainer, the guard's and serving's processes, HTTP and the command."""

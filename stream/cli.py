@@ -1,0 +1,488 @@
+"""The operator's door: the command ``holdfast``.
+
+Exit codes: 0 done; 1 the answer is no (a snapshot failed, a digest does not hold); 2 the configuration or the
+command line is wrong; 3 refused, and nothing was changed; 4 the store, the source or a learner is in trouble; 5 another
+trainer writes this lineage.
+"""
+
+import getpass
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from learners.errors import ArgumentsRefusedError, FactoryRefusedError, LearnersError
+from snapshots import Lineage, SnapshotsError
+from snapshots import snapshot as cuts
+from snapshots.errors import LineageTakenError, RefusedError
+from snapshots.ledger import Decision, Entry
+from stream import logs, printing
+from stream import status as states
+from stream.config import Config, load
+from stream.errors import CommandError, ConfigError, StreamError
+from stream.presence import present
+
+_CONFIRM_SECONDS = 5.0
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Command(click.Command):
+    """Turns the errors that are expected into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a fault of the program still shows its trace."""
+        try:
+            return super().invoke(ctx)
+        except (StreamError, SnapshotsError, LearnersError) as cause:
+            click.echo(f"holdfast: {cause}", err=True)
+            ctx.exit(_exit_code(cause))
+
+
+def _exit_code(cause: Exception) -> int:
+    if isinstance(cause, (ConfigError, CommandError, FactoryRefusedError, ArgumentsRefusedError)):
+        return 2
+    if isinstance(cause, RefusedError):
+        return 3
+    return 5 if isinstance(cause, LineageTakenError) else 4
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def _config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        "--config", "path", type=click.Path(path_type=Path), default=None,
+        help="Configuration file; default holdfast.toml, or HOLDFAST_CONFIG.",
+    )  # fmt: skip
+    return option(function)
+
+
+def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--config``, before or after its name, and the loaded configuration as its first argument."""
+
+    @_config_option
+    @click.pass_context
+    @wraps(function)
+    def run(ctx: click.Context, *args: Any, path: Path | None, **options: Any) -> Any:
+        return function(_load(ctx, path), *args, **options)
+
+    return run
+
+
+def _load(ctx: click.Context, path: Path | None) -> Config:
+    chosen = path or ctx.find_root().params.get("path") or Path(os.environ.get("HOLDFAST_CONFIG", "holdfast.toml"))
+    ctx.find_root().meta["config"] = chosen
+    return load(chosen, os.environ)
+
+
+def _stopping() -> Callable[[], bool]:
+    """Tell whether SIGTERM or SIGINT has arrived."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda arrived, _frame: asked.append(arrived))
+    return lambda: bool(asked)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+_why_option = click.option("--why", default="", help="The reason, kept in the ledger.")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@_config_option
+@click.version_option(package_name="holdfast")
+def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by the commands
+    """Online learning from a stream that can be proved, guarded and undone.
+
+    Start with: holdfast demo
+    """
+    logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
+
+
+# Beginning ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
+@click.option("--name", default=None, help="Name of the lineage; default the folder's name.")
+def init(folder: Path, name: str | None) -> None:
+    """Write a configuration, a model.py, a token and sample events that work as they are."""
+    from stream.starter import write_starter  # noqa: PLC0415  a command imports what it needs
+
+    chosen = name or folder.resolve().name or "holdfast"
+    for path in write_starter(folder, "".join(c if c.isalnum() or c in "._-" else "-" for c in chosen)):
+        click.echo(f"wrote {path}")
+    where = "" if folder == Path() else f"cd {folder} && "
+    click.echo(f"Now: {where}holdfast up    (and in another terminal: holdfast status)")
+
+
+@main.command()
+@click.option("--seconds", type=float, default=None, help="End after this long; default: until Ctrl-C.")
+@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("holdfast-demo"),
+              show_default=True, help="Where the demo keeps events and snapshots; it goes on there next time.")  # fmt: skip
+@click.option("--rate", type=click.FloatRange(1, 20000), default=1000.0, show_default=True, help="Payments a second.")
+@click.option("--port", type=int, default=None, help="Port for predictions; default 8000, or a free one.")
+def demo(seconds: float | None, folder: Path, rate: float, port: int | None) -> None:
+    """Learn from a stream of card payments made up on the spot, and watch it."""
+    from stream.demo import Demo  # noqa: PLC0415  a command imports what it needs
+
+    Demo(folder, rate=rate, port=port, environment=os.environ).run(seconds, _stopping())
+
+
+@main.command()
+@_configured
+def up(config: Config) -> None:
+    """Run trainer, guard and serving as child processes; they are started again when they die."""
+    from stream.supervise import Supervisor  # noqa: PLC0415  a command imports what it needs
+
+    chosen = click.get_current_context().find_root().meta["config"]
+    click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
+    Supervisor(chosen, os.environ).run(_stopping())
+
+
+@main.command()
+@click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, snapshot, and exit 0.")
+@_configured
+def train(config: Config, *, until_end: bool) -> None:
+    """Run the trainer: consume events, learn each, write snapshots."""
+    from stream.compose import trainer_of  # noqa: PLC0415  a command imports what it needs
+
+    stopping = _stopping()
+    with printing.Progress(enabled=until_end) as progress:
+        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed)
+        trainer.run(until_end=until_end)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Judge every unjudged snapshot; exit 0 if none failed and 1 if one did.")
+@_json_option
+@_configured
+def guard(config: Config, *, once: bool, as_json: bool) -> None:
+    """Run the guard: judge every new snapshot before it may answer requests."""
+    from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
+
+    guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=_stopping())
+    if not once:
+        guarding.run()
+        return
+    failed = 0
+    for verdict in guarding.once():
+        failed += verdict.verdict not in ("pass", "skipped")
+        if as_json:
+            click.echo(msgspec.json.encode(verdict))
+        else:
+            click.echo(f"snapshot {verdict.snapshot} {verdict.learner}: {verdict.verdict}: {verdict.why}")
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@_configured
+def serve(config: Config) -> None:
+    """Answer predictions over HTTP from the newest snapshot that passed."""
+    from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
+
+    serve_forever(config, os.environ)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option("--label", metavar="COLUMN", help="The column that holds the label.")
+@click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
+@click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
+@click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
+@click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes.")
+@click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
+@_configured
+def produce(
+    config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
+    moment: str | None, features: str | None, rate: float | None, topic: str | None,
+) -> None:  # fmt: skip
+    """Send events: JSON lines as they are; CSV and Parquet as events made of their rows (gzip too)."""
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+
+    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
+    stopping = _stopping()
+    for path in files:
+        sink = producing.sink_of(config, topic, path)
+        with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
+            producing.produce(config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping)
+        click.echo(f"{path}: {sink.close()} events sent")
+
+
+# Looking -----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_json_option
+@_configured
+def status(config: Config, *, as_json: bool) -> None:
+    """Show place, learners, metrics, accounting, source and serving; right also when nothing runs."""
+    report = states.status(_lineage(config), config, time.time())
+    printing.as_json(report) if as_json else printing.show_status(report)
+
+
+@main.group(cls=Group, invoke_without_command=True)
+@_json_option
+@click.option("--at", metavar="TIME", help="What served then, and why: ISO 8601 (UTC) or Unix seconds.")
+@_config_option
+@click.pass_context
+def ledger(ctx: click.Context, path: Path | None, at: str | None, *, as_json: bool) -> None:
+    """Show every decision; with --at, what served at a time."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(_show_ledger, path=path, at=at, as_json=as_json)
+
+
+@click.command(cls=Command, hidden=True)
+@click.option("--at")
+@_json_option
+@_configured
+def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
+    lineage = _lineage(config)
+    if at is not None:
+        served = states.served_at(lineage, _moment(at))
+        if as_json:
+            printing.as_json(served)
+        else:
+            click.echo(f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: {served['why']}")
+        return
+    entries = lineage.ledger.entries()
+    if as_json:
+        printing.as_json([msgspec.to_builtins(entry) for entry in entries])
+        return
+    columns = ["seq", "time", "action", "learner", "snapshot", "by", "why"]
+    printing.table("ledger", columns, [
+        (e.seq, printing.moment(e.time), e.action, e.learner, e.snapshot, e.by, e.why) for e in entries
+    ])  # fmt: skip
+
+
+@ledger.command("verify")
+@_configured
+def ledger_verify(config: Config) -> None:
+    """Check the chain of digests over every entry."""
+    click.echo(f"the ledger holds: {_lineage(config).ledger.verify()} entries")
+
+
+@main.group(cls=Group)
+def snapshots() -> None:
+    """List, show, verify, pin and revert snapshots."""
+
+
+@snapshots.command("list")
+@_json_option
+@_configured
+def snapshots_list(config: Config, *, as_json: bool) -> None:
+    """List every snapshot, newest first."""
+    rows = states.listing(_lineage(config))
+    if as_json:
+        printing.as_json(rows)
+        return
+    columns = ["snapshot", "learner", "created", "learnt", "line", "verdict", "serving", "pinned", "bytes"]
+    printing.table("snapshots", columns, [
+        [printing.moment(row[c]) if c == "created" else ("yes" if row[c] else "") if c in ("serving", "pinned") else row[c]
+         for c in columns] for row in rows
+    ])  # fmt: skip
+
+
+@snapshots.command("show")
+@click.argument("number", type=int)
+@_json_option
+@_configured
+def snapshots_show(config: Config, number: int, *, as_json: bool) -> None:  # noqa: ARG001  a manifest is JSON either way
+    """Show one snapshot's manifest and its verdicts."""
+    lineage = _lineage(config)
+    manifest = _manifest(lineage, number)
+    verdicts = [msgspec.to_builtins(v) for name in manifest.learners if (v := lineage.verdict(number, name)) is not None]
+    printing.as_json({**msgspec.to_builtins(manifest), "verdicts": verdicts})
+
+
+@snapshots.command("verify")
+@click.argument("number", type=int, required=False)
+@_configured
+def snapshots_verify(config: Config, number: int | None) -> None:
+    """Check every byte of one snapshot, or of all; exit 1 when one is not what it should be."""
+    lineage = _lineage(config)
+    numbers = lineage.numbers if number is None else [number]
+    bad = 0
+    with printing.Progress("verifying", total=len(numbers)) as progress:
+        for done, one in enumerate(numbers, 1):
+            try:
+                cuts.verify_all(lineage.store, _manifest(lineage, one))
+            except (SnapshotsError, CommandError) as cause:
+                bad += 1
+                click.echo(f"snapshot {one}: {cause}")
+            progress.sent(done, done)
+    click.echo(f"{len(numbers) - bad} of {len(numbers)} snapshots are whole")
+    sys.exit(1 if bad else 0)
+
+
+@snapshots.command("pin")
+@click.argument("number", type=int)
+@_why_option
+@_configured
+def snapshots_pin(config: Config, number: int, why: str) -> None:
+    """Keep a snapshot for good."""
+    _pin(config, number, why, "pin")
+
+
+@snapshots.command("unpin")
+@click.argument("number", type=int)
+@_why_option
+@_configured
+def snapshots_unpin(config: Config, number: int, why: str) -> None:
+    """Let a pinned snapshot go when its time comes."""
+    _pin(config, number, why, "unpin")
+
+
+def _pin(config: Config, number: int, why: str, action: str) -> None:
+    lineage = _lineage(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        pinned = number in lineage.refresh().pinned()
+        if number not in lineage.numbers:
+            raise RefusedError(f"there is no snapshot {number}; nothing was changed. See: holdfast snapshots list")
+        if pinned == (action == "pin"):
+            raise RefusedError(f"snapshot {number} is {'already' if pinned else 'not'} pinned; nothing was changed")
+        return Decision(action=action, by=_operator(), why=why, snapshot=number)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: {action} snapshot {number}")
+
+
+@snapshots.command("revert")
+@click.argument("target", nargs=-1, metavar="[LEARNER] [N]")
+@click.option("--previous", is_flag=True, help="To the passing snapshot before the one that serves (the default).")
+@click.option("--stay", is_flag=True, help="Serve it until: holdfast snapshots lift.")
+@_why_option
+@_json_option
+@_configured
+def snapshots_revert(
+    config: Config, target: tuple[str, ...], why: str, *, previous: bool, stay: bool, as_json: bool
+) -> None:
+    """Put a learner back to snapshot N: what serves, its weights, metrics and counts.
+
+    Takes effect in every serving process without a restart. LEARNER is the champion unless named. The events learnt
+    since N are quarantined. A revert is undone by another revert.
+    """
+    learner, number = _target(target, previous=previous)
+    lineage = _lineage(config)
+    entry = lineage.ledger.append(
+        time.time(), lambda _: lineage.decide_revert(learner, number, by=_operator(), why=why, stay=stay)
+    )
+    if as_json:
+        printing.as_json(msgspec.to_builtins(entry))
+        return
+    click.echo(f"ledger entry {entry.seq}: {entry.learner} is put back to snapshot {entry.snapshot}")
+    _confirm(lineage, entry)
+
+
+@snapshots.command("lift")
+@click.argument("learner", required=False)
+@_why_option
+@_configured
+def snapshots_lift(config: Config, learner: str | None, why: str) -> None:
+    """End a revert's --stay: newer passing snapshots answer again."""
+    lineage = _lineage(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        name = learner or lineage.refresh().champion()
+        if name is None or not lineage.line(name).stay:
+            raise RefusedError(f"{name or 'no learner'} does not stay at a snapshot; nothing was changed")
+        return Decision(action="lift", by=_operator(), why=why, learner=name)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: {entry.learner} follows its newest passing snapshot again")
+
+
+@main.group(cls=Group)
+def quarantine() -> None:
+    """Show what reverts took out of the models."""
+
+
+@quarantine.command("list")
+@_json_option
+@_configured
+def quarantine_list(config: Config, *, as_json: bool) -> None:
+    """List the quarantined ranges of every learner."""
+    rows = states.quarantine(_lineage(config))
+    if as_json:
+        printing.as_json(rows)
+        return
+    printing.table("quarantine", ["learner", "id", "events", "state", "cause", "ranges"], [
+        (r["learner"], r["id"], r["events"], r["state"], r["cause"], printing.ranges(r["ranges"])) for r in rows
+    ])  # fmt: skip
+
+
+# Parts -------------------------------------------------------------------------------------------------------------
+
+
+def _lineage(config: Config) -> Lineage:
+    from stream.compose import store_of  # noqa: PLC0415  a command imports what it needs
+
+    return Lineage(store_of(config)).refresh()
+
+
+def _manifest(lineage: Lineage, number: int) -> Any:
+    manifest = lineage.manifest(number)
+    if manifest is None:
+        why = lineage.damaged.get(number, "it does not exist. See: holdfast snapshots list")
+        raise RefusedError(f"snapshot {number}: {why}")
+    return manifest
+
+
+def _operator() -> str:
+    return f"operator:{getpass.getuser()}"
+
+
+def _target(target: tuple[str, ...], *, previous: bool) -> tuple[str | None, int | None]:
+    numbers = [int(one) for one in target if one.isdigit()]
+    names = [one for one in target if not one.isdigit()]
+    if len(numbers) > 1 or len(names) > 1 or (numbers and previous):
+        raise CommandError("write: holdfast snapshots revert [LEARNER] [N | --previous]")
+    return (names[0] if names else None), (numbers[0] if numbers else None)
+
+
+def _moment(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"--at {text!r} is neither ISO 8601 nor Unix seconds") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _confirm(lineage: Lineage, entry: Entry) -> None:
+    """Wait a little for every serving process to answer from the target or its new line, and say so."""
+    deadline = time.monotonic() + _CONFIRM_SECONDS
+    waiting = {word["pid"] for word in present(lineage.store, time.time()) if word["role"] == "serving"}
+    if not waiting:
+        click.echo("no serving process runs; the next one that starts answers from it")
+    while waiting and time.monotonic() < deadline:
+        for word in present(lineage.store, time.time()):
+            if word["role"] != "serving" or word["pid"] not in waiting or word["learner"] != entry.learner:
+                continue
+            part = lineage.refresh().part(word["snapshot"], word["learner"])
+            if word["snapshot"] == entry.snapshot or (part and part.line == entry.seq):
+                click.echo(f"process {word['pid']} answers from snapshot {word['snapshot']}")
+                waiting.discard(word["pid"])
+        time.sleep(0.05)
+    for pid in waiting:
+        click.echo(f"process {pid} has not said yet that it follows; look again with holdfast status", err=True)
+
+
+if __name__ == "__main__":
+    main()

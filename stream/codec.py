@@ -1,0 +1,233 @@
+"""Bytes to event. Decoded once; the same checks for what is learnt and for what is asked (promise 10).
+
+The fast way lets msgspec do the checking in C and decides about names by counting colons; only when something is
+unusual does the slow way (``diagnosis``) look at every name, and find the reason.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw
+
+from learners.event import Event, Features
+from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
+from stream import diagnosis
+from stream.config import EventPaths
+from stream.reasons import Reason, RefusedEventError, Refusal
+from stream.record import Record
+
+_Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+_Scalar = _Number | str | bool | None
+_features = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]])
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_scalar = msgspec.json.Decoder(float | str | bool | None)
+_identifier = msgspec.json.Decoder(str | int)
+_number = msgspec.json.Decoder(float)
+_LAST_SECOND = 253_402_300_800.0
+_MILLISECONDS_FROM = 1e11
+
+
+class Codec:
+    """Decodes records into events by the paths of ``[event]``; ``labels`` may grow with what it sees (multi-class)."""
+
+    def __init__(
+        self,
+        paths: EventPaths,
+        labels: Labels,
+        weight: str = "w",
+        decoder: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        self._paths = paths
+        self._labels = labels
+        self._weight = weight
+        self._decoder = decoder
+        self._flat = paths.features == "."
+        self._left_out = {paths.id, paths.time, paths.label, weight, *paths.exclude}
+        self._types = paths.types
+
+    def decode(self, record: Record) -> Event | Refusal:
+        """Return the event, or why it is refused. Never raises for what a producer sent."""
+        try:
+            return self._decode(record)
+        except RefusedEventError as refused:
+            return refused.refusal
+
+    def question(self, body: bytes) -> tuple[str | int | None, Features] | Refusal:
+        """Return id (None when absent) and features of a request ``{"id"?, "x"}``, checked as an event's are."""
+        try:
+            fields = self._object(body, "")
+            raw, raw_id = fields.get("x"), fields.get("id")
+            if raw is None or bytes(raw) == b"null":
+                raise RefusedEventError(Reason.NO_FEATURES, "x", "there is no x")
+            identity = None if raw_id is None or bytes(raw_id) == b"null" else _asked_id(bytes(raw_id))
+            features = self._checked(bytes(raw), "x")
+            if len(fields) > 2 or body.count(b'"id"') > 1 or body.count(b'"x"') > 1:
+                diagnosis.names(body, EventPaths())
+        except RefusedEventError as refused:
+            return refused.refusal
+        return identity, features
+
+    def _decode(self, record: Record) -> Event:
+        value = record.value
+        if value is None:
+            raise RefusedEventError(Reason.TOMBSTONE, "", "the record has no value")
+        if len(value) > self._paths.max_bytes:
+            raise RefusedEventError(
+                Reason.TOO_LARGE, "", f"{len(value)} bytes are more than event.max_bytes = {self._paths.max_bytes}"
+            )
+        if self._decoder is not None:
+            value = self._foreign(value)
+        paths, fields = self._paths, self._object(value, "")
+        raw_id, raw_time = self._at(fields, paths.id), self._at(fields, paths.time)
+        identity = self._identity(raw_id)
+        features, names = self._features_of(fields)
+        colons = (raw_id or b"").count(b":") + (raw_time or b"").count(b":")
+        if value.count(b":") != len(fields) + names + colons:
+            diagnosis.names(value, paths)
+        return Event(
+            id=identity,
+            features=features,
+            label=self._label(self._at(fields, paths.label)),
+            weight=self._weight_of(self._at(fields, self._weight)),
+            time=self._time(raw_time, record.time),
+        )
+
+    def _foreign(self, value: bytes) -> bytes:
+        """Let the configured decoder make an event of the bytes."""
+        try:
+            made = self._decoder(value) if self._decoder else value
+            return made if isinstance(made, bytes) else diagnosis.dumps(made)
+        except Exception as cause:
+            raise RefusedEventError(Reason.UNDECODABLE, "", f"the decoder raised {type(cause).__name__}: {cause}") from None
+
+    def _object(self, value: bytes, field: str) -> dict[str, Raw]:
+        try:
+            return _fields.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            diagnosis.syntax(value, field, self._paths, self._weight)
+            raise RefusedEventError(Reason.NOT_JSON, field, "the value is not JSON in UTF-8") from None
+
+    def _at(self, fields: dict[str, Raw], path: str) -> bytes | None:
+        """Return the bytes at a dotted path, None when absent."""
+        if not path:
+            return None
+        found = fields.get(path)
+        if found is None and "." in path:
+            head, _, rest = path.partition(".")
+            inner = fields.get(head)
+            if inner is not None and bytes(inner).lstrip()[:1] == b"{":
+                return self._at(self._object(bytes(inner), head), rest)
+        return None if found is None else bytes(found)
+
+    def _features_of(self, fields: dict[str, Raw]) -> tuple[Features, int]:
+        """Return the features, and how many names they add to those of the envelope."""
+        if not self._flat:
+            raw = self._at(fields, self._paths.features)
+            if raw is None or raw == b"null":
+                raise RefusedEventError(Reason.NO_FEATURES, self._paths.features, f"there is no {self._paths.features}")
+            features = self._checked(raw, self._paths.features)
+            return features, _names(features)
+        kept = {name: value for name, value in fields.items() if name not in self._left_out}
+        features = self._checked(msgspec.json.encode(kept), "")
+        return features, _names(features) - len(kept)
+
+    def _checked(self, raw: bytes, field: str) -> Features:
+        try:
+            features = Features(raw, _features.decode(raw))  # type: ignore[arg-type]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise diagnosis.features(raw, field) from None
+        # Every name has its colon, so as many names as colons means that none came twice.
+        if b'"_' in raw or b"\\" in raw or raw.count(b":") != _names(features) or _dotted_twice(features):
+            diagnosis.feature_names(raw, field)
+        if self._types:
+            self._check_types(features, field)
+        return features
+
+    def _check_types(self, features: Features, field: str) -> None:
+        wanted = {"number": float, "text": str, "bool": bool}
+        for name, value in features.flat().items():
+            kind = self._types.get(name)
+            if kind is not None and type(value) is not wanted[kind]:
+                raise RefusedEventError(
+                    Reason.WRONG_TYPE, f"{field}.{name}".lstrip("."), f"event.types wants a {kind}, not {value!r}"
+                )
+
+    def _label(self, raw: bytes | None) -> Any:
+        if raw is None or raw == b"null":
+            return None
+        try:
+            return self._labels.label_of(_scalar.decode(raw))
+        except OverflowError as cause:
+            raise RefusedEventError(Reason.BAD_NUMBER, self._paths.label, str(cause)) from None
+        except (UnknownLabelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+            raise RefusedEventError(Reason.UNKNOWN_LABEL, self._paths.label, f"unknown label: {cause}") from None
+
+    def _identity(self, raw: bytes | None) -> str:
+        if raw is None or raw in (b"null", b'""'):
+            raise RefusedEventError(Reason.NO_ID, self._paths.id, "there is no id")
+        try:
+            return str(_identifier.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise RefusedEventError(Reason.WRONG_TYPE, self._paths.id, "an id is text or a whole number") from None
+
+    def _weight_of(self, raw: bytes | None) -> float:
+        if raw is None or raw == b"null":
+            return 1.0
+        try:
+            weight = _number.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, "a weight is a finite number of at least 0") from None
+        if not 0 <= weight <= FLOAT32_MAX:
+            raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, f"{weight!r} is below 0 or outside float32")
+        return weight
+
+    def _time(self, raw: bytes | None, recorded: float | None) -> float:
+        if raw is None or raw == b"null":
+            return recorded or 0.0
+        try:
+            seconds = _seconds(_scalar.decode(raw), self._paths.time_format)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError, RecursionError) as cause:
+            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"not a time: {cause}") from None
+        if not 0 <= seconds < _LAST_SECOND:
+            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"{seconds!r} is outside the years 1970 to 9999")
+        if recorded is not None and seconds > recorded + self._paths.max_ahead_seconds:
+            raise RefusedEventError(
+                Reason.BAD_TIME, self._paths.time, f"{seconds - recorded:.0f} s ahead of the record's own timestamp"
+            )
+        return seconds
+
+
+def _asked_id(raw: bytes) -> str | int:
+    try:
+        return _identifier.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusedEventError(Reason.WRONG_TYPE, "id", "an id is text or a whole number") from None
+
+
+def _names(features: Features) -> int:
+    """How many names the features have, nested ones included."""
+    if features.raw.count(b"{") == 1:
+        return len(features.values)
+    return len(features.values) + sum(len(value) for value in features.values.values() if isinstance(value, dict))
+
+
+def _dotted_twice(features: Features) -> bool:
+    """Tell whether a dotted name might be the same as a nested one."""
+    return features.raw.count(b"{") > 1 and any("." in name for name in features.values)
+
+
+def _seconds(value: float | str | bool | None, form: str) -> float:
+    """Return Unix seconds of a number (s or ms) or an ISO 8601 text (without a zone: UTC)."""
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"{value!r}")
+    if isinstance(value, str):
+        if form in ("s", "ms"):
+            raise ValueError(f"{value!r} is text, and event.time_format is {form}")
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if form == "iso":
+        raise ValueError(f"{value!r} is a number, and event.time_format is iso")
+    milliseconds = form == "ms" or (form == "auto" and abs(value) >= _MILLISECONDS_FROM)
+    return value / 1000 if milliseconds else value

@@ -1,0 +1,254 @@
+"""The configuration: one TOML file, every key overridable by ``HOLDFAST_…``. The table of keys: docs/configuration.md."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from snapshots.retention import Keep
+from stream.errors import ConfigError
+
+_FORBIDDEN_KAFKA = {
+    "group.id": "the group is the lineage's name",
+    "enable.auto.commit": "the place is kept in snapshots, and offsets are committed last",
+    "enable.auto.offset.store": "the place is kept in snapshots",
+    "isolation.level": "it is read_committed, or aborted events would be learnt",
+    "auto.offset.reset": "it is error, or lost events would go unnoticed; set source.start instead",
+    "enable.partition.eof": "it is true, or the end of a topic could not be told",
+}
+_NOT_KEYS = ("HOLDFAST_TEST_", "HOLDFAST_TOKEN", "HOLDFAST_CONFIG", "HOLDFAST_LOG")
+_OPEN_TABLES = {"source.kafka", "event.types"}
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Source(_Table):
+    """Where events come from."""
+
+    kind: Literal["kafka", "files"] = "kafka"
+    topics: list[str] = []
+    directory: str = "events"
+    start: Literal["earliest", "latest"] = "earliest"
+    batch: Annotated[int, Meta(ge=1)] = 1000
+    poll_seconds: Positive = 0.05
+    kafka: dict[str, str | int | float | bool] = {}
+
+
+class EventPaths(_Table):
+    """Where the fields of an event are, and what they may hold."""
+
+    id: str = "id"
+    time: str = "ts"
+    features: str = "x"
+    exclude: list[str] = []
+    label: str = "y"
+    weight: str | None = None
+    positive: str | int | float | bool = 1
+    negative: str | int | float | bool | None = None
+    labels: list[str | int | float | bool] = []
+    max_labels: Annotated[int, Meta(ge=2)] = 1000
+    slices: list[str] = []
+    max_slices: Count = 200
+    time_format: Literal["auto", "s", "ms", "iso"] = "auto"
+    max_ahead_seconds: Positive = 86400.0
+    max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
+    recent_ids: Count = 20_000
+    decoder: str | None = None
+    types: dict[str, Literal["number", "text", "bool"]] = {}
+
+
+class LearnerConfig(_Table):
+    """One learner."""
+
+    kind: Literal["river", "vw"]
+    role: Literal["champion", "challenger"] = "challenger"
+    factory: str = ""
+    types: list[str] = []
+    args: str = ""
+    namespaces: dict[str, list[str]] = {}
+    ignore_weights: bool = False
+
+
+class StoreConfig(_Table):
+    """Where snapshots, verdicts and the ledger are kept."""
+
+    url: str = "store"
+
+
+class SnapshotsConfig(_Table):
+    """When a snapshot is due, and which are kept."""
+
+    every_seconds: Positive = 1.0
+    every_events: Annotated[int, Meta(ge=1)] = 100_000
+    keep: Keep = Keep()
+
+
+class Holdout(_Table):
+    """Which labelled events are set aside and never learnt."""
+
+    rate: Fraction = 0.02
+    by: str = "id"
+
+
+class MetricsConfig(_Table):
+    """How long the sliding window of the metrics is, in events."""
+
+    window: Annotated[int, Meta(ge=1)] = 2000
+
+
+class GuardConfig(_Table):
+    """How often the guard looks for new snapshots."""
+
+    poll_seconds: Positive = 0.1
+
+
+class Serve(_Table):
+    """Where predictions are answered."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    token_file: str = "token"  # noqa: S105  a file's name
+    max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
+    poll_seconds: Positive = 0.1
+
+
+class Config(_Table):
+    """The whole configuration. ``base`` is the folder that relative paths are relative to."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    task: Literal["binary", "multiclass", "regression"]
+    learners: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,60}$")], LearnerConfig]
+    source: Source = msgspec.field(default_factory=Source)
+    event: EventPaths = msgspec.field(default_factory=EventPaths)
+    store: StoreConfig = msgspec.field(default_factory=StoreConfig)
+    snapshots: SnapshotsConfig = msgspec.field(default_factory=SnapshotsConfig)
+    holdout: Holdout = msgspec.field(default_factory=Holdout)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
+    guard: GuardConfig = msgspec.field(default_factory=GuardConfig)
+    serve: Serve = msgspec.field(default_factory=Serve)
+    base: Path = Path()
+
+    @property
+    def champion(self) -> str:
+        """The name of the champion."""
+        return next(name for name, learner in self.learners.items() if learner.role == "champion")
+
+    @property
+    def weight_path(self) -> str:
+        """Where the weight is; ``w`` unless ``event.weight`` says otherwise (empty: nowhere)."""
+        return "w" if self.event.weight is None else self.event.weight
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Config:
+    """Read the file, lay the environment over it, and check everything; raise :class:`ConfigError`."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}. Write one with: holdfast init, or name it with --config FILE") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise ConfigError(f"{path} cannot be read: {cause}") from cause
+    overlay(table, environment)
+    return check(table, path.resolve().parent)
+
+
+def overlay(table: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put ``HOLDFAST_SERVE__PORT=9000`` over ``serve.port``; values are read as TOML, and as text when they are not.
+
+    In ``source.kafka`` a single underscore stands for the dot: ``HOLDFAST_SOURCE__KAFKA__BOOTSTRAP_SERVERS``.
+    """
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith("HOLDFAST_") or variable.startswith(_NOT_KEYS):
+            continue
+        keys = variable.removeprefix("HOLDFAST_").lower().split("__")
+        if keys[:2] == ["source", "kafka"]:
+            keys = ["source", "kafka", *(key.replace("_", ".") for key in keys[2:])]
+        place = table
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{variable}: {key} is not a table")
+        place[keys[-1]] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def check(table: dict[str, Any], base: Path) -> Config:
+    """Turn a table into a configuration, or say what is wrong and what to write instead."""
+    _refuse_unknown(table, Config, "")
+    try:
+        config = msgspec.convert({**table, "base": ""}, Config, strict=True, dec_hook=lambda _, value: Path(value))
+    except msgspec.ValidationError as cause:
+        raise ConfigError(f"the configuration does not fit: {_in_words(cause)}. See docs/configuration.md") from cause
+    config.base = base
+    _check_together(config)
+    return config
+
+
+def _in_words(cause: Exception) -> str:
+    return str(cause).replace(" - at `$.", " — at `").replace("`$`", "the top level")
+
+
+def _refuse_unknown(table: dict[str, Any], struct: type[msgspec.Struct], path: str) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(struct) if field.name != "base"}
+    for key, value in table.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {path}{near[0]}?" if near else f"; known here: {', '.join(sorted(fields))}"
+            raise ConfigError(f"unknown key {path}{key}{hint}")
+        if not isinstance(value, dict) or f"{path}{key}" in _OPEN_TABLES:
+            continue
+        inner = fields[key].type
+        if key == "learners":
+            for name, learner in value.items():
+                if isinstance(learner, dict):
+                    _refuse_unknown(learner, LearnerConfig, f"learners.{name}.")
+        elif isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(value, inner, f"{path}{key}.")
+
+
+def _check_together(config: Config) -> None:
+    """Check what no single key tells."""
+    champions = [name for name, learner in config.learners.items() if learner.role == "champion"]
+    if len(config.learners) == 1 and not champions:
+        next(iter(config.learners.values())).role = "champion"
+    elif len(champions) != 1:
+        raise ConfigError(
+            f"exactly one learner answers requests, and {len(champions)} are champion "
+            f'({", ".join(champions) or "none"}): set role = "champion" for one of {", ".join(config.learners) or "[learners]"}'
+        )
+    for name, learner in config.learners.items():
+        if learner.kind == "river" and not learner.factory:
+            raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
+    if config.source.kind == "kafka":
+        if not config.source.topics:
+            raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')
+        if "bootstrap.servers" not in config.source.kafka:
+            raise ConfigError('[source.kafka] needs "bootstrap.servers" = "host:port"')
+    for key in config.source.kafka:
+        if key in _FORBIDDEN_KAFKA:
+            raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
+
+
+def read_token(config: Config, environment: Mapping[str, str]) -> str | None:
+    """Return the bearer token for changes over HTTP: ``HOLDFAST_TOKEN``, or the token file; None when there is none."""
+    if environment.get("HOLDFAST_TOKEN"):
+        return environment["HOLDFAST_TOKEN"]
+    path = config.base / config.serve.token_file
+    try:
+        return path.read_text("utf-8").strip() or None
+    except FileNotFoundError:
+        return None

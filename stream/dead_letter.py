@@ -1,0 +1,220 @@
+"""Dead letters: what was refused, with its original bytes and where it came from.
+
+Headers are named as Kafka Connect names them. No cut passes a letter that is not acknowledged: ``flush`` returns
+only when all are.
+"""
+
+import base64
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from snapshots.store import Store, claim
+from stream.kafka import Settings
+from stream.reasons import Refusal
+from stream.record import Record
+
+log = logging.getLogger("holdfast.dead_letter")
+SUFFIX = ".dead-letter"
+PREFIX = "__connect.errors."
+_RETRY_SECONDS = 1.0
+
+
+class DeadLetters(Protocol):
+    """Takes refused records; ``flush`` blocks until each is durable, saying so to ``waiting`` while it cannot."""
+
+    def send(self, record: Record, refusal: Refusal) -> None:
+        """Take a refused record."""
+
+    def flush(self, waiting: Callable[[str], bool]) -> None:
+        """Return when every letter taken is durable; ``waiting`` is told why not, and returns False to give up."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class GaveUpError(Exception):
+    """The process is asked to end while letters are not acknowledged; the cut must not be written."""
+
+
+def headers_of(record: Record, refusal: Refusal, lineage: str) -> list[tuple[str, bytes]]:
+    """The reason and the origin of a refused record, as Kafka Connect names them."""
+    fields = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "connector.name": lineage,
+        "stage": "VALUE_CONVERTER",
+        "exception.class.name": refusal.reason.value,
+        "exception.message": f"{refusal.field}: {refusal.message}" if refusal.field else refusal.message,
+    }
+    return [(PREFIX + name, str(value).encode("utf-8", "replace")) for name, value in fields.items()]
+
+
+class FileDeadLetters:
+    """A directory beside the events: for each file of events one of dead letters, as JSON lines."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.with_name(directory.name + SUFFIX)
+        self._files: dict[str, Any] = {}
+
+    def send(self, record: Record, refusal: Refusal) -> None:
+        """Append a letter; ``value_base64`` holds the exact bytes."""
+        line = {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "reason": refusal.reason.value,
+            "field": refusal.field,
+            "message": refusal.message,
+            "value_base64": base64.b64encode(record.value or b"").decode(),
+        }
+        file = self._files.get(record.partition)
+        if file is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            file = self._files[record.partition] = (self._directory / record.partition).open("ab")
+        file.write(orjson.dumps(line) + b"\n")
+
+    def flush(self, waiting: Callable[[str], bool]) -> None:
+        """Flush and fsync every file written to."""
+        for partition, file in self._files.items():
+            while True:
+                try:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    break
+                except OSError as cause:
+                    if not waiting(f"dead letters of {partition} cannot be written: {cause}"):
+                        raise GaveUpError from cause
+                    time.sleep(_RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+
+class KafkaDeadLetters:
+    """The topic ``<topic>.dead-letter``: original key, value, headers and timestamp, and why.
+
+    A letter that the broker refuses for good (too large) goes to the store, and its digest and address to the topic.
+    The topic is created when it is not there and the broker allows it.
+    """
+
+    def __init__(self, settings: Settings, lineage: str, store: Store) -> None:
+        self._lineage = lineage
+        self._store = store
+        self._settings = producer_settings(settings)
+        self._producer = Producer(
+            {
+                "linger.ms": 5,
+                "message.timeout.ms": 10_000,
+                "message.max.bytes": 10_000_000,
+                **self._settings,
+                "acks": "all",
+                "enable.idempotence": True,
+            },
+            logger=log,
+        )
+        self._open: set[int] = set()
+        self._again: deque[tuple[Record, Refusal]] = deque()
+        self._known: set[str] = set()
+        self._trouble = ""
+        self._number = 0
+
+    def send(self, record: Record, refusal: Refusal) -> None:
+        """Produce a letter; what becomes of it is found out by ``flush``."""
+        topic = record.topic + SUFFIX
+        if topic not in self._known:
+            self._create(topic)
+        headers = [*(record.headers or []), *headers_of(record, refusal, self._lineage)]
+        self._produce(topic, record, refusal, record.value, headers)
+
+    def _create(self, topic: str) -> None:
+        """Create the topic unless it is there; a refusal shows when the letter is not taken."""
+        try:
+            admin = AdminClient(self._settings)
+            for future in admin.create_topics([NewTopic(topic)], request_timeout=10).values():
+                future.result()
+        except KafkaException as cause:
+            if cause.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                log.warning("topic %s could not be created: %s", topic, cause.args[0].str())
+        self._known.add(topic)
+
+    def _produce(self, topic: str, record: Record, refusal: Refusal, value: bytes | None, headers: list[Any]) -> None:
+        self._number += 1
+        number = self._number
+        self._open.add(number)
+
+        def done(error: KafkaError | None, _: Any) -> None:
+            self._open.discard(number)
+            if error is None:
+                return
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._store_large(topic, record, refusal, headers)
+            else:
+                self._trouble = error.str()
+                self._again.append((record, refusal))
+
+        timestamp = {} if record.time is None else {"timestamp": round(record.time * 1000)}
+        try:
+            self._producer.produce(topic, value, record.key, headers=headers, on_delivery=done, **timestamp)
+        except BufferError:
+            self._open.discard(number)
+            self._again.append((record, refusal))
+            self._producer.poll(0.1)
+        except KafkaException as cause:
+            done(cause.args[0], None)
+        self._producer.poll(0)
+
+    def _store_large(self, topic: str, record: Record, refusal: Refusal, headers: list[Any]) -> None:
+        """Keep a letter that is too large for the broker in the store, and send its digest and address."""
+        value = record.value or b""
+        digest = hashlib.sha256(value).hexdigest()
+        name = f"dead-letters/{digest}"
+        claim(self._store, name, value)
+        address = [("holdfast.value.sha256", digest.encode()), ("holdfast.value.store", name.encode())]
+        short = [(key, content) for key, content in headers if len(content or b"") < 10_000]
+        slim = Record(record.topic, record.partition, record.offset, record.following, None, record.time, record.key)
+        self._produce(topic, slim, refusal, None, [*short, *address])
+
+    def flush(self, waiting: Callable[[str], bool]) -> None:
+        """Wait until every letter is acknowledged; produce again those that were not."""
+        while self._open or self._again:
+            again, self._again = self._again, deque()
+            for record, refusal in again:
+                self._known.discard(record.topic + SUFFIX)
+                self.send(record, refusal)
+            self._producer.flush(_RETRY_SECONDS)
+            if (self._open or self._again) and not waiting(
+                f"{len(self._open) + len(self._again)} dead letters are not acknowledged: {self._trouble or 'no answer'}"
+            ):
+                raise GaveUpError
+
+    def close(self) -> None:
+        """Let go of the producer; what was not acknowledged is sent again after the next start."""
+        self._producer.purge()
+        self._producer.flush(1)
+
+
+def producer_settings(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The librdkafka settings that a producer takes: those of the consumer without what only a consumer knows."""
+    return {key: value for key, value in settings.items() if key not in _CONSUMER_ONLY}
+
+
+_CONSUMER_ONLY = {
+    "fetch.wait.max.ms", "fetch.min.bytes", "fetch.max.bytes", "max.partition.fetch.bytes", "queued.max.messages.kbytes",
+    "queued.min.messages", "check.crcs", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms",
+    "group.protocol", "group.instance.id", "partition.assignment.strategy", "client.rack", "allow.auto.create.topics",
+    "fetch.message.max.bytes", "fetch.error.backoff.ms", "fetch.queue.backoff.ms",
+}  # fmt: skip

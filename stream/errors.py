@@ -1,0 +1,35 @@
+"""Errors of the package ``stream``.
+
+::
+
+    StreamError
+    ├── ConfigError         the configuration cannot be used; the message names the key and what to write
+    ├── SourceError         the source can be read no further without losing events
+    │   └── SourceLostError  events before the place are gone: truncated, rewritten, or deleted by retention
+    ├── SourceAwayError     the source is briefly away; the offset stays, and it is tried again
+    └── CommandError        a command cannot do what was asked; nothing was changed
+"""
+
+
+class StreamError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(StreamError):
+    """The configuration cannot be used."""
+
+
+class SourceError(StreamError):
+    """The source cannot be read on."""
+
+
+class SourceLostError(SourceError):
+    """Events that the place points at are gone; the message says which range."""
+
+
+class SourceAwayError(StreamError):
+    """The source cannot be reached just now."""
+
+
+class CommandError(StreamError):
+    """A command cannot do what was asked."""

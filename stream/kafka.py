@@ -1,0 +1,246 @@
+"""Events from Kafka: assigned partitions, read in batches, never committed before a snapshot holds them."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+
+from snapshots.manifest import Place
+from stream.errors import SourceAwayError, SourceError, SourceLostError
+from stream.record import Record
+
+log = logging.getLogger("holdfast.kafka")
+_DISCOVER_SECONDS = 5.0
+_METADATA_SECONDS = 5.0
+_CREATE_TIME = 1
+_LOG_APPEND_TIME = 2
+_AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
+_NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+Settings = Mapping[str, str | int | float | bool]
+
+
+class KafkaSource:
+    """Reads every partition of ``topics`` from a place on, committed transactions only.
+
+    ``settings`` is the table ``[source.kafka]`` of the configuration; ``group`` the lineage's name. New partitions are
+    looked for every few seconds and read from their beginning.
+    """
+
+    def __init__(
+        self,
+        topics: list[str],
+        settings: Settings,
+        *,
+        group: str,
+        start: str,
+        poll_seconds: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topics = topics
+        self._start = start
+        self._poll_seconds = poll_seconds
+        self._now = now
+        self._discover_at = 0.0
+        self._positions: dict[tuple[str, int], int] = {}
+        self._names: dict[int, str] = {}
+        self._end: dict[tuple[str, int], int] | None = None
+        self._trouble: KafkaError | None = None
+        self._stumbled: SourceAwayError | SourceError | None = None
+        self._consumer = Consumer(
+            {
+                "allow.auto.create.topics": False,
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": 32768,
+                **settings,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "error_cb": self._note,
+            },
+            logger=log,
+        )
+
+    def _note(self, error: KafkaError) -> None:
+        self._trouble = error
+
+    def _partitions(self) -> dict[str, list[int]]:
+        """The partitions of every topic; :class:`SourceAwayError` when a topic or the broker is not there."""
+        found = {}
+        for topic in self._topics:
+            try:
+                metadata = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
+            except KafkaException as cause:
+                raise SourceAwayError(f"no answer from the broker: {cause.args[0].str()}") from cause
+            if metadata.error is not None or not metadata.partitions:
+                reason = metadata.error.str() if metadata.error else "it has no partitions"
+                raise SourceAwayError(f"topic {topic!r} is not there: {reason}. Create it, or mend source.topics")
+            found[topic] = sorted(metadata.partitions)
+        return found
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_SECONDS)
+        except KafkaException as cause:
+            raise SourceAwayError(f"{topic}[{partition}]: {cause.args[0].str()}") from cause
+        return low, high
+
+    def resolve(self) -> Place:
+        """Where each partition now begins, or with ``latest`` where it now ends."""
+        which = 1 if self._start == "latest" else 0
+        return {
+            topic: {str(partition): self._watermarks(topic, partition)[which] for partition in partitions}
+            for topic, partitions in self._partitions().items()
+        }
+
+    def open(self, place: Place) -> None:
+        """Assign every partition at the place."""
+        self._positions.clear()
+        self._assign(place)
+
+    def _assign(self, place: Place) -> None:
+        fresh = []
+        for topic, partitions in self._partitions().items():
+            for partition in partitions:
+                if (topic, partition) in self._positions:
+                    continue
+                named = place.get(topic, {}).get(str(partition))
+                low, high = self._watermarks(topic, partition)
+                if named is not None and not low <= named <= high:
+                    self._lost(topic, partition, named, low, high)
+                offset = self._positions[topic, partition] = named or 0
+                self._names[partition] = str(partition)
+                fresh.append(TopicPartition(topic, partition, offset or OFFSET_BEGINNING))
+        if fresh:
+            self._consumer.incremental_assign(fresh)
+        self._discover_at = self._now() + _DISCOVER_SECONDS
+
+    def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
+        gone = f"offsets {offset} to {low}" if offset < low else f"everything (the topic ends at {high})"
+        raise SourceLostError(
+            f"{topic}[{partition}]: the place is at offset {offset} and the broker has {low} to {high}: {gone} is gone, "
+            "by retention or because the topic was made anew. Begin a new lineage with another name and store"
+        )
+
+    def poll(self, limit: int) -> list[Record]:
+        """The next records of any partition."""
+        if self._now() >= self._discover_at:
+            self._discover()
+        try:
+            messages = self._consumer.consume(limit, self._poll_seconds)
+        except KafkaException as cause:
+            raise SourceAwayError(str(cause)) from cause
+        records = []
+        for message in messages:
+            try:
+                record = self._record(message)
+            except (SourceAwayError, SourceError) as cause:
+                self._stumbled = self._stumbled or cause
+            else:
+                records += [record] if record is not None else []
+        if not records:
+            self._raise_trouble()
+        return records
+
+    def _raise_trouble(self) -> None:
+        """Raise what went wrong, but only when no record waits to be delivered first."""
+        stumbled, self._stumbled = self._stumbled, None
+        trouble, self._trouble = self._trouble, None
+        if stumbled is not None:
+            raise stumbled
+        if trouble is not None and trouble.code() in _AWAY:
+            raise SourceAwayError(f"no answer from the broker: {trouble.str()}")
+
+    def _discover(self) -> None:
+        """Pick up partitions that were added; an absent broker is no news here."""
+        self._discover_at = self._now() + _DISCOVER_SECONDS
+        try:
+            self._assign({})
+        except SourceAwayError as cause:
+            log.debug("partitions were not looked up: %s", cause)
+
+    def _record(self, message: Any) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._raise_or_note(message, error)
+            return None
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        kind, milliseconds = message.timestamp()
+        self._positions[topic, partition] = offset + 1
+        return Record(
+            topic,
+            self._names[partition],
+            offset,
+            offset + 1,
+            message.value(),
+            milliseconds / 1000 if kind in (_CREATE_TIME, _LOG_APPEND_TIME) else None,
+            message.key(),
+            message.headers(),
+        )
+
+    def _raise_or_note(self, message: Any, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001  the name that the library gives it
+            place = (message.topic(), message.partition())
+            if self._end is not None and message.offset() >= self._end.get(place, 0):
+                self._end.pop(place, None)
+        elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
+            topic, partition = message.topic(), message.partition()
+            self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
+        elif code in _AWAY or code in _NOT_THERE or error.retriable():
+            raise SourceAwayError(error.str())
+        else:
+            raise SourceError(f"{message.topic()}[{message.partition()}]: {error.str()}")
+
+    def mark_end(self) -> None:
+        """Remember where every partition ends now."""
+        ends = {
+            (topic, partition): self._watermarks(topic, partition)[1]
+            for topic, partitions in self._partitions().items()
+            for partition in partitions
+        }
+        self._end = {place: end for place, end in ends.items() if self._positions.get(place, 0) < end}
+
+    def ended(self) -> bool:
+        """Tell whether every partition was read to its marked end (which a transaction's mark may be)."""
+        if self._end is None:
+            return False
+        self._end = {place: end for place, end in self._end.items() if self._positions.get(place, 0) < end}
+        return not self._end
+
+    def commit(self, place: Place) -> None:
+        """Commit the place to the group, asynchronously and for lag tools only."""
+        offsets = [
+            TopicPartition(topic, int(partition), offset)
+            for topic, partitions in place.items()
+            for partition, offset in partitions.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as cause:
+            log.warning("offsets were not committed for lag tools: %s", cause)
+
+    def lag(self) -> int | None:
+        """How many offsets are waiting, from what the consumer last heard."""
+        total = 0
+        for (topic, partition), position in self._positions.items():
+            try:
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            except KafkaException:
+                return None
+            total += max(0, high - position) if high > 0 else 0
+        return total
+
+    def close(self) -> None:
+        """Leave without committing anything."""
+        self._consumer.close()

@@ -1,0 +1,114 @@
+"""Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from snapshots.manifest import LearnerPart, Manifest
+
+if TYPE_CHECKING:
+    from stream.serving import Server
+
+#: name → (kind, labels, meaning); ``docs/metrics.md`` is checked against it.
+METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "holdfast_consumed_total": ("counter", (), "records delivered before the place of the newest snapshot"),
+    "holdfast_dead_lettered_total": ("counter", ("reason",), "records refused, by reason"),
+    "holdfast_unlabelled_total": ("counter", (), "valid events without a label"),
+    "holdfast_duplicate_total": ("counter", (), "labelled events whose id is in the window of recent ids"),
+    "holdfast_held_out_total": ("counter", (), "labelled events set aside for the holdout"),
+    "holdfast_learnt_events": ("gauge", ("learner",), "events in the learner; a revert takes some back"),
+    "holdfast_quarantined_events": ("gauge", ("learner",), "events that a revert took out of the learner"),
+    "holdfast_accounting_difference": ("gauge", ("learner",), "consumed minus all classes; anything but 0 is a fault"),
+    "holdfast_metric": ("gauge", ("learner", "metric", "span"), "prequential metric over the life or the recent window"),
+    "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
+    "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot"),
+    "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
+    "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
+    "holdfast_event_age_seconds": ("gauge", (), "time since the newest event in the snapshot that answers"),
+    "holdfast_requests_total": ("counter", ("code",), "predictions answered by this process, by HTTP status"),
+    "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction"),
+}
+_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+
+class RequestCounts:
+    """Requests of this process: by status, and how long they took."""
+
+    def __init__(self) -> None:
+        self.by_code: dict[int, int] = {}
+        self.seconds = 0.0
+        self.buckets = [0] * (len(_BUCKETS) + 1)
+
+    def add(self, code: int, seconds: float) -> None:
+        """Count one request."""
+        self.by_code[code] = self.by_code.get(code, 0) + 1
+        self.seconds += seconds
+        self.buckets[bisect_left(_BUCKETS, seconds)] += 1
+
+
+class HoldfastCollector(Collector):
+    """Collects from what the serving process holds in memory; works with everything else away."""
+
+    def __init__(self, server: "Server", counts: RequestCounts) -> None:
+        self._server = server
+        self._counts = counts
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics without collecting them."""
+        yield from (_family(name) for name in METRICS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric as it stands."""
+        found = {name: _family(name) for name in METRICS}
+        newest = self._server.newest
+        if newest is not None:
+            self._place(found, newest)
+            for name, part in newest.learners.items():
+                _learner(found, name, part, newest)
+        current = self._server.current
+        if current is not None:
+            now = self._server.now()
+            found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
+            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.manifest.created)
+            found["holdfast_event_age_seconds"].add_metric([], now - current.manifest.newest_event)
+        for code, count in self._counts.by_code.items():
+            found["holdfast_requests_total"].add_metric([str(code)], count)
+        self._durations(found["holdfast_request_duration_seconds"])
+        yield from found.values()
+
+    def _place(self, found: dict[str, Metric], newest: Manifest) -> None:
+        counts = newest.counts
+        for name in ("consumed", "unlabelled", "duplicate", "held_out"):
+            found[f"holdfast_{name}_total"].add_metric([], getattr(counts, name))
+        for reason, count in counts.refused.items():
+            found["holdfast_dead_lettered_total"].add_metric([reason], count)
+        found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
+        found["holdfast_snapshot_age_seconds"].add_metric([], self._server.now() - newest.created)
+
+    def _durations(self, family: Metric) -> None:
+        total, buckets = 0, []
+        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self._counts.buckets, strict=True):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric([], buckets, self._counts.seconds)
+
+
+def _learner(found: dict[str, Metric], name: str, part: LearnerPart, manifest: Manifest) -> None:
+    difference = manifest.counts.remaining() - part.learnt - part.quarantined
+    found["holdfast_learnt_events"].add_metric([name], part.learnt)
+    found["holdfast_quarantined_events"].add_metric([name], part.quarantined)
+    found["holdfast_accounting_difference"].add_metric([name], difference)
+    for span, figures in (("life", part.figures["metrics"]), ("recent", part.figures["recent"])):
+        for metric, value in figures.items():
+            if value is not None:
+                found["holdfast_metric"].add_metric([name, metric, span], value)
+
+
+def _family(name: str) -> Metric:
+    kind, labels, meaning = METRICS[name]
+    if kind == "counter":
+        return CounterMetricFamily(name.removesuffix("_total"), meaning, labels=labels)
+    return {"gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[kind](name, meaning, labels=labels)

@@ -1,0 +1,143 @@
+"""What a person sees in the terminal: tables, durations, bytes. Scripts take ``--json``."""
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import orjson
+import rich.progress
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def as_json(value: Any) -> None:
+    """Print JSON for scripts."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def moment(seconds: float | None) -> str:
+    """A time as people read it, in UTC.
+
+    >>> moment(0.0)
+    '1970-01-01 00:00:00Z'
+    """
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def figure(value: Any) -> str:
+    """A figure with four digits, a count with separators, nothing as a dash.
+
+    >>> [figure(v) for v in (0.82214, 45312, None)]
+    ['0.8221', '45,312', '-']
+    """
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table."""
+    shown = Table(title=title, title_justify="left")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(figure(cell) for cell in row))
+    console.print(shown)
+
+
+def place(where: dict[str, dict[str, int]]) -> str:
+    """A place in one line."""
+    return ", ".join(f"{topic}[{p}]@{offset}" for topic, parts in where.items() for p, offset in parts.items()) or "-"
+
+
+def show_status(report: dict[str, Any]) -> None:
+    """Print ``holdfast status``."""
+    source = report["source"]
+    lag = "" if source["lag"] is None else f", {source['lag']:,} waiting"
+    why = f" ({source['why']})" if source["why"] else ""
+    console.print(f"[bold]{report['name']}[/] {report['task']}: source {source['state']}{lag}{why}")
+    console.print(f"snapshot {report['snapshot']} of {moment(report['created'])} at {escape(place(report["place"]))}")
+    for process in report["serving"]:
+        console.print(
+            f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
+            f"of {process['learner']}, {process['age_seconds']} s old"
+        )
+    if not report["serving"]:
+        console.print("serving: no process")
+    learners = report["learners"]
+    names = ["role", "verdict", "serving", "line"]
+    table(
+        "learners",
+        ["", *learners],
+        [
+            *([name, *(one[name] for one in learners.values())] for name in names),
+            *(
+                [f"recent {name}", *(one["recent"].get(name) for one in learners.values())]
+                for name in _metric_names(learners)
+            ),
+            *([name, *(one["metrics"].get(name) for one in learners.values())] for name in _metric_names(learners)),
+        ],
+    )
+    for name, one in learners.items():
+        events = one["events"]
+        parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
+        sign = "=" if one["accounting_difference"] == 0 else "≠"
+        console.print(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
+    for number, damage in report["damaged"].items():
+        console.print(f"[red]snapshot {number} is refused: {damage}[/]")
+
+
+def _metric_names(learners: dict[str, Any]) -> list[str]:
+    first = next(iter(learners.values()), {"metrics": {}})
+    return list(first["metrics"])
+
+
+def ranges(found: dict[str, dict[str, list[int | None]]]) -> str:
+    """Ranges of offsets in one line."""
+    return ", ".join(
+        f"{topic}[{partition}] {begin}–{'open' if end is None else end}"
+        for topic, partitions in found.items()
+        for partition, (begin, end) in partitions.items()
+    )
+
+
+class Progress:
+    """A progress bar on standard error when it is a terminal, and nothing otherwise."""
+
+    def __init__(self, what: str = "learning", total: int | None = None, *, enabled: bool = True) -> None:
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s"),
+            rich.progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not (enabled and sys.stderr.isatty()),
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=total, events=0, rate=0.0)
+        self._began = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def sent(self, events: int, position: int) -> None:
+        """Show how many events, and how far along the whole."""
+        rate = events / max(time.monotonic() - self._began, 1e-6)
+        self._bar.update(self._task, completed=position, events=events, rate=rate)
+
+    def consumed(self, events: int, waiting: int | None) -> None:
+        """Show how many records were consumed and how many wait."""
+        self._first = events if self._first is None else self._first
+        done = events - self._first
+        rate = done / max(time.monotonic() - self._began, 1e-6)
+        self._bar.update(self._task, completed=done, total=done + (waiting or 0), events=done, rate=rate)

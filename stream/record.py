@@ -1,0 +1,16 @@
+"""One delivered record, before anything was made of it."""
+
+import msgspec
+
+
+class Record(msgspec.Struct):
+    """``offset`` is where it was read, ``following`` where reading resumes after it; ``time`` in Unix seconds or None."""
+
+    topic: str
+    partition: str
+    offset: int
+    following: int
+    value: bytes | None
+    time: float | None = None
+    key: bytes | None = None
+    headers: list[tuple[str, bytes | None]] | None = None

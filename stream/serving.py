@@ -1,0 +1,165 @@
+"""What answers requests: the newest snapshot of the champion's line that passed, held in memory.
+
+A watcher follows the store and swaps one pointer; a request reads that pointer once (promise 4). With the store
+away, requests are answered from what is in memory, and readiness says how old it is.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from learners import Learner, LearnersError, Prediction
+from learners.labels import Labels, LabelValue
+from snapshots import Lineage
+from snapshots import snapshot as snapshots
+from snapshots.errors import SnapshotsError
+from snapshots.manifest import Manifest
+from stream.compose import codec_of, labels_of, reach_modules, store_of, types_of
+from stream.config import Config
+from stream.presence import Presence
+
+log = logging.getLogger("holdfast.serving")
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """One snapshot in service: replaced as a whole, never changed."""
+
+    snapshot: int
+    name: str
+    line: int
+    learner: Learner
+    labels: list[LabelValue]
+    manifest: Manifest
+    since: float
+
+
+class Server:
+    """Holds what serves. ``current`` is None until a snapshot has passed, and ``why_not`` says why."""
+
+    def __init__(self, config: Config, *, now: Callable[[], float]) -> None:
+        reach_modules(config)
+        self.config, self.now = config, now
+        self.lineage = Lineage(store_of(config))
+        self.codec = codec_of(config, Labels(config.task))
+        self.presence = Presence(self.lineage.store, "serving", now)
+        self.current: Serving | None = None
+        self.newest: Manifest | None = None
+        self.why_not = "no snapshot has been written yet: start holdfast train (or holdfast up)"
+        self.store_trouble = ""
+        self._refused: set[int] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def view(self) -> Lineage:
+        """A view of the store for a request in a thread of its own; the watcher's is the watcher's."""
+        return Lineage(self.lineage.store)
+
+    def start(self) -> None:
+        """Begin to follow the store."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following; the process's word is taken back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self.presence.close()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.follow()
+                self.store_trouble = ""
+            except SnapshotsError as cause:
+                if not self.store_trouble:
+                    log.error("%s; serving goes on from memory", cause)
+                self.store_trouble = str(cause)
+            except Exception:
+                log.exception("the watcher stumbled; serving goes on from memory")
+            self._stop.wait(self.config.serve.poll_seconds)
+
+    def follow(self) -> None:
+        """Look once whether another snapshot should answer, load it, and swap."""
+        self.newest = self.lineage.refresh().newest()
+        name = self.lineage.champion()
+        number = self.lineage.serving(name, self._refused) if name else None
+        if name is None or number is None:
+            self.why_not = self._why_not(name)
+        elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
+            self._swap(number, name)
+        current = self.current
+        self.presence.say(
+            learner=current.name if current else None,
+            snapshot=current.snapshot if current else None,
+            since=current.since if current else None,
+            port=self.config.serve.port,
+        )
+
+    def _why_not(self, name: str | None) -> str:
+        if name is None:
+            return "no snapshot has been written yet: start holdfast train (or holdfast up)"
+        newest = self.lineage.numbers[-1]
+        verdict = self.lineage.verdict(newest, name)
+        said = f"{verdict.verdict}: {verdict.why}" if verdict else "not judged yet: is holdfast guard running?"
+        return f"no snapshot of {name} has passed the guard; snapshot {newest} is {said}"
+
+    def _swap(self, number: int, name: str) -> None:
+        """Load a snapshot and let it answer. One that cannot be loaded is said once, and the present one stays."""
+        manifest = self.lineage.manifest(number)
+        if manifest is None:
+            self._refused.add(number)
+            return
+        try:
+            labels = labels_of(self.config)
+            labels.restore(snapshots.read_shared(self.lineage.store, manifest).labels)
+            learner, _ = snapshots.read_learner(
+                self.lineage.store, manifest, name, labels, types_of(self.config, name)
+            )
+        except (SnapshotsError, LearnersError) as cause:
+            self._refused.add(number)
+            log.error("snapshot %d cannot serve: %s", number, cause)
+            self.why_not = str(cause)
+            return
+        line = manifest.learners[name].line
+        self.current = Serving(number, name, line, learner, list(labels.names), manifest, self.now())
+        log.info("snapshot %d of %s answers (line %d)", number, name, line)
+
+    def readiness(self) -> tuple[bool, dict[str, object]]:
+        """Tell whether requests can be answered, and how old the answer's snapshot is (seconds)."""
+        current = self.current
+        if current is None:
+            return False, {"ready": False, "why": self.why_not}
+        word: dict[str, object] = {
+            "ready": True,
+            "learner": current.name,
+            "snapshot": current.snapshot,
+            "snapshot_age_seconds": round(self.now() - current.manifest.created, 3),
+        }
+        if self.store_trouble:
+            word["store"] = self.store_trouble
+        return True, word
+
+
+def answer_of(serving: Serving, prediction: Prediction, identity: object) -> dict[str, object]:
+    """The answer to one request: class numbers become the labels that the events carry."""
+    answer: dict[str, object] = {"id": identity, "prediction": prediction.value}
+    if prediction.probabilities is not None or serving.manifest.task == "multiclass":
+        if prediction.value is not None:
+            answer["prediction"] = serving.labels[int(prediction.value)]
+        if prediction.probabilities is not None:
+            answer["probabilities"] = {
+                _text(serving.labels[number]): chance for number, chance in prediction.probabilities.items()
+            }
+    elif prediction.probability is not None:
+        answer["probability"] = prediction.probability
+    answer["learner"] = serving.name
+    answer["snapshot"] = serving.snapshot
+    return answer
+
+
+def _text(label: LabelValue) -> str:
+    if isinstance(label, float) and label.is_integer():
+        return str(int(label))
+    return label if isinstance(label, str) else str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,46 @@
+"""The protocol that every source keeps."""
+
+from typing import Protocol
+
+from snapshots.manifest import Place
+from stream.record import Record
+
+
+class Source(Protocol):
+    """Delivers records from a place on, in order within each partition.
+
+    Contract, checked for every source by ``tests/contract/test_sources.py``:
+
+    * ``resolve`` turns ``source.start`` into a place, once, before anything is learnt.
+    * ``open`` begins at a place; partitions that it does not name begin at 0 (or where they now begin).
+    * ``poll`` returns at most ``limit`` records, after at most about ``source.poll_seconds``; never a record twice,
+      never past one that was not delivered.
+    * ``ended`` tells, after ``mark_end``, whether everything that was there then has been delivered.
+
+    Raises :class:`stream.errors.SourceAwayError` when it cannot be reached just now (it is tried again, the place
+    stays), :class:`stream.errors.SourceLostError` when events from the place on are gone.
+    """
+
+    def resolve(self) -> Place:
+        """Return the place where a new lineage begins."""
+
+    def open(self, place: Place) -> None:
+        """Begin at a place."""
+
+    def poll(self, limit: int) -> list[Record]:
+        """Return the next records, possibly none."""
+
+    def mark_end(self) -> None:
+        """Remember where the source ends now."""
+
+    def ended(self) -> bool:
+        """Tell whether everything up to the marked end has been delivered."""
+
+    def commit(self, place: Place) -> None:
+        """Tell lag tools where the newest snapshot stands. Never needed to resume."""
+
+    def lag(self) -> int | None:
+        """How many records are waiting, or None when that is not known."""
+
+    def close(self) -> None:
+        """Let go of everything."""

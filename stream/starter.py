@@ -1,0 +1,33 @@
+"""``holdfast init``: a folder that works as it is."""
+
+import secrets
+from pathlib import Path
+
+import orjson
+
+from stream.errors import CommandError
+from stream.payments import payment
+from stream.templates import CONFIGURATION, MODEL
+
+SAMPLE_EVENTS = 5000
+_BEGINNING = 1_735_689_600.0
+
+
+def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SAMPLE_EVENTS) -> list[Path]:
+    """Write configuration, model, token and sample events; refuse to overwrite anything."""
+    files = {
+        folder / "holdfast.toml": CONFIGURATION.format(name=name, port=port).encode(),
+        folder / "model.py": MODEL.encode(),
+        folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
+    }
+    if sample:
+        lines = (orjson.dumps(payment(number, _BEGINNING + number)) + b"\n" for number in range(sample))
+        files[folder / "events" / "sample.jsonl"] = b"".join(lines)
+    there = [path for path in files if path.exists()]
+    if there:
+        raise CommandError(f"{there[0]} is already there; nothing was written. Choose another folder: holdfast init FOLDER")
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600 if path.name == "token" else 0o644)
+        path.write_bytes(data)
+    return list(files)

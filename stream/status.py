@@ -1,0 +1,135 @@
+"""The state of a lineage as people and scripts see it, from the store alone; it is right also when nothing runs."""
+
+from typing import Any
+
+import msgspec
+
+from snapshots import Lineage
+from snapshots import history as histories
+from snapshots.errors import SnapshotsError
+from stream.config import Config
+from stream.presence import present
+
+
+def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
+    """Everything of ``holdfast status --json`` and ``GET /status``."""
+    newest = lineage.refresh().newest()
+    words = present(lineage.store, now)
+    trainer = next((word for word in words if word["role"] == "trainer"), None)
+    report: dict[str, Any] = {
+        "name": config.name,
+        "task": config.task,
+        "snapshot": newest.snapshot if newest else None,
+        "created": newest.created if newest else None,
+        "place": newest.place if newest else {},
+        "learners": {name: _learner(lineage, name) for name in (newest.learners if newest else {})},
+        "source": {
+            "state": trainer["state"] if trainer else "stopped",
+            "why": trainer["why"] if trainer else "no trainer has spoken within ten seconds",
+            "lag": trainer["lag"] if trainer else None,
+        },
+        "refused": dict(newest.counts.refused) if newest else {},
+        "baseline": None,
+        "serving": [_process(lineage, word, now) for word in words if word["role"] == "serving"],
+        "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
+        "damaged": {str(number): why for number, why in lineage.damaged.items()},
+    }
+    return report
+
+
+def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
+    newest = lineage.newest()
+    if newest is None:
+        return {}
+    part = newest.learners[name]
+    verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
+    counts = newest.counts
+    return {
+        "kind": part.kind,
+        "role": part.role,
+        "snapshot": newest.snapshot,
+        "serving": lineage.serving(name) if part.role == "champion" else None,
+        "line": lineage.line(name).number,
+        "events": {
+            "consumed": counts.consumed,
+            "learnt": part.learnt,
+            "held_out": counts.held_out,
+            "dead_lettered": counts.dead_lettered,
+            "quarantined": part.quarantined,
+            "duplicate": counts.duplicate,
+            "unlabelled": counts.unlabelled,
+        },
+        "accounting_difference": counts.remaining() - part.learnt - part.quarantined,
+        **part.figures,
+        "verdict": verdict.verdict if verdict else None,
+        "why": verdict.why if verdict else None,
+        "breaker": "closed",
+    }
+
+
+def _process(lineage: Lineage, word: dict[str, Any], now: float) -> dict[str, Any]:
+    manifest = lineage.manifest(word["snapshot"]) if word["snapshot"] is not None else None
+    return {
+        "host": word["host"],
+        "pid": word["pid"],
+        "port": word["port"],
+        "learner": word["learner"],
+        "snapshot": word["snapshot"],
+        "age_seconds": round(now - manifest.created, 3) if manifest else None,
+    }
+
+
+def listing(lineage: Lineage) -> list[dict[str, Any]]:
+    """Every snapshot, a row for each of its learners, newest first."""
+    lineage.refresh()
+    pinned, champion = lineage.pinned(), lineage.champion()
+    rows = []
+    serving = lineage.serving(champion) if champion else None
+    for number in reversed(lineage.numbers):
+        manifest = lineage.manifest(number)
+        if manifest is None:
+            rows.append(_damaged(number, lineage.damaged.get(number, "gone"), pinned=number in pinned))
+            continue
+        for name, part in manifest.learners.items():
+            verdict = lineage.verdict(number, name)
+            rows.append(
+                {
+                    "learner": name,
+                    "snapshot": number,
+                    "created": manifest.created,
+                    "learnt": part.learnt,
+                    "place": manifest.place,
+                    "line": part.line,
+                    "verdict": verdict.verdict if verdict else None,
+                    "serving": name == champion and number == serving,
+                    "pinned": number in pinned,
+                    "bytes": part.model.bytes,
+                    "sha256": part.model.sha256,
+                }
+            )
+    return rows
+
+
+def _damaged(number: int, why: str, *, pinned: bool) -> dict[str, Any]:
+    blank = dict.fromkeys(("learner", "created", "learnt", "place", "line", "bytes", "sha256"))
+    return {**blank, "snapshot": number, "verdict": "fail", "serving": False, "pinned": pinned, "damaged": why}
+
+
+def quarantine(lineage: Lineage) -> list[dict[str, Any]]:
+    """Every quarantined range of every learner."""
+    newest = lineage.refresh().newest()
+    return [
+        {"learner": name, **msgspec.to_builtins(one)}
+        for name in (newest.learners if newest else {})
+        for one in lineage.quarantine(name)
+    ]
+
+
+def served_at(lineage: Lineage, moment: float) -> dict[str, Any]:
+    """What answered requests at a moment, and why."""
+    lineage.refresh()
+    champion = lineage.champion()
+    if champion is None:
+        raise SnapshotsError("there is no snapshot yet, so nothing ever served")
+    given = histories.all_verdicts(lineage.store, champion)
+    return msgspec.to_builtins(histories.served_at(lineage.entries, given, champion, moment))  # type: ignore[no-any-return]
