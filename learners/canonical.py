@@ -35,7 +35,7 @@ def _walk(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:  # noqa:
         return [b"{", *sorted(b"".join(_walk(item, {})) for item in value), b"}"]
     if isinstance(value, dict):
         return _walk_items(value, seen)
-    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return [f"name:{value.__module__}.{value.__qualname__};".encode()]
     return _walk_reduced(value, seen)
 
@@ -48,7 +48,7 @@ def _walk_items(items: dict[Any, Any], seen: dict[int, tuple[int, Any]]) -> list
 
 def _walk_reduced(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:
     reducer = copyreg.dispatch_table.get(type(value))
-    reduced = reducer(value) if reducer else value.__reduce_ex__(4)
+    reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
     if isinstance(reduced, str):
         return [f"global:{reduced};".encode()]
     parts = [b"("]

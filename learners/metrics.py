@@ -94,7 +94,7 @@ class Metrics:
             row = self.slices[name] = len(self.slices) + 1
             for table in (self._counts, self._sums):
                 for column in table:
-                    table[column] = np.append(table[column], table[column].dtype.type(0))  # type: ignore[index]
+                    table[column] = np.append(table[column], table[column].dtype.type(0))
         return row
 
     def _columns(self, labels: Floats, values: Floats, chances: Floats) -> dict[str, Floats]:
@@ -155,19 +155,19 @@ class Metrics:
         """Figures over the sliding window."""
         window = Metrics(self.task, window=0)
         labels, values, chances = self._recent
-        window._origin = self._origin  # noqa: SLF001  the same class
-        for name, column in window._columns(labels, values, chances).items():  # noqa: SLF001  the same class
-            if name in window._sums:  # noqa: SLF001  the same class
-                window._sums[name][0] = column[np.isfinite(column)].sum()  # noqa: SLF001  the same class
+        window._origin = self._origin
+        for name, column in window._columns(labels, values, chances).items():
+            if name in window._sums:
+                window._sums[name][0] = column[np.isfinite(column)].sum()
             else:
-                window._counts[name][0] = column.sum()  # noqa: SLF001  the same class
-        figures = window._figures(0)  # noqa: SLF001  the same class
+                window._counts[name][0] = column.sum()
+        figures = window._figures(0)
         if self.task == "binary":
             given = np.isfinite(chances)
             figures["roc_auc"] = roc_auc(labels[given], chances[given])
         elif self.task == "multiclass":
-            window._whole(labels, values, chances)  # noqa: SLF001  the same class
-            figures["macro_f1"] = _macro_f1(window._classes)  # noqa: SLF001  the same class
+            window._whole(labels, values, chances)
+            figures["macro_f1"] = _macro_f1(window._classes)
         return figures
 
     def _figures(self, row: int) -> Figures:
@@ -184,7 +184,9 @@ class Metrics:
         figures["accuracy"] = _ratio(count["correct"], n)
         if self.task == "binary":
             hits = count["true_positive"]
-            figures["f1"] = _ratio(2 * hits, 2 * hits + count["false_positive"] + count["false_negative"], 0.0 if n else None)
+            figures["f1"] = _ratio(
+                2 * hits, 2 * hits + count["false_positive"] + count["false_negative"], 0.0 if n else None
+            )
             figures["brier"] = _ratio(total["brier"], count["chances"])
         figures["log_loss"] = _ratio(total["loss"], count["chances"])
         return figures

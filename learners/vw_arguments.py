@@ -13,29 +13,26 @@ import msgspec
 from learners.errors import ArgumentsRefusedError
 from learners.event import Task
 
-_REFUSED: dict[str, str] = {
-    **dict.fromkeys(("-d", "--data", "--stdin", "--no_stdin"), "events come from the source"),
-    **dict.fromkeys(("-i", "--initial_regressor", "--feature_mask"), "models come from snapshots"),
-    **dict.fromkeys(
-        ("-f", "--final_regressor", "--save_per_pass", "--readable_model", "--invert_hash", "--dump_json_weights_experimental",
-         "--audit_regressor", "--output_feature_regularizer_binary", "--output_feature_regularizer_text",
-         "--input_feature_regularizer"),
-        "models are saved in snapshots",
+_REASONS: dict[str, str] = {
+    "events come from the source": "-d --data --stdin --no_stdin",
+    "models come from snapshots": "-i --initial_regressor --feature_mask --input_feature_regularizer",
+    "models are saved in snapshots": (
+        "-f --final_regressor --save_per_pass --readable_model --invert_hash --dump_json_weights_experimental "
+        "--audit_regressor --output_feature_regularizer_binary --output_feature_regularizer_text"
     ),
-    **dict.fromkeys(("-p", "--predictions", "-r", "--raw_predictions", "--extra_metrics"), "predictions are served over HTTP"),
-    **dict.fromkeys(("-c", "--cache", "--cache_file", "-k", "--kill_cache", "--compressed"), "a stream has no cache"),
-    **dict.fromkeys(("--passes", "--holdout_off", "--holdout_period", "--holdout_after", "--early_terminate", "--bfgs"),
-                    "a stream is read once"),
-    **dict.fromkeys(("--daemon", "--port", "--num_children", "--pid_file", "--port_file", "--foreground"),
-                    "it would start servers of its own"),
-    **dict.fromkeys(("--span_server", "--span_server_port", "--unique_id", "--total", "--node"), "one trainer per lineage"),
-    **dict.fromkeys(("--active", "--simulation", "--active_cover"), "it waits for a partner"),
-    **dict.fromkeys(("-t", "--testonly"), "it would learn nothing"),
-    **dict.fromkeys(("--json", "--dsjson", "--csv", "--flatbuffer", "--chain_hash_json"), "the input format is chosen here"),
-    **dict.fromkeys(("-a", "--audit", "-h", "--help", "--version", "--args", "-l1"), "it only prints"),
-    **dict.fromkeys(("--indexing",), "class numbers are given here"),
-    **dict.fromkeys(("--preserve_performance_counters", "--save_resume", "--predict_only_model"), "it is set here"),
-}  # fmt: skip
+    "predictions are served over HTTP": "-p --predictions -r --raw_predictions --extra_metrics",
+    "a stream has no cache": "-c --cache --cache_file -k --kill_cache --compressed",
+    "a stream is read once": "--passes --holdout_off --holdout_period --holdout_after --early_terminate --bfgs",
+    "it would start servers of its own": "--daemon --port --num_children --pid_file --port_file --foreground",
+    "one trainer per lineage": "--span_server --span_server_port --unique_id --total --node",
+    "it waits for a partner": "--active --simulation --active_cover",
+    "it would learn nothing": "-t --testonly",
+    "the input format is chosen here": "--json --dsjson --csv --flatbuffer",
+    "it only prints": "-a --audit -h --help --version --args",
+    "class numbers are given here": "--indexing",
+    "it is set here": "--preserve_performance_counters --save_resume --predict_only_model",
+}
+_REFUSED = {option: reason for reason, options in _REASONS.items() for option in options.split()}
 _SHORT = {option for option in _REFUSED if len(option) == 2}
 TRIAL_SECONDS = 20.0
 
@@ -44,7 +41,8 @@ class Trial(msgspec.Struct, frozen=True):
     """What a trial of the arguments found.
 
     ``tokens``: the arguments to use, with ``--per_model_save_load`` where only that makes a restored model (one of
-    several in it, as with ``--oaa``) continue exactly. ``one_call``: the prediction left by learning is the one that would have been served. ``exact``: a restored
+    several in it, as with ``--oaa``) continue exactly.
+    ``one_call``: the prediction left by learning is the one that would have been served. ``exact``: a restored
     model continues bit for bit. ``pure``: predictions change nothing. ``weights``: weights can be given.
     """
 

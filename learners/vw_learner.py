@@ -36,7 +36,8 @@ _ALWAYS = ("--json", "--quiet", "--preserve_performance_counters")
 class VwLearner:
     """Wraps one VW model; see :class:`learners.learner.Learner` for what it promises.
 
-    ``trial`` holds the arguments and what was found out about them. ``namespaces`` maps a namespace to the names of top-level features that go into it. A saved model
+    ``trial`` holds the arguments and what was found out about them. ``namespaces`` maps a namespace to the names of
+    top-level features that go into it. A saved model
     holds neither its loss function nor its link, so it is always restored with all the original arguments.
     """
 

@@ -9,7 +9,7 @@ import sys
 
 import msgspec
 
-from learners.event import Event, Features, Prediction, Task
+from learners.event import Event, Features, Label, Prediction, Task, Value
 from learners.labels import Labels
 from learners.vw_arguments import Trial, classes_of
 
@@ -20,9 +20,12 @@ def _events(task: Task, count: int, classes: int) -> list[Event]:
     """Events with numbers, text, a namespace, and labels whose range keeps growing (regression)."""
     events = []
     for i in range(count):
-        x = {"a": math.sin(i * 1.7), "b": float(i % 5), "t": f"v{i % 7}", "u": {"c": math.cos(i * 0.9)}}
-        y = {"binary": (i * 7919) % 11 < 5, "multiclass": (i * 7919) % classes, "regression": i * 0.1 - x["b"]}[task]
-        events.append(Event.of(x, y))  # type: ignore[arg-type]
+        few = i % 5
+        x: dict[str, Value] = {"a": math.sin(i * 1.7), "b": few, "t": f"v{i % 7}", "u": {"c": math.cos(i * 0.9)}}
+        y: Label = {"binary": (i * 7919) % 11 < 5, "multiclass": (i * 7919) % classes, "regression": i * 0.1 - few}[
+            task
+        ]
+        events.append(Event.of(x, y))
     return events
 
 
@@ -63,7 +66,9 @@ def _run(tokens: list[str], task: Task) -> dict[str, object]:
     chances = kinds == (2, 1)
 
     def fresh(*, one_call: bool, weights: bool) -> VwLearner:
-        return VwLearner(msgspec.structs.replace(bare, one_call=one_call, weights=weights, probabilities=chances), labels)
+        return VwLearner(
+            msgspec.structs.replace(bare, one_call=one_call, weights=weights, probabilities=chances), labels
+        )
 
     weights = True
     try:

@@ -106,8 +106,7 @@ def pairs() -> set[tuple[str, str]]:
     for module in modules():
         for _, value in inspect.getmembers(module):
             if inspect.isclass(value) and value.__module__.startswith("river.") and "." not in value.__qualname__:
-                if "test_" not in value.__module__:
-                    found.add((value.__module__, value.__qualname__))
+                found.add((value.__module__, value.__qualname__))
     return found
 
 

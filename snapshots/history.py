@@ -39,5 +39,8 @@ def served_at(entries: list[Entry], given: list[Verdict], learner: str, moment: 
     if revert is None:
         return Served(moment, learner, None, "no snapshot had passed yet")
     return Served(
-        moment, learner, line.target, f"target of the revert in entry {revert.seq} by {revert.by}: {revert.why or 'no reason given'}"
+        moment,
+        learner,
+        line.target,
+        f"target of the revert in entry {revert.seq} by {revert.by}: {revert.why or 'no reason given'}",
     )

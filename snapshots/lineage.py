@@ -182,7 +182,12 @@ class Lineage:
         while True:
             for candidate in self.numbers:
                 part = self.part(candidate, learner)
-                if part and part.line == number and (bound is None or candidate <= bound) and self.passed(candidate, learner):
+                if (
+                    part
+                    and part.line == number
+                    and (bound is None or candidate <= bound)
+                    and self.passed(candidate, learner)
+                ):
                     found.append(candidate)
             revert = next((e for e in self.entries if e.seq == number), None)
             target = self.part(revert.snapshot, learner) if revert and revert.snapshot is not None else None

@@ -100,7 +100,9 @@ def decode(data: bytes, name: str) -> Manifest:
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, UnicodeDecodeError) as cause:
         raise DamagedError(f"{name} is not a manifest: {cause}") from cause
     if form != FORMAT:
-        raise VersionMismatchError(f"{name} has format {form}; this holdfast reads format {FORMAT}. Use the version that wrote it")
+        raise VersionMismatchError(
+            f"{name} has format {form}; this holdfast reads format {FORMAT}. Use the version that wrote it"
+        )
     if manifest.encode() != data:
         raise DamagedError(f"{name} was changed after it was written: its digest does not hold")
     return manifest

@@ -144,7 +144,9 @@ def _flush_directory(path: Path) -> None:
 
 
 def _trouble(what: str, path: Path, cause: OSError) -> StoreError:
-    return StoreError(f"cannot {what} {path}: {cause.strerror or cause}. Free space, mend permissions, or set store.url")
+    return StoreError(
+        f"cannot {what} {path}: {cause.strerror or cause}. Free space, mend permissions, or set store.url"
+    )
 
 
 def open_store(url: str, base: Path) -> Store:

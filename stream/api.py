@@ -135,6 +135,7 @@ class FastPath:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ("/predict", "/predict/batch"):
             await self._app(scope, receive, send)
             return
@@ -158,7 +159,7 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return body if size <= limit else None
 
 
-def application(server: Server, token: str | None) -> FastPath:
+def application(server: Server, token: str | None) -> FastPath:  # noqa: C901  one small route after another
     """Build the whole door over a server."""
     app = FastAPI(title="Holdfast", description="Predictions from the newest good snapshot.", version="0.1.0")
     counts = RequestCounts()
@@ -203,7 +204,9 @@ def application(server: Server, token: str | None) -> FastPath:
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    @app.post("/revert", summary="Put a learner back to an earlier snapshot", dependencies=[allowed], responses={409: {}})
+    @app.post(
+        "/revert", summary="Put a learner back to an earlier snapshot", dependencies=[allowed], responses={409: {}}
+    )
     def revert(wanted: RevertRequest) -> dict[str, Any]:
         by = f"operator:{getpass.getuser()}@http"
         lineage = server.view()
@@ -228,7 +231,9 @@ def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     inner = schema.pop("$defs", {})
     if inner:
-        schema = orjson.loads(orjson.dumps(schema).replace(b'{"$ref":"#/$defs/Question"}', orjson.dumps(inner["Question"])))
+        schema = orjson.loads(
+            orjson.dumps(schema).replace(b'{"$ref":"#/$defs/Question"}', orjson.dumps(inner["Question"]))
+        )
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -31,6 +31,7 @@ from stream.errors import CommandError, ConfigError, StreamError
 from stream.presence import present
 
 _CONFIRM_SECONDS = 5.0
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -72,13 +73,11 @@ def _config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--config``, before or after its name, and the loaded configuration as its first argument."""
 
-    @_config_option
-    @click.pass_context
     @wraps(function)
-    def run(ctx: click.Context, *args: Any, path: Path | None, **options: Any) -> Any:
-        return function(_load(ctx, path), *args, **options)
+    def run(*args: Any, path: Path | None, **options: Any) -> Any:
+        return function(_load(click.get_current_context(), path), *args, **options)
 
-    return run
+    return _config_option(run)
 
 
 def _load(ctx: click.Context, path: Path | None) -> Config:
@@ -129,8 +128,14 @@ def init(folder: Path, name: str | None) -> None:
 
 @main.command()
 @click.option("--seconds", type=float, default=None, help="End after this long; default: until Ctrl-C.")
-@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("holdfast-demo"),
-              show_default=True, help="Where the demo keeps events and snapshots; it goes on there next time.")  # fmt: skip
+@click.option(
+    "--dir",
+    "folder",
+    type=_FOLDER,
+    default=Path("holdfast-demo"),
+    show_default=True,
+    help="Where the demo keeps events and snapshots; it goes on there next time.",
+)
 @click.option("--rate", type=click.FloatRange(1, 20000), default=1000.0, show_default=True, help="Payments a second.")
 @click.option("--port", type=int, default=None, help="Port for predictions; default 8000, or a free one.")
 def demo(seconds: float | None, folder: Path, rate: float, port: int | None) -> None:
@@ -202,7 +207,9 @@ def serve(config: Config) -> None:
 @click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
 @click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
 @click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes."
+)
 @click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
 @_configured
 def produce(
@@ -255,7 +262,10 @@ def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
         if as_json:
             printing.as_json(served)
         else:
-            click.echo(f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: {served['why']}")
+            click.echo(
+                f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: "
+                f"{served['why']}"
+            )
         return
     entries = lineage.ledger.entries()
     if as_json:
@@ -289,10 +299,16 @@ def snapshots_list(config: Config, *, as_json: bool) -> None:
         printing.as_json(rows)
         return
     columns = ["snapshot", "learner", "created", "learnt", "line", "verdict", "serving", "pinned", "bytes"]
-    printing.table("snapshots", columns, [
-        [printing.moment(row[c]) if c == "created" else ("yes" if row[c] else "") if c in ("serving", "pinned") else row[c]
-         for c in columns] for row in rows
-    ])  # fmt: skip
+    shown = [
+        {
+            **row,
+            "created": printing.moment(row["created"]),
+            "serving": "yes" if row["serving"] else "",
+            "pinned": "yes" if row["pinned"] else "",
+        }
+        for row in rows
+    ]
+    printing.table("snapshots", columns, [[row[column] for column in columns] for row in shown])
 
 
 @snapshots.command("show")
@@ -303,7 +319,9 @@ def snapshots_show(config: Config, number: int, *, as_json: bool) -> None:  # no
     """Show one snapshot's manifest and its verdicts."""
     lineage = _lineage(config)
     manifest = _manifest(lineage, number)
-    verdicts = [msgspec.to_builtins(v) for name in manifest.learners if (v := lineage.verdict(number, name)) is not None]
+    verdicts = [
+        msgspec.to_builtins(v) for name in manifest.learners if (v := lineage.verdict(number, name)) is not None
+    ]
     printing.as_json({**msgspec.to_builtins(manifest), "verdicts": verdicts})
 
 

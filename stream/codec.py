@@ -15,7 +15,7 @@ from learners.event import Event, Features
 from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
 from stream import diagnosis
 from stream.config import EventPaths
-from stream.reasons import Reason, RefusedEventError, Refusal
+from stream.reasons import Reason, Refusal, RefusedEventError
 from stream.record import Record
 
 _Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
@@ -60,7 +60,7 @@ class Codec:
             fields = self._object(body, "")
             raw, raw_id = fields.get("x"), fields.get("id")
             if raw is None or bytes(raw) == b"null":
-                raise RefusedEventError(Reason.NO_FEATURES, "x", "there is no x")
+                raise RefusedEventError(Reason.NO_FEATURES, "x", "there is no x")  # noqa: TRY301  one way out
             identity = None if raw_id is None or bytes(raw_id) == b"null" else _asked_id(bytes(raw_id))
             features = self._checked(bytes(raw), "x")
             if len(fields) > 2 or body.count(b'"id"') > 1 or body.count(b'"x"') > 1:
@@ -100,7 +100,9 @@ class Codec:
             made = self._decoder(value) if self._decoder else value
             return made if isinstance(made, bytes) else diagnosis.dumps(made)
         except Exception as cause:
-            raise RefusedEventError(Reason.UNDECODABLE, "", f"the decoder raised {type(cause).__name__}: {cause}") from None
+            raise RefusedEventError(
+                Reason.UNDECODABLE, "", f"the decoder raised {type(cause).__name__}: {cause}"
+            ) from None
 
     def _object(self, value: bytes, field: str) -> dict[str, Raw]:
         try:
@@ -135,7 +137,7 @@ class Codec:
 
     def _checked(self, raw: bytes, field: str) -> Features:
         try:
-            features = Features(raw, _features.decode(raw))  # type: ignore[arg-type]
+            features = Features(raw, _features.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise diagnosis.features(raw, field) from None
         # Every name has its colon, so as many names as colons means that none came twice.
@@ -178,7 +180,9 @@ class Codec:
         try:
             weight = _number.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, "a weight is a finite number of at least 0") from None
+            raise RefusedEventError(
+                Reason.BAD_WEIGHT, self._weight, "a weight is a finite number of at least 0"
+            ) from None
         if not 0 <= weight <= FLOAT32_MAX:
             raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, f"{weight!r} is below 0 or outside float32")
         return weight
@@ -201,9 +205,10 @@ class Codec:
 
 def _asked_id(raw: bytes) -> str | int:
     try:
-        return _identifier.decode(raw)
+        found: str | int = _identifier.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RefusedEventError(Reason.WRONG_TYPE, "id", "an id is text or a whole number") from None
+    return found
 
 
 def _names(features: Features) -> int:

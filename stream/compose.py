@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from learners import Learner, Metrics
 from learners.labels import Labels
 from learners.vw_arguments import Trial, arguments, trial
@@ -156,14 +154,19 @@ def _running(config: Config, name: str, labels: Labels, store: Store, manifest: 
 
 def _configured(one: LearnerConfig) -> dict[str, Any]:
     """What of the configuration makes a learner another learner."""
-    return {"factory": one.factory, "args": one.args, "namespaces": one.namespaces, "ignore_weights": one.ignore_weights}
+    return {
+        "factory": one.factory,
+        "args": one.args,
+        "namespaces": one.namespaces,
+        "ignore_weights": one.ignore_weights,
+    }
 
 
 def _refuse_changed(name: str, one: LearnerConfig, part: LearnerPart) -> None:
     was, now = part.built_from.get("configured"), _configured(one)
     if part.kind != one.kind or was != now:
         raise RefusedError(
-            f"learners.{name} was changed: its snapshots were learnt with {part.kind} {was}, and the configuration says "
+            f"learners.{name} was changed: its snapshots were learnt with {part.kind} {was}, the configuration says "
             f"{one.kind} {now}. Put it back, give the new learner another name, or begin a new lineage"
         )
 
@@ -193,21 +196,16 @@ def trainer_of(
     labels = labels_of(config)
     return Trainer(
         config,
-        source_of(config),
-        codec_of(config, labels),
-        labels,
-        dead_letters_of(config, store),
-        lineage,
-        membership,
-        running_learners(config, labels, store),
-        Presence(store, "trainer", now),
+        source=source_of(config),
+        codec=codec_of(config, labels),
+        labels=labels,
+        dead_letters=dead_letters_of(config, store),
+        lineage=lineage,
+        membership=membership,
+        learners=running_learners(config, labels, store),
+        presence=Presence(store, "trainer", now),
         now=now,
         sleep=sleep,
         stopping=stopping,
         progress=progress,
     )
-
-
-def copy_of(config: Config) -> Config:
-    """A configuration that can be changed without changing the first."""
-    return msgspec.convert(msgspec.to_builtins(config, enc_hook=str), Config, dec_hook=lambda kind, value: kind(value))

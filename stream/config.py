@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, every key overridable by ``HOLDFAST_…``. The table of keys: docs/configuration.md."""
+"""The configuration: one TOML file, every key overridable by ``HOLDFAST_…``; docs/configuration.md lists the keys."""
 
 import difflib
 import tomllib
@@ -226,9 +226,9 @@ def _check_together(config: Config) -> None:
     if len(config.learners) == 1 and not champions:
         next(iter(config.learners.values())).role = "champion"
     elif len(champions) != 1:
+        names = ", ".join(config.learners) or "[learners.NAME]"
         raise ConfigError(
-            f"exactly one learner answers requests, and {len(champions)} are champion "
-            f'({", ".join(champions) or "none"}): set role = "champion" for one of {", ".join(config.learners) or "[learners]"}'
+            f'exactly one learner is the champion, not {len(champions)}: set role = "champion" for {names}'
         )
     for name, learner in config.learners.items():
         if learner.kind == "river" and not learner.factory:

@@ -196,9 +196,8 @@ class KafkaDeadLetters:
                 self._known.discard(record.topic + SUFFIX)
                 self.send(record, refusal)
             self._producer.flush(_RETRY_SECONDS)
-            if (self._open or self._again) and not waiting(
-                f"{len(self._open) + len(self._again)} dead letters are not acknowledged: {self._trouble or 'no answer'}"
-            ):
+            left = len(self._open) + len(self._again)
+            if left and not waiting(f"{left} dead letters are not acknowledged: {self._trouble or 'no answer'}"):
                 raise GaveUpError
 
     def close(self) -> None:
@@ -213,7 +212,8 @@ def producer_settings(settings: Settings) -> dict[str, str | int | float | bool]
 
 
 _CONSUMER_ONLY = {
-    "fetch.wait.max.ms", "fetch.min.bytes", "fetch.max.bytes", "max.partition.fetch.bytes", "queued.max.messages.kbytes",
+    "fetch.wait.max.ms", "fetch.min.bytes", "fetch.max.bytes", "max.partition.fetch.bytes",
+    "queued.max.messages.kbytes",
     "queued.min.messages", "check.crcs", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms",
     "group.protocol", "group.instance.id", "partition.assignment.strategy", "client.rack", "allow.auto.create.topics",
     "fetch.message.max.bytes", "fetch.error.backoff.ms", "fetch.queue.backoff.ms",

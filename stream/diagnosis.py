@@ -114,7 +114,13 @@ def _check(pairs: _Pairs, field: str, depth: int = 0) -> None:
         ):
             raise RefusedEventError(Reason.BAD_NUMBER, here, "the number is not finite or outside float32")
         elif isinstance(value, list):
-            raise RefusedEventError(Reason.WRONG_TYPE, here, "a feature is a number, text, a boolean or null, not a list")
+            raise RefusedEventError(
+                Reason.WRONG_TYPE, here, "a feature is a number, text, a boolean or null, not a list"
+            )
     if not depth:
-        dotted = [n if not isinstance(v, _Pairs) else f"{n}.{i}" for n, v in pairs for i in (dict(v) if isinstance(v, _Pairs) else [""])]
+        dotted = [
+            n if not isinstance(v, _Pairs) else f"{n}.{i}"
+            for n, v in pairs
+            for i in (dict(v) if isinstance(v, _Pairs) else [""])
+        ]
         _refuse_twice(_Pairs((name, None) for name in dotted), field)

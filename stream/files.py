@@ -49,8 +49,8 @@ class FilesSource:
         size = path.stat().st_size if path.exists() else 0
         if size < offset:
             raise SourceLostError(
-                f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone. Put the file "
-                "back, or begin a new lineage with another name and store"
+                f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone. "
+                "Put the file back, or begin a new lineage with another name and store"
             )
         if offset:
             with path.open("rb") as file:

@@ -63,7 +63,10 @@ class Guarding:
         for number in self.lineage.numbers:
             if self.lineage.manifest(number) is None:
                 name = self.config.champion
-                if self.lineage.verdict(number, name) is None and verdicts.read(self.lineage.store, number, name) is None:
+                if (
+                    self.lineage.verdict(number, name) is None
+                    and verdicts.read(self.lineage.store, number, name) is None
+                ):
                     yield number, name
             for learner in self.lineage.waiting(number):
                 yield number, learner

@@ -90,7 +90,9 @@ class KafkaSource:
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_SECONDS)
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_METADATA_SECONDS
+            )
         except KafkaException as cause:
             raise SourceAwayError(f"{topic}[{partition}]: {cause.args[0].str()}") from cause
         return low, high
@@ -128,8 +130,8 @@ class KafkaSource:
     def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
         gone = f"offsets {offset} to {low}" if offset < low else f"everything (the topic ends at {high})"
         raise SourceLostError(
-            f"{topic}[{partition}]: the place is at offset {offset} and the broker has {low} to {high}: {gone} is gone, "
-            "by retention or because the topic was made anew. Begin a new lineage with another name and store"
+            f"{topic}[{partition}]: the place is at offset {offset} and the broker has {low} to {high}: {gone} is "
+            "gone, by retention or because the topic was made anew. Begin a new lineage with another name and store"
         )
 
     def poll(self, limit: int) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,7 +22,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_learnt_events": ("gauge", ("learner",), "events in the learner; a revert takes some back"),
     "holdfast_quarantined_events": ("gauge", ("learner",), "events that a revert took out of the learner"),
     "holdfast_accounting_difference": ("gauge", ("learner",), "consumed minus all classes; anything but 0 is a fault"),
-    "holdfast_metric": ("gauge", ("learner", "metric", "span"), "prequential metric over the life or the recent window"),
+    "holdfast_metric": (
+        "gauge",
+        ("learner", "metric", "span"),
+        "prequential metric over the life or the recent window",
+    ),
     "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
     "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot"),
     "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
@@ -62,7 +66,7 @@ class HoldfastCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands."""
-        found = {name: _family(name) for name in METRICS}
+        found: dict[str, Any] = {name: _family(name) for name in METRICS}
         newest = self._server.newest
         if newest is not None:
             self._place(found, newest)
@@ -79,7 +83,7 @@ class HoldfastCollector(Collector):
         self._durations(found["holdfast_request_duration_seconds"])
         yield from found.values()
 
-    def _place(self, found: dict[str, Metric], newest: Manifest) -> None:
+    def _place(self, found: dict[str, Any], newest: Manifest) -> None:
         counts = newest.counts
         for name in ("consumed", "unlabelled", "duplicate", "held_out"):
             found[f"holdfast_{name}_total"].add_metric([], getattr(counts, name))
@@ -88,7 +92,7 @@ class HoldfastCollector(Collector):
         found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
         found["holdfast_snapshot_age_seconds"].add_metric([], self._server.now() - newest.created)
 
-    def _durations(self, family: Metric) -> None:
+    def _durations(self, family: Any) -> None:
         total, buckets = 0, []
         for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self._counts.buckets, strict=True):
             total += count
@@ -96,7 +100,7 @@ class HoldfastCollector(Collector):
         family.add_metric([], buckets, self._counts.seconds)
 
 
-def _learner(found: dict[str, Metric], name: str, part: LearnerPart, manifest: Manifest) -> None:
+def _learner(found: dict[str, Any], name: str, part: LearnerPart, manifest: Manifest) -> None:
     difference = manifest.counts.remaining() - part.learnt - part.quarantined
     found["holdfast_learnt_events"].add_metric([name], part.learnt)
     found["holdfast_quarantined_events"].add_metric([name], part.quarantined)
@@ -111,4 +115,6 @@ def _family(name: str) -> Metric:
     kind, labels, meaning = METRICS[name]
     if kind == "counter":
         return CounterMetricFamily(name.removesuffix("_total"), meaning, labels=labels)
-    return {"gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[kind](name, meaning, labels=labels)
+    if kind == "histogram":
+        return HistogramMetricFamily(name, meaning, labels=labels)
+    return GaugeMetricFamily(name, meaning, labels=labels)

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+_PIPE_WIDTH = 160
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def as_json(value: Any) -> None:
@@ -61,7 +62,7 @@ def show_status(report: dict[str, Any]) -> None:
     lag = "" if source["lag"] is None else f", {source['lag']:,} waiting"
     why = f" ({source['why']})" if source["why"] else ""
     console.print(f"[bold]{report['name']}[/] {report['task']}: source {source['state']}{lag}{why}")
-    console.print(f"snapshot {report['snapshot']} of {moment(report['created'])} at {escape(place(report["place"]))}")
+    console.print(f"snapshot {report['snapshot']} of {moment(report['created'])} at {escape(place(report['place']))}")
     for process in report["serving"]:
         console.print(
             f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
@@ -93,14 +94,13 @@ def show_status(report: dict[str, Any]) -> None:
 
 
 def _metric_names(learners: dict[str, Any]) -> list[str]:
-    first = next(iter(learners.values()), {"metrics": {}})
-    return list(first["metrics"])
+    return next((list(one["metrics"]) for one in learners.values()), [])
 
 
 def ranges(found: dict[str, dict[str, list[int | None]]]) -> str:
     """Ranges of offsets in one line."""
     return ", ".join(
-        f"{topic}[{partition}] {begin}–{'open' if end is None else end}"
+        f"{topic}[{partition}] {begin}..{'open' if end is None else end}"
         for topic, partitions in found.items()
         for partition, (begin, end) in partitions.items()
     )

@@ -121,7 +121,7 @@ def sink_of(config: Config, topic: str | None, path: Path) -> Sink:
     """Where events of this configuration go."""
     if config.source.kind == "files":
         if topic is not None:
-            raise CommandError("--topic needs source.kind = \"kafka\"; with files the directory is the topic")
+            raise CommandError('--topic needs source.kind = "kafka"; with files the directory is the topic')
         return FilesSink(config.base / config.source.directory, path.name.split(".")[0])
     return KafkaSink(config, topic or config.source.topics[0])
 
@@ -186,7 +186,7 @@ def _csv_rows(path: Path, plain: IO[bytes], columns: Columns) -> Iterator[dict[s
 
 def _parquet_rows(path: Path, plain: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow.parquet as parquet  # noqa: PLC0415  an optional extra
+        from pyarrow import parquet  # noqa: PLC0415  an optional extra
     except ImportError:
         raise CommandError("Parquet needs pyarrow: pip install 'holdfast[parquet]'") from None
     source = io.BytesIO(plain.read()) if path.suffix == ".gz" else plain
@@ -233,7 +233,11 @@ def event_of(config: Config, row: dict[str, Any], columns: Columns, identity: st
         _put(event, paths.features, features)
     if columns.label is not None and row[columns.label] is not None:
         label = row[columns.label]
-        _put(event, paths.label, label if columns.positive is None else int(canonical(label) == canonical(columns.positive)))
+        _put(
+            event,
+            paths.label,
+            label if columns.positive is None else int(canonical(label) == canonical(columns.positive)),
+        )
     return orjson.dumps(event), identity
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 
 class Record(msgspec.Struct):
-    """``offset`` is where it was read, ``following`` where reading resumes after it; ``time`` in Unix seconds or None."""
+    """``offset`` is where it was read, ``following`` where reading resumes; ``time`` is in Unix seconds, or None."""
 
     topic: str
     partition: str

@@ -71,17 +71,13 @@ class Running:
 
 def between(earlier: Place, later: Place) -> Ranges:
     """The ranges of offsets from one place to another, per partition."""
-    return {
-        topic: ranges
-        for topic, partitions in later.items()
-        if (
-            ranges := {
-                partition: (earlier.get(topic, {}).get(partition, 0), offset)
-                for partition, offset in partitions.items()
-                if earlier.get(topic, {}).get(partition, 0) < offset
-            }
-        )
-    }
+    ranges: Ranges = {}
+    for topic, partitions in later.items():
+        for partition, offset in partitions.items():
+            begin = earlier.get(topic, {}).get(partition, 0)
+            if begin < offset:
+                ranges.setdefault(topic, {})[partition] = (begin, offset)
+    return ranges
 
 
 def copy_place(place: Place) -> Place:

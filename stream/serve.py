@@ -19,7 +19,7 @@ def serve_forever(config: Config, environment: Mapping[str, str]) -> None:
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(
-            application(server, read_token(config, environment)),  # type: ignore[arg-type]
+            application(server, read_token(config, environment)),
             host=config.serve.host,
             port=config.serve.port,
             log_level="warning",

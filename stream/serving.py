@@ -114,9 +114,7 @@ class Server:
         try:
             labels = labels_of(self.config)
             labels.restore(snapshots.read_shared(self.lineage.store, manifest).labels)
-            learner, _ = snapshots.read_learner(
-                self.lineage.store, manifest, name, labels, types_of(self.config, name)
-            )
+            learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
         except (SnapshotsError, LearnersError) as cause:
             self._refused.add(number)
             log.error("snapshot %d cannot serve: %s", number, cause)

@@ -25,7 +25,9 @@ def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SA
         files[folder / "events" / "sample.jsonl"] = b"".join(lines)
     there = [path for path in files if path.exists()]
     if there:
-        raise CommandError(f"{there[0]} is already there; nothing was written. Choose another folder: holdfast init FOLDER")
+        raise CommandError(
+            f"{there[0]} is already there; nothing was written. Choose another folder: holdfast init FOLDER"
+        )
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600 if path.name == "token" else 0o644)

@@ -43,7 +43,11 @@ class Supervisor:
     """Starts the roles, watches them, and ends them together."""
 
     def __init__(
-        self, config: Path, environment: Mapping[str, str], roles: Sequence[str] = ROLES, output: IO[bytes] | None = None
+        self,
+        config: Path,
+        environment: Mapping[str, str],
+        roles: Sequence[str] = ROLES,
+        output: IO[bytes] | None = None,
     ) -> None:
         self._config = config
         self._environment = dict(environment)

@@ -1,6 +1,6 @@
 """What ``holdfast init`` writes."""
 
-CONFIGURATION = '''# Holdfast: the configuration. Every key and its default: docs/configuration.md
+CONFIGURATION = """# Holdfast: the configuration. Every key and its default: docs/configuration.md
 # Every key can be set from the environment: HOLDFAST_SERVE__PORT=9000
 
 name = "{name}"                       # names the lineage, the Kafka group, the metrics
@@ -49,7 +49,7 @@ rate = 0.02                           # share of labelled events set aside and n
 host = "127.0.0.1"
 port = {port}
 token_file = "token"                  # bearer token for POST /revert
-'''
+"""
 
 MODEL = '''"""The River models of this lineage. Change them freely; a changed model begins under a new name."""
 

@@ -41,6 +41,7 @@ class Trainer:
     def __init__(  # noqa: PLR0913  the composition root hands in every part
         self,
         config: Config,
+        *,
         source: Source,
         codec: Codec,
         labels: Labels,
@@ -49,7 +50,6 @@ class Trainer:
         membership: Membership,
         learners: Callable[[Manifest | None], list[Running]],
         presence: Presence,
-        *,
         now: Callable[[], float],
         sleep: Callable[[float], None],
         stopping: Callable[[], bool],
@@ -83,9 +83,12 @@ class Trainer:
                 if self.due():
                     self.cut()
             self.follow_ledger(at_once=True)
-            self.cut(wait=True)
+            if until_end or self.counts.consumed != self._cut_consumed:
+                self.cut(wait=True)
         except GaveUpError:
-            log.warning("asked to end while dead letters were not acknowledged: no snapshot was written, they come again")
+            log.warning(
+                "asked to end while dead letters were not acknowledged: no snapshot was written, they come again"
+            )
         finally:
             self.close()
 
@@ -160,7 +163,9 @@ class Trainer:
         learner.restore(manifest.learners[learner.name])
         learner.line = line.number
         learner.pass_over(str(line.number), why or "revert", between(manifest.place, self.place), self.counts)
-        log.warning("%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason")
+        log.warning(
+            "%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason"
+        )
 
     def due(self) -> bool:
         """Tell whether a snapshot is due: by events or by seconds, once the one before is written."""
