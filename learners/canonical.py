@@ -52,10 +52,17 @@ def _walk_reduced(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:
     if isinstance(reduced, str):
         return [f"global:{reduced};".encode()]
     parts = [b"("]
-    for part in reduced[:3]:
+    for part in _without_sampler(value, reduced[:3]):
         parts += _walk(part, seen)
     if len(reduced) > 3 and reduced[3] is not None:
         parts += _walk(list(reduced[3]), seen)
     if len(reduced) > 4 and reduced[4] is not None:
         parts += _walk_items(dict(reduced[4]), seen)
     return [*parts, b")"]
+
+
+def _without_sampler(value: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave out the unseeded generator that River's distributions keep for ``sample``; no prediction asks it."""
+    if not type(value).__module__.startswith("river.proba.") or not isinstance(reduced[-1], dict):
+        return reduced
+    return (*reduced[:-1], {name: one for name, one in reduced[-1].items() if name != "_rng"})

@@ -16,6 +16,7 @@ from learners.event import Event, Features, Prediction, Task
 from learners.labels import Labels
 
 PROTOCOL = 5
+_TRIAL_ROWS = 300
 
 
 class RiverLearner:
@@ -210,19 +211,25 @@ def _imported(factory: str) -> Callable[[], Any]:
 
 
 def _refuse_impure(model: Any, labels: Labels, name: str, factory: str) -> None:
-    """Promise 5: refuse a model whose predictions change what it is."""
-    learner = RiverLearner(model, labels if labels.task != "multiclass" else Labels("multiclass", names=["a", "b"]))
-    rows = [Features.of({"a": math.sin(i), "b": float(i % 5)}) for i in range(8)]
+    """Promise 5: refuse a model whose predictions change what it is, or what it becomes."""
+    known = labels if labels.task != "multiclass" else Labels("multiclass", names=["a", "b"])
+    learner = RiverLearner(model, known)
+    rows = [Features.of({"a": math.sin(i), "b": math.cos(3 * i), "c": float(i % 5)}) for i in range(_TRIAL_ROWS)]
     try:
+        twin = RiverLearner(pickle.loads(learner.save()), known)  # noqa: S301  our own bytes of a moment ago
+        twin.predict(Features.of({"other": 1.0}))
         for i, row in enumerate(rows):
-            learner.step(Event("", row, float(i) if labels.task == "regression" else i % 2))
+            high = row.flat()["a"] > 0.0  # type: ignore[operator]
+            event = Event("", row, math.sin(i) if labels.task == "regression" else high)
+            learner.step(event)
+            twin.step(event)
         before = learner.state()
-        for row in rows:
-            learner.predict(row)
+        asked = rows[:20]
+        same = [repr(learner.predict(row)) for row in asked] == [repr(twin.predict(row)) for row in asked]
     except Exception:
         return  # wants features of its own: the contract suite of its owner has to tell
-    if learner.state() != before:
+    if learner.state() != before or not same:
         raise FactoryRefusedError(
             f"learners.{name}: predictions of {factory} change the model, so what is served would depend on who "
-            "asked before. Move what learns during prediction out of the pipeline"
+            "asked before. Move what learns during prediction out of the pipeline, or choose another model"
         )

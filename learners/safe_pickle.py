@@ -17,6 +17,24 @@ from typing import Any
 from learners.errors import StateRefusedError, UnsafeStateError
 
 
+#: Methods that River's estimators keep in their state, beyond public ones of River's own types: each exact.
+_METHODS = {
+    "builtins.str": {"lower"},
+    "random.Random": {"gauss"},
+    "river.drift.dummy.DummyDriftDetector": {"_fixed_trigger", "_random_trigger"},
+    "river.drift.page_hinkley.PageHinkley": {"_test_both", "_test_down", "_test_up"},
+    "river.ensemble.bagging.LeveragingBaggingClassifier": {
+        "_leveraging_bag", "_leveraging_bag_half", "_leveraging_bag_me", "_leveraging_bag_wt", "_leveraging_subag",
+    },
+    "river.feature_extraction.kernel_approx.RBFSampler": {"_random_weights"},
+    "river.linear_model.pa.PAClassifier": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
+    "river.linear_model.pa.PARegressor": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
+    "river.multiclass.occ.OutputCodeClassifier": {"_next_code"},
+    "river.preprocessing.random_projection.GaussianRandomProjector": {"_rand_gauss"},
+    "river.preprocessing.random_projection.SparseRandomProjector": {"_rand_weights_for_feature"},
+}  # fmt: skip
+
+
 @cache
 def river_types() -> frozenset[tuple[str, str]]:
     """The exact pairs allowed for the pinned River."""
@@ -63,8 +81,11 @@ class _Unpickler(pickle.Unpickler):
 
     def _public_method(self, owner: Any, name: Any, *default: Any) -> Any:  # noqa: ARG002  getattr's own shape
         kind = owner if isinstance(owner, type) else type(owner)
-        if not isinstance(name, str) or name.startswith("_") or "." in name:
-            raise UnsafeStateError(f"the state asks for attribute {name!r}; only public methods are given")
-        if not kind.__module__.startswith("river.") or (kind.__module__, kind.__qualname__) not in self._allowed:
-            raise UnsafeStateError(f"the state asks for {name!r} of {kind.__module__}.{kind.__qualname__}")
-        return getattr(owner, name)
+        known = (kind.__module__, kind.__qualname__) in self._allowed and kind.__module__.startswith("river.")
+        public = isinstance(name, str) and not name.startswith("_") and "." not in name
+        if (known and public) or name in _METHODS.get(f"{kind.__module__}.{kind.__qualname__}", ()):
+            return getattr(owner, name)
+        raise UnsafeStateError(
+            f"the state asks for {name!r} of {kind.__module__}.{kind.__qualname__}; only public methods of River's own "
+            "types are given"
+        )

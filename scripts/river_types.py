@@ -48,6 +48,7 @@ collections OrderedDict
 collections defaultdict
 collections deque
 copyreg _reconstructor
+copy deepcopy
 datetime date
 datetime datetime
 datetime timedelta

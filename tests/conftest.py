@@ -1,0 +1,81 @@
+"""Fixtures: a real broker, lineages in temporary folders, and the command as a process."""
+
+import itertools
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import broker as brokers
+from lineages import Folder
+
+_SKIPPED: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a broker where none can be run; under CI that is a failure."""
+    if os.environ.get("HOLDFAST_TEST_KAFKA") or brokers.missing() is None:
+        return
+    for item in items:
+        if "kafka" in item.keywords:
+            _SKIPPED.append(item.nodeid)
+            if not os.environ.get("CI"):
+                item.add_marker(pytest.mark.skip(reason="no Kafka broker can be run here"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail under CI when the broker is missing."""
+    if _SKIPPED and os.environ.get("CI"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests were skipped for want of a broker, and what to install."""
+    if _SKIPPED:
+        terminalreporter.write_line(
+            f"{len(_SKIPPED)} Kafka tests did not run: {brokers.MISSING}, or set HOLDFAST_TEST_KAFKA=host:port"
+        )
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real broker: that of HOLDFAST_TEST_KAFKA, or one started for this run."""
+    given = os.environ.get("HOLDFAST_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    lack = brokers.missing()
+    if lack is not None:
+        pytest.fail(lack)
+    broker = brokers.Broker(tmp_path_factory.mktemp("kafka")).start()
+    yield broker.address
+    broker.stop()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic's name that nobody else uses."""
+    return f"t{os.getpid()}-{random.SystemRandom().randrange(10**9)}-{next(_numbers)}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Callable[..., Folder]]:
+    """Make folders with a configuration and a model; their processes are ended afterwards."""
+    made: list[Folder] = []
+
+    def make(name: str = "lineage", **settings: Any) -> Folder:
+        made.append(Folder(tmp_path / name, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()

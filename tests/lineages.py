@@ -1,0 +1,211 @@
+"""A lineage in a folder of its own, driven through the command as an operator would."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from learners.labels import Labels
+from learners.restore import restore
+from snapshots import Lineage, LocalStore
+from stream.config import Config, load
+
+MODEL = """
+from numbers import Number
+from river import compose, linear_model, naive_bayes, optim, preprocessing, tree
+
+def logreg():
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+
+def alma():
+    return preprocessing.StandardScaler() | linear_model.ALMAClassifier()
+
+def mixed():
+    numbers = compose.SelectType(Number) | preprocessing.StandardScaler()
+    texts = compose.SelectType(str) | preprocessing.OneHotEncoder()
+    return (numbers + texts) | linear_model.LogisticRegression(optim.SGD(0.03))
+
+def bayes():
+    return naive_bayes.GaussianNB()
+
+def tree_():
+    return tree.HoeffdingTreeClassifier(grace_period=50)
+
+def linear():
+    return preprocessing.StandardScaler() | linear_model.LinearRegression()
+"""
+TOKEN = "open-sesame"
+
+
+class Folder:
+    """A folder with holdfast.toml and model.py; ``settings`` are keys with ``__`` for the dots."""
+
+    def __init__(self, path: Path, learners: dict[str, dict[str, Any]] | None = None, **settings: Any) -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        (path / "model.py").write_text(MODEL)
+        (path / "token").write_text(TOKEN)
+        self.port = _free_port()
+        self.processes: list[subprocess.Popen[str]] = []
+        learners = learners or {"linear": {"kind": "river", "factory": "model:logreg", "role": "champion"}}
+        defaults = {
+            "name": "test",
+            "task": "binary",
+            "source__kind": "files",
+            "source__directory": "events",
+            "serve__port": self.port,
+            "holdout__rate": 0.0,
+            "snapshots__every_seconds": 0.2,
+        }
+        table = {**defaults, **settings}
+        for name, learner in learners.items():
+            for key, value in learner.items():
+                table[f"learners__{name}__{key}"] = value
+        self.config_path = path / "holdfast.toml"
+        self.config_path.write_text("".join(f"{_key(key)} = {_toml(value)}\n" for key, value in table.items()))
+        (path / "events").mkdir()
+        self.events = path / "events"
+
+    @property
+    def config(self) -> Config:
+        return load(self.config_path, {})
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(LocalStore(self.path / "store")).refresh()
+
+    def write(self, events: Iterable[dict[str, Any] | bytes], name: str = "a.jsonl") -> int:
+        """Append events to a file of the directory."""
+        lines = [event if isinstance(event, bytes) else orjson.dumps(event) for event in events]
+        with (self.events / name).open("ab") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+        return len(lines)
+
+    def run(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        done = subprocess.run(
+            self._command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=self.path, env=_environment()
+        )
+        if code is not None:
+            assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _command(self, *arguments: str) -> list[str]:
+        head, *rest = arguments
+        return [sys.executable, "-m", "stream.cli", "--config", str(self.config_path), head, *rest]
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the command and go on."""
+        log = (self.path / f"{arguments[0]}.log").open("a")
+        process = subprocess.Popen(
+            self._command(*arguments), stdout=log, stderr=log, text=True, cwd=self.path, env=_environment() | environment
+        )
+        self.processes.append(process)
+        return process
+
+    def log(self, role: str) -> str:
+        return (self.path / f"{role}.log").read_text()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def train(self) -> None:
+        self.run("train", "--until-end")
+
+    def trained(self) -> None:
+        """Learn all there is, and judge it."""
+        self.train()
+        self.run("guard", "--once")
+
+    def status(self) -> dict[str, Any]:
+        report: dict[str, Any] = self.json("status")
+        return report
+
+    def learner(self, name: str = "linear") -> dict[str, Any]:
+        found: dict[str, Any] = self.status()["learners"][name]
+        return found
+
+    def state(self, name: str = "linear") -> bytes:
+        """The canonical state of a learner in the newest snapshot."""
+        lineage = self.lineage
+        newest = lineage.newest()
+        assert newest is not None
+        part = newest.learners[name]
+        data = lineage.store.get(part.model.name)
+        assert data is not None
+        return restore(part.kind, part.built_from, Labels(self.config.task, names=["0"]), data).state()
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+
+    def wait_ready(self, seconds: float = 30) -> None:
+        """Wait until predictions are answered."""
+
+        def ready() -> bool:
+            with contextlib.suppress(httpx.TransportError), self.http() as client:
+                return client.get("/ready").status_code == 200
+            return False
+
+        wait_for(ready, seconds)
+
+    def end(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 30) -> Any:
+    """Wait until something holds; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"did not happen within {seconds} s")
+
+
+def accounted(counts: dict[str, int]) -> bool:
+    """The equation of promise 2."""
+    classes = ("learnt", "held_out", "dead_lettered", "quarantined", "duplicate", "unlabelled")
+    return counts["consumed"] == sum(counts[name] for name in classes)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _key(key: str) -> str:
+    return ".".join(part if part.replace("_", "").isalnum() else f'"{part}"' for part in key.split("__"))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f'"{k}" = {_toml(v)}' for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)

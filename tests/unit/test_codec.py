@@ -1,0 +1,265 @@
+"""The codec: every reason for refusal, every kind of field, and generated garbage."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from learners.event import Event
+from learners.labels import Labels
+from stream.codec import Codec
+from stream.config import EventPaths
+from stream.reasons import MEANING, Reason, Refusal
+from stream.record import Record
+
+RECORDED = 1_700_000_000.0
+
+
+def decode(value: bytes | None, **paths: object) -> Event | Refusal:
+    decoder = paths.pop("decoder", None)
+    task = paths.pop("task", "binary")
+    found = EventPaths(**{"max_bytes": 4096, **paths})  # type: ignore[arg-type]
+    labels = Labels(task, positive=found.positive, negative=found.negative, names=found.labels)  # type: ignore[arg-type]
+    codec = Codec(found, labels, decoder=decoder)  # type: ignore[arg-type]
+    return codec.decode(Record("t", "0", 0, 1, value, time=RECORDED))
+
+
+def ok(value: bytes, **paths: object) -> Event:
+    found = decode(value, **paths)
+    assert isinstance(found, Event), found
+    return found
+
+
+BAD: list[tuple[Reason, str, bytes | None]] = [
+    (Reason.TOMBSTONE, "", None),
+    (Reason.TOO_LARGE, "", b'{"id":"a","x":{"a":"' + b"a" * 5000 + b'"}}'),
+    (Reason.NOT_JSON, "", b""),
+    (Reason.NOT_JSON, "", b"nope"),
+    (Reason.NOT_JSON, "", b'{"id":"a","x":{}'),
+    (Reason.NOT_JSON, "", b'{"id":"a","x":{}} trailing'),
+    (Reason.NOT_JSON, "x", b'{"id":"a","x":{"a":"\xff"}}'),
+    (Reason.NOT_JSON, "", b'{"id":"a","x":{"a":"\\ud800"}}'),
+    (Reason.NOT_AN_OBJECT, "", b"[1]"),
+    (Reason.NOT_AN_OBJECT, "", b"null"),
+    (Reason.NOT_AN_OBJECT, "", b"7"),
+    (Reason.TOO_DEEP, "x.a.b", b'{"id":"a","x":{"a":{"b":{"c":1}}}}'),
+    (Reason.DUPLICATE_NAME, "x.a", b'{"id":"a","x":{"a":1,"a":2}}'),
+    (Reason.DUPLICATE_NAME, "x.u.a", b'{"id":"a","x":{"u":{"a":1,"\\u0061":2}}}'),
+    (Reason.DUPLICATE_NAME, "id", b'{"id":"a","id":"b","x":{}}'),
+    (Reason.DUPLICATE_NAME, "x", b'{"id":"a","x":{"q":1},"x":{}}'),
+    (Reason.DUPLICATE_NAME, "x.u.a", b'{"id":"a","x":{"u.a":1,"u":{"a":2}}}'),
+    (Reason.DUPLICATE_NAME, "meta.k", b'{"id":"a","x":{},"meta":{"k":1,"k":2}}'),
+    (Reason.RESERVED_NAME, "x._label", b'{"id":"a","x":{"_label":1}}'),
+    (Reason.RESERVED_NAME, "x.u._w", b'{"id":"a","x":{"u":{"_w":1}}}'),
+    (Reason.RESERVED_NAME, "x._a", b'{"id":"a","x":{"\\u005fa":1}}'),
+    (Reason.NO_ID, "id", b'{"x":{"a":1},"y":1}'),
+    (Reason.NO_ID, "id", b'{"id":null,"x":{"a":1}}'),
+    (Reason.NO_ID, "id", b'{"id":"","x":{"a":1}}'),
+    (Reason.NO_FEATURES, "x", b'{"id":"a","y":1}'),
+    (Reason.NO_FEATURES, "x", b'{"id":"a","x":null}'),
+    (Reason.BAD_NUMBER, "x.a", b'{"id":"a","x":{"a":NaN}}'),
+    (Reason.BAD_NUMBER, "x.a", b'{"id":"a","x":{"a":-Infinity}}'),
+    (Reason.BAD_NUMBER, "x.a", b'{"id":"a","x":{"a":1e400}}'),
+    (Reason.BAD_NUMBER, "x.a", b'{"id":"a","x":{"a":3.5e38}}'),
+    (Reason.BAD_NUMBER, "x.a", b'{"id":"a","x":{"a":' + b"9" * 60 + b"}}"),
+    (Reason.WRONG_TYPE, "x.a", b'{"id":"a","x":{"a":[1]}}'),
+    (Reason.WRONG_TYPE, "x", b'{"id":"a","x":"text"}'),
+    (Reason.WRONG_TYPE, "x", b'{"id":"a","x":[]}'),
+    (Reason.WRONG_TYPE, "id", b'{"id":["a"],"x":{}}'),
+    (Reason.WRONG_TYPE, "id", b'{"id":true,"x":{}}'),
+    (Reason.UNKNOWN_LABEL, "y", b'{"id":"a","x":{},"y":"maybe"}'),
+    (Reason.UNKNOWN_LABEL, "y", b'{"id":"a","x":{},"y":7}'),
+    (Reason.UNKNOWN_LABEL, "y", b'{"id":"a","x":{},"y":[1]}'),
+    (Reason.BAD_WEIGHT, "w", b'{"id":"a","x":{},"y":1,"w":-1}'),
+    (Reason.BAD_WEIGHT, "w", b'{"id":"a","x":{},"y":1,"w":"1"}'),
+    (Reason.BAD_WEIGHT, "w", b'{"id":"a","x":{},"y":1,"w":NaN}'),
+    (Reason.BAD_WEIGHT, "w", b'{"id":"a","x":{},"y":1,"w":1e39}'),
+    (Reason.BAD_TIME, "ts", b'{"id":"a","x":{},"ts":"yesterday"}'),
+    (Reason.BAD_TIME, "ts", b'{"id":"a","x":{},"ts":-1}'),
+    (Reason.BAD_TIME, "ts", b'{"id":"a","x":{},"ts":1e18}'),
+    (Reason.BAD_TIME, "ts", b'{"id":"a","x":{},"ts":true}'),
+    (Reason.BAD_TIME, "ts", b'{"id":"a","x":{},"ts":1700200000}'),
+]
+
+
+@pytest.mark.parametrize(("reason", "field", "value"), BAD)
+def test_each_bad_event_is_refused_for_its_own_reason(reason: Reason, field: str, value: bytes | None) -> None:
+    """A refusal names the reason, the field and what is wrong."""
+    refusal = decode(value)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.field) == (reason, field)
+    assert refusal.message
+
+
+def test_nesting_beyond_any_parser_is_too_deep() -> None:
+    """No stack overflows; how far a parser gets before it gives up does not matter."""
+    refusal = decode(b'{"id":"a","x":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001, max_bytes=1_000_000)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == Reason.TOO_DEEP
+
+
+def test_every_reason_is_reached_by_a_test_and_explained() -> None:
+    """The list of reasons has no entry that nothing produces; the decoder's and the type's stand below."""
+    assert {reason for reason, _, _ in BAD} | {Reason.UNDECODABLE} == set(Reason) == set(MEANING)
+
+
+def test_a_whole_event_is_decoded_and_keeps_its_bytes() -> None:
+    """Features stay the bytes that came; numbers are floats, nested names are dotted for River."""
+    event = ok(b'{"id":"a1","ts":1690000000.5,"x":{"amount":12,"ok":true,"no":null,"user":{"age":31}},"y":1,"w":0.5}')
+    assert event.features.raw == b'{"amount":12,"ok":true,"no":null,"user":{"age":31}}'
+    assert event.features.flat() == {"amount": 12.0, "ok": True, "user.age": 31.0}
+    assert type(event.features.flat()["amount"]) is float
+    assert (event.id, event.label, event.weight, event.time) == ("a1", True, 0.5, 1690000000.5)
+
+
+@pytest.mark.parametrize("label", [b"1", b"1.0", b'"1"', b"true", b'"1.0"'])
+def test_one_and_true_are_one_label(label: bytes) -> None:
+    """1, 1.0, "1" and true are the same label, binary and multi-class."""
+    assert ok(b'{"id":"a","x":{},"y":' + label + b"}").label is True
+    assert ok(b'{"id":"a","x":{},"y":' + label + b"}", task="multiclass", labels=[0, 1]).label == 1
+
+
+def test_absent_and_null_labels_are_unlabelled_and_the_rest_still_checked() -> None:
+    """No label is no fault; a bad feature without a label is one."""
+    assert ok(b'{"id":"a","x":{}}').label is None
+    assert ok(b'{"id":"a","x":{},"y":null}').label is None
+    assert isinstance(decode(b'{"id":"a","x":{"a":NaN}}'), Refusal)
+
+
+def test_positive_text_takes_every_other_value_for_no_unless_negative_is_set() -> None:
+    """The value that means yes is configured; so may be the one that means no."""
+    assert ok(b'{"id":"a","x":{},"y":"UP"}', positive="UP").label is True
+    assert ok(b'{"id":"a","x":{},"y":"DOWN"}', positive="UP").label is False
+    assert isinstance(decode(b'{"id":"a","x":{},"y":"SIDE"}', positive="UP", negative="DOWN"), Refusal)
+
+
+def test_multiclass_labels_are_numbered_on_arrival_up_to_the_limit() -> None:
+    """The map grows with the stream and then refuses."""
+    labels = Labels("multiclass", max_labels=2)
+    assert [labels.label_of(v) for v in ("b", "a", "b", 1.0) if v != 1.0] == [0, 1, 0]
+    with pytest.raises(ValueError, match="label 3 of 2"):
+        labels.label_of("c")
+
+
+def test_regression_labels_are_numbers_within_float32() -> None:
+    """A label that is no number is unknown; one that is too large is a bad number."""
+    assert ok(b'{"id":"a","x":{},"y":-2.5}', task="regression").label == -2.5
+    for value, reason in ((b'"x"', Reason.UNKNOWN_LABEL), (b"1e39", Reason.BAD_NUMBER)):
+        found = decode(b'{"id":"a","x":{},"y":' + value + b"}", task="regression")
+        assert isinstance(found, Refusal)
+        assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "seconds"),
+    [
+        (b"1690000000.5", "auto", 1690000000.5),
+        (b"1690000000500", "auto", 1690000000.5),
+        (b"1690000", "ms", 1690.0),
+        (b'"2023-07-22T04:26:40Z"', "auto", 1690000000.0),
+        (b'"2023-07-22T06:26:40+02:00"', "iso", 1690000000.0),
+        (b'"2023-07-22T04:26:40"', "auto", 1690000000.0),
+    ],
+)
+def test_times_in_seconds_milliseconds_and_iso(text: bytes, form: str, seconds: float) -> None:
+    """A naive ISO time is UTC."""
+    assert ok(b'{"id":"a","x":{},"ts":' + text + b"}", time_format=form).time == seconds
+
+
+def test_an_absent_time_is_the_records_own() -> None:
+    """The record's timestamp, never the clock."""
+    assert ok(b'{"id":"a","x":{}}').time == RECORDED
+
+
+def test_paths_of_fields_are_configurable() -> None:
+    """Dotted paths reach into the envelope; a flat event leaves out what is not a feature."""
+    paths = {"id": "meta.id", "features": "data.x", "label": "data.label", "time": "meta.t", "weight": "w"}
+    event = ok(b'{"meta":{"id":"a","t":5},"data":{"x":{"a":1},"label":0}}', **paths)
+    assert (event.id, event.time, event.label, event.features.flat()) == ("a", 5.0, False, {"a": 1.0})
+    flat = ok(b'{"id":"a","a":1,"u":{"b":2},"y":1,"secret":3}', features=".", exclude=["secret"])
+    assert flat.features.flat() == {"a": 1.0, "u.b": 2.0}
+    assert json.loads(flat.features.raw) == {"a": 1, "u": {"b": 2}}
+    refused = decode(b'{"id":"a","a":1,"_b":2}', features=".")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == Reason.RESERVED_NAME
+
+
+def test_types_can_be_fixed() -> None:
+    """[event.types] refuses a feature that changes its type."""
+    types = {"a": "number", "u.b": "text", "c": "bool"}
+    assert ok(b'{"id":"a","x":{"a":1,"u":{"b":"s"},"c":true,"d":"free"}}', types=types)
+    for value in (b'{"a":"1"}', b'{"u":{"b":2}}', b'{"c":1}', b'{"a":true}'):
+        refused = decode(b'{"id":"a","x":' + value + b"}", types=types)
+        assert isinstance(refused, Refusal)
+        assert refused.reason == Reason.WRONG_TYPE
+
+
+def test_a_decoder_makes_events_of_other_formats() -> None:
+    """What it returns is checked as JSON is; what it raises refuses the event."""
+
+    def decoder(value: bytes) -> object:
+        name, amount = value.decode().split(";")
+        return {"id": name, "x": {"amount": float(amount)}}
+
+    assert ok(b"a;2.5", decoder=decoder).features.flat() == {"amount": 2.5}
+    for value, reason in ((b"a", Reason.UNDECODABLE), (b"a;nan", Reason.BAD_NUMBER)):
+        refused = decode(value, decoder=decoder)
+        assert isinstance(refused, Refusal)
+        assert refused.reason == reason
+
+
+def test_colons_and_quotes_inside_values_are_no_duplicate_names() -> None:
+    """The fast way counts colons; texts full of them take the slow way and pass."""
+    event = ok(b'{"id":"a:b","ts":"2023-07-22T04:26:40Z","x":{"t":"::\\"q\\":1","u":{"v":":"}},"e":{"k":":"}}')
+    assert event.features.flat() == {"t": '::"q":1', "u.v": ":"}
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary(max_size=200))
+@example(b'{"id":"a","x":{"a":1}}')
+def test_generated_garbage_is_refused_and_never_raises(value: bytes) -> None:
+    """Whatever bytes come, the codec answers with an event or a refusal."""
+    assert isinstance(decode(value), (Event, Refusal))
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.fixed_dictionaries({}, optional={"id": _json, "x": _json, "y": _json, "w": _json, "ts": _json}))
+def test_generated_json_is_an_event_only_when_every_part_is_sound(value: dict[str, object]) -> None:
+    """What passes has finite numbers within float32, no reserved name, and at most one level of nesting."""
+    found = decode(json.dumps(value).encode())
+    if isinstance(found, Event):
+        assert found.weight >= 0
+        for name, one in found.features.values.items():
+            inner = one if isinstance(one, dict) else {name: one}
+            for key, scalar in inner.items():
+                assert not key.startswith("_")
+                assert not isinstance(scalar, float) or (math.isfinite(scalar) and abs(scalar) < 3.5e38)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_mutated_real_events_never_raise(data: st.DataObject) -> None:
+    """Real events with bytes flipped, cut, doubled and moved."""
+    value = bytearray(b'{"id":"a1","ts":1690000000.5,"x":{"amount":12.5,"country":"de","user":{"age":31}},"y":1,"w":1.0}')
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, max(0, len(value) - 1)))
+        change = data.draw(st.sampled_from(["flip", "cut", "double", "swap"]))
+        if change == "flip" and value:
+            value[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif change == "cut":
+            del value[at : at + data.draw(st.integers(1, 10))]
+        elif change == "double":
+            value[at:at] = value[at : at + 10]
+        else:
+            random.Random(at).shuffle(value[at : at + 10])
+    assert isinstance(decode(bytes(value)), (Event, Refusal))
