@@ -23,7 +23,9 @@ class RiverLearner:
     """Wraps one River estimator; see :class:`learners.learner.Learner` for what it promises.
 
     ``types`` adds exact names (``module:Name``) to the allow-list of its saved state. With ``weighted`` false the
-    event's weight is not handed on (``learners.NAME.ignore_weights``).
+    event's weight is not handed on (``learners.NAME.ignore_weights``). ``fresh``: nothing was learnt yet, so a copy is
+    asked instead: the forests of River choose their subspaces from the features of the first event that they see,
+    be it only a question.
     """
 
     kind = "river"
@@ -36,18 +38,27 @@ class RiverLearner:
         factory: str = "",
         types: Collection[str] = (),
         weighted: bool = True,
+        fresh: bool = False,
     ) -> None:
         self.model = model
         self.labels = labels
         self.factory = factory
         self._types = tuple(types)
         self._weighted = weighted and takes_weights(model)
-        self.predict: Callable[[Features], Prediction] = self._predictor()
+        self._fresh = fresh
+        self._answer = self._predictor()
 
     @classmethod
     def of(cls, model: Any, task: Task = "binary") -> "RiverLearner":
         """Wrap a model without configuration, for notebooks and tests."""
-        return cls(model, Labels(task))
+        return cls(model, Labels(task), fresh=True)
+
+    def predict(self, features: Features) -> Prediction:
+        """Predict; see :class:`learners.learner.Learner`."""
+        if self._fresh:
+            copied: Any = pickle.loads(self.save())  # noqa: S301  our own bytes of this moment
+            return RiverLearner(copied, self.labels).predict(features)
+        return self._answer(features)
 
     def _predictor(self) -> Callable[[Features], Prediction]:
         if self.labels.task == "regression":
@@ -91,6 +102,7 @@ class RiverLearner:
         prediction = self.predict(event.features)
         if event.weight == 0:
             return prediction
+        self._fresh = False
         label: Any = event.label
         if self.labels.task == "multiclass":
             label = self.labels.names[label]
@@ -180,7 +192,7 @@ def build(
             f"learners.{name}: {factory} gave a {type(_final(model)).__name__}; task {labels.task!r} needs a "
             f"river {wanted.__name__}"
         )
-    learner = RiverLearner(model, labels, factory=factory, types=types, weighted=not ignore_weights)
+    learner = RiverLearner(model, labels, factory=factory, types=types, weighted=not ignore_weights, fresh=True)
     try:
         again = learner.load(learner.save())
     except Exception as cause:
@@ -213,10 +225,10 @@ def _imported(factory: str) -> Callable[[], Any]:
 def _refuse_impure(model: Any, labels: Labels, name: str, factory: str) -> None:
     """Promise 5: refuse a model whose predictions change what it is, or what it becomes."""
     known = labels if labels.task != "multiclass" else Labels("multiclass", names=["a", "b"])
-    learner = RiverLearner(model, known)
+    learner = RiverLearner(model, known, fresh=True)
     rows = [Features.of({"a": math.sin(i), "b": math.cos(3 * i), "c": float(i % 5)}) for i in range(_TRIAL_ROWS)]
     try:
-        twin = RiverLearner(pickle.loads(learner.save()), known)  # noqa: S301  our own bytes of a moment ago
+        twin = RiverLearner(pickle.loads(learner.save()), known, fresh=True)  # noqa: S301  our own bytes of a moment ago
         twin.predict(Features.of({"other": 1.0}))
         for i, row in enumerate(rows):
             high = row.flat()["a"] > 0.0  # type: ignore[operator]

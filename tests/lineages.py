@@ -94,7 +94,12 @@ class Folder:
     def run(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         done = subprocess.run(
-            self._command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=self.path, env=_environment()
+            self._command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.path,
+            env=_environment(),
         )
         if code is not None:
             assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -108,7 +113,12 @@ class Folder:
         """Start the command and go on."""
         log = (self.path / f"{arguments[0]}.log").open("a")
         process = subprocess.Popen(
-            self._command(*arguments), stdout=log, stderr=log, text=True, cwd=self.path, env=_environment() | environment
+            self._command(*arguments),
+            stdout=log,
+            stderr=log,
+            text=True,
+            cwd=self.path,
+            env=_environment() | environment,
         )
         self.processes.append(process)
         return process

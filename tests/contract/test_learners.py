@@ -180,7 +180,9 @@ def test_it_learns_something(kind: str, task: str, what: str) -> None:
     assert right / total > 0.7
 
 
-@pytest.mark.parametrize(("kind", "what"), [("river", "logistic"), ("vw", "--loss_function logistic"), ("vw", "--ftrl")])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("river", "logistic"), ("vw", "--loss_function logistic"), ("vw", "--ftrl")]
+)
 def test_weights_count(kind: str, what: str) -> None:
     """A weight changes what is learnt; weight 0 is predicted and not learnt."""
     make = maker(kind, "binary", what)
@@ -291,7 +293,6 @@ BAD_FACTORIES = {
     "import": ("zoo:nothing", "cannot be imported"),
     "module": ("nowhere:x", "cannot be imported"),
     "form": ("zoo", "cannot be imported"),
-    "srp": ("zoo:srp", "predictions of zoo:srp change the model"),  # its first prediction chooses its subspaces
     "kind": ("zoo:linear", "needs a river Classifier"),
 }
 
@@ -339,9 +340,9 @@ def make():
         build("impure:make", labels_of("binary"), types=["impure:Counting"], name="x")
 
 
-@pytest.mark.parametrize(("factory", "counts"), [("logistic", True), ("pa", False), ("arf", False)])
+@pytest.mark.parametrize(("factory", "counts"), [("logistic", True), ("pa", False), ("arf", False), ("srp", False)])
 def test_a_learner_that_drops_weights_is_refused_when_they_are_set(factory: str, counts: bool) -> None:
-    """ARF takes a weight and ignores it; PA takes none; pipelines drop it silently."""
+    """ARF and SRP take a weight and ignore it; PA takes none; pipelines drop it silently."""
     make = lambda **more: build(f"zoo:{factory}", labels_of("binary"), name="x", weights_matter=True, **more)
     if counts:
         assert make()

@@ -250,7 +250,9 @@ def test_generated_json_is_an_event_only_when_every_part_is_sound(value: dict[st
 @given(st.data())
 def test_mutated_real_events_never_raise(data: st.DataObject) -> None:
     """Real events with bytes flipped, cut, doubled and moved."""
-    value = bytearray(b'{"id":"a1","ts":1690000000.5,"x":{"amount":12.5,"country":"de","user":{"age":31}},"y":1,"w":1.0}')
+    value = bytearray(
+        b'{"id":"a1","ts":1690000000.5,"x":{"amount":12.5,"country":"de","user":{"age":31}},"y":1,"w":1.0}'
+    )
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, max(0, len(value) - 1)))
         change = data.draw(st.sampled_from(["flip", "cut", "double", "swap"]))
