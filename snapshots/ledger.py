@@ -1,6 +1,7 @@
 """The ledger: the append-only record of decisions. Each entry is a file that names the digest of the one before."""
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ _FIRST = "0" * 64
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex."""
+    """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
+
+    ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
+    """
 
     seq: int
     time: float
@@ -24,6 +28,7 @@ class Entry(msgspec.Struct, frozen=True):
     why: str
     previous: str
     stay: bool = False
+    nonce: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -78,7 +83,7 @@ class Ledger:
         while True:
             decision = decide(self.entries())
             fields: dict[str, Any] = msgspec.structs.asdict(decision)
-            entry = Entry(seq=len(self._entries) + 1, time=now, previous=self._last, **fields)
+            entry = Entry(seq=len(self._entries) + 1, time=now, previous=self._last, nonce=secrets.token_hex(8), **fields)
             data = msgspec.json.encode(entry) + b"\n"
             if claim(self._store, _name(entry.seq), data):
                 self._take(data)

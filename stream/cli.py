@@ -22,7 +22,7 @@ import msgspec
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError, LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots import snapshot as cuts
-from snapshots.errors import LineageTakenError, RefusedError
+from snapshots.errors import DamagedError, LineageTakenError, RefusedError
 from snapshots.ledger import Decision, Entry
 from stream import logs, printing
 from stream import status as states
@@ -336,8 +336,11 @@ def snapshots_verify(config: Config, number: int | None) -> None:
     with printing.Progress("verifying", total=len(numbers)) as progress:
         for done, one in enumerate(numbers, 1):
             try:
-                cuts.verify_all(lineage.store, _manifest(lineage, one))
-            except (SnapshotsError, CommandError) as cause:
+                manifest = lineage.manifest(one)
+                if manifest is None:
+                    raise DamagedError(lineage.damaged.get(one, "it does not exist"))  # noqa: TRY301  one way to say it
+                cuts.verify_all(lineage.store, manifest)
+            except SnapshotsError as cause:
                 bad += 1
                 click.echo(f"snapshot {one}: {cause}")
             progress.sent(done, done)

@@ -1,0 +1,122 @@
+"""The fast lane of the guard, holdout membership, retention, and the window of recent ids."""
+
+import doctest
+import hashlib
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable
+
+import pytest
+
+import learners
+import snapshots
+import stream
+from learners import Features, Prediction
+from snapshots.guard import fast_lane
+from snapshots.holdout import Membership
+from snapshots.retention import Keep, kept
+from stream.recent import RecentIds
+
+ROWS = [Features.of({"a": float(i)}) for i in range(64)]
+
+
+class Made:
+    """A learner that answers what it is told."""
+
+    kind = "made"
+
+    def __init__(self, answer: Callable[[float], Prediction]) -> None:
+        self.answer = answer
+
+    def predict(self, features: Features) -> Prediction:
+        return self.answer(float(features.flat()["a"]))
+
+
+def judged(answer: Callable[[float], Prediction], reference: dict[str, float] | None = None) -> tuple[str, str]:
+    finding, why, _ = fast_lane(Made(answer), ROWS, reference)  # type: ignore[arg-type]
+    return finding, why
+
+
+def test_a_learner_that_predicts_passes() -> None:
+    """Finite and not constant."""
+    assert judged(lambda a: Prediction(a > 3, a / 100))[0] == "pass"
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_not_finite_fails(broken: float) -> None:
+    """At once, in one row of many."""
+    finding, why = judged(lambda a: Prediction(None, broken) if a == 7 else Prediction(True, 0.5))
+    assert finding == "fail"
+    assert "1 of 64" in why
+
+
+def test_constant_fails_only_where_the_reference_was_not() -> None:
+    """A young model may be constant; one that was not, and became so, has died."""
+    constant = lambda _: Prediction(True, 0.7)
+    assert judged(constant)[0] == "pass"
+    assert judged(constant, {"spread": 0.0})[0] == "pass"
+    assert judged(constant, {"spread": 0.4})[0] == "fail"
+
+
+def test_what_raises_fails() -> None:
+    """With what it raised."""
+
+    def raising(_: float) -> Prediction:
+        raise TypeError("no texts please")
+
+    finding, why = judged(raising)
+    assert finding == "fail"
+    assert "no texts please" in why
+
+
+def test_membership_is_a_pure_function_of_id_and_key() -> None:
+    """Promise 6: nothing is remembered; the share is the rate; another key chooses others."""
+    key = hashlib.sha256(b"k").digest()
+    ids = [f"e{i}" for i in range(20_000)]
+    first, again = Membership(key, 0.02), Membership(key, 0.02)
+    chosen = {i for i in ids if first.claims(first.digest(i))}
+    assert chosen == {i for i in ids if again.claims(again.digest(i))}
+    assert 0.015 < len(chosen) / len(ids) < 0.025
+    other = Membership(hashlib.sha256(b"o").digest(), 0.02)
+    assert chosen != {i for i in ids if other.claims(other.digest(i))}
+    none = Membership(key, 0.0)
+    assert not any(none.claims(none.digest(i)) for i in ids)
+    more = Membership(key, 0.1)
+    assert chosen < {i for i in ids if more.claims(more.digest(i))}
+
+
+def test_retention_keeps_the_last_and_thins_the_past() -> None:
+    """One a minute, an hour, a day, beyond the last ones."""
+    every_second = [(n, float(n)) for n in range(3 * 86400)]
+    keeping = kept(every_second, Keep(last=50, minutely=60, hourly=48, daily=30))
+    assert len(keeping) <= 50 + 60 + 48 + 30
+    assert set(range(3 * 86400 - 50, 3 * 86400)) <= keeping
+    assert 86399 in keeping
+
+
+def test_recent_ids_find_duplicates_within_the_window() -> None:
+    """And travel in the snapshot; size 0 turns them off."""
+    digests = [hashlib.sha256(str(i).encode()).digest() for i in range(20)]
+    recent = RecentIds(10)
+    assert not any(recent.seen(one) for one in digests)
+    assert recent.seen(digests[-1])
+    assert not recent.seen(digests[0])
+    again = RecentIds(10, recent.dump())
+    assert again.seen(digests[-1])
+    assert again.dump() == recent.dump()
+    off = RecentIds(0)
+    assert not off.seen(digests[0])
+    assert not off.seen(digests[0])
+    assert off.dump() == b""
+
+
+def test_examples_in_docstrings_hold() -> None:
+    """Every >>> of the three packages."""
+    attempted = 0
+    for package in (learners, snapshots, stream):
+        for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            result = doctest.testmod(importlib.import_module(found.name))
+            assert result.failed == 0
+            attempted += result.attempted
+    assert attempted >= 4

@@ -1,0 +1,155 @@
+"""Snapshots: manifest last, every byte verified before anything is deserialised."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from lineages import Folder
+from samples import numbers
+
+from learners.errors import UnsafeStateError
+from learners.labels import Labels
+from snapshots import LocalStore
+from snapshots import manifest as manifests
+from snapshots import snapshot as snapshots
+from snapshots.errors import DamagedError, LineageTakenError, SnapshotsError, VersionMismatchError
+from snapshots.manifest import Counts
+from snapshots.snapshot import Cut, LearnerCut, Shared
+from stream.cutting import encode_shared
+
+
+def cut(**changes: Any) -> Cut:
+    fields: dict[str, Any] = {
+        "lineage": "test", "task": "binary", "created": 1.0, "place": {"t": {"0": 3}}, "newest_event": 1.0,
+        "counts": Counts(consumed=3), "shared": encode_shared(Shared()),
+        "learners": {
+            "a": LearnerCut(
+                kind="river", role="champion", line=0, learnt=3, quarantined=0, quarantine=[], model=pickle.dumps(1),
+                metrics=b"m", figures={}, built_from={},
+            )
+        },
+    }  # fmt: skip
+    return Cut(**(fields | changes))
+
+
+def test_a_snapshot_exists_only_once_its_manifest_does(tmp_path: Path) -> None:
+    """Promise 1: every part is there before the manifest is."""
+    order: list[str] = []
+
+    class Told(LocalStore):
+        def create(self, name: str, data: bytes) -> bool:
+            order.append(name)
+            return super().create(name, data)
+
+    snapshots.write(Told(tmp_path), 7, cut())
+    assert [name.split("/")[-1].rsplit("-", 1)[0] for name in order] == ["shared", "a.model", "a.metrics", "manifest.json"]
+
+
+def test_a_number_written_by_another_is_never_mixed_with_ones_own(tmp_path: Path) -> None:
+    """Writing the same bytes again is fine (a retry); other bytes mean another trainer."""
+    store = LocalStore(tmp_path)
+    assert snapshots.write(store, 1, cut()) == snapshots.write(store, 1, cut())
+    with pytest.raises(LineageTakenError, match="one trainer|One lineage"):
+        snapshots.write(store, 1, cut(created=2.0))
+
+
+def test_every_single_byte_flip_is_refused(tmp_path: Path) -> None:
+    """Promise 9: of manifest, shared part, model and metrics, each byte in turn."""
+    store = LocalStore(tmp_path)
+    snapshots.write(store, 1, cut())
+    for path in sorted((tmp_path / "snapshots").rglob("*")):
+        if path.is_dir():
+            continue
+        data = path.read_bytes()
+        for at in range(len(data)):
+            path.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
+            with pytest.raises(SnapshotsError):
+                manifest = snapshots.read_manifest(store, 1)
+                assert manifest is not None
+                snapshots.verify_all(store, manifest)
+        path.write_bytes(data)
+    manifest = snapshots.read_manifest(store, 1)
+    assert manifest is not None
+    snapshots.verify_all(store, manifest)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "missing", "foreign"])
+def test_a_torn_part_says_what_is_wrong(tmp_path: Path, damage: str) -> None:
+    """Before a byte of it is deserialised."""
+    store = LocalStore(tmp_path)
+    manifest = snapshots.write(store, 1, cut())
+    path = tmp_path / manifest.learners["a"].model.name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes({"truncate": data[:-1], "empty": b"", "foreign": bytes(len(data))}[damage])
+    with pytest.raises(DamagedError, match=r"a\.model"):
+        snapshots.read_learner(store, manifest, "a", Labels("binary"))
+
+
+def test_nothing_is_unpickled_before_its_digest_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 9: a hostile pickle under the digest of another is refused by its digest; under its own, by its names."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    store = LocalStore(tmp_path)
+    manifest = snapshots.write(store, 1, cut())
+    (tmp_path / manifest.learners["a"].model.name).write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(DamagedError):
+        snapshots.read_learner(store, manifest, "a", Labels("binary"))
+    hostile = cut()
+    hostile.learners["a"].model = pickle.dumps(Hostile())
+    with pytest.raises(UnsafeStateError, match="allow-list"):
+        snapshots.read_learner(store, snapshots.write(store, 2, hostile), "a", Labels("binary"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_version_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """River's pickles do not load across all versions."""
+    store = LocalStore(tmp_path)
+    manifest = snapshots.write(store, 1, cut())
+    monkeypatch.setattr(snapshots, "versions", lambda: {"river": "9.9.9"})
+    with pytest.raises(VersionMismatchError, match=r"Install river==.*rebuild by replay"):
+        snapshots.check_versions(manifest, "river")
+
+
+def test_the_schema_in_the_repository_is_that_of_the_code(tmp_path: Path) -> None:
+    """And a manifest that was written fits it."""
+    schema = json.loads(Path(manifests.__file__).with_name("manifest.schema.json").read_text())
+    assert schema == json.loads(json.dumps(manifests.schema()))
+    snapshots.write(LocalStore(tmp_path), 1, cut())
+    jsonschema.validate(json.loads((tmp_path / snapshots.manifest_name(1)).read_bytes()), schema)
+
+
+@pytest.mark.parametrize("part", ["manifest", "model", "shared"])
+def test_the_newest_good_snapshot_is_used_loudly(folder: Any, part: str) -> None:
+    """A damaged one is refused with what is wrong; the trainer resumes at the one before and loses nothing."""
+    here: Folder = folder()
+    here.write(numbers(300))
+    here.train()
+    here.write(numbers(300, first=300))
+    here.train()
+    manifest = here.lineage.newest()
+    assert manifest is not None
+    name = {
+        "manifest": snapshots.manifest_name(manifest.snapshot),
+        "model": manifest.learners["linear"].model.name,
+        "shared": manifest.shared.name,
+    }[part]
+    path = here.path / "store" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(bytes(data))
+    done = here.run("train", "--until-end")
+    assert f"snapshot {manifest.snapshot} is refused" in done.stderr
+    assert here.learner()["events"]["learnt"] == 600
+    assert here.run("snapshots", "verify", code=1).stdout.count(f"snapshot {manifest.snapshot}:") == 1
+    other: Folder = folder("never-damaged")
+    other.write(numbers(600))
+    other.train()
+    assert other.state() == here.state()
