@@ -83,7 +83,9 @@ class Ledger:
         while True:
             decision = decide(self.entries())
             fields: dict[str, Any] = msgspec.structs.asdict(decision)
-            entry = Entry(seq=len(self._entries) + 1, time=now, previous=self._last, nonce=secrets.token_hex(8), **fields)
+            entry = Entry(
+                seq=len(self._entries) + 1, time=now, previous=self._last, nonce=secrets.token_hex(8), **fields
+            )
             data = msgspec.json.encode(entry) + b"\n"
             if claim(self._store, _name(entry.seq), data):
                 self._take(data)

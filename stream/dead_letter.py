@@ -128,6 +128,7 @@ class KafkaDeadLetters:
         )
         self._open: set[int] = set()
         self._again: deque[tuple[Record, Refusal]] = deque()
+        self._too_large: deque[tuple[Record, Refusal]] = deque()
         self._known: set[str] = set()
         self._trouble = ""
         self._number = 0
@@ -137,8 +138,7 @@ class KafkaDeadLetters:
         topic = record.topic + SUFFIX
         if topic not in self._known:
             self._create(topic)
-        headers = [*(record.headers or []), *headers_of(record, refusal, self._lineage)]
-        self._produce(topic, record, refusal, record.value, headers)
+        self._produce(topic, record, refusal, [*(record.headers or []), *headers_of(record, refusal, self._lineage)])
 
     def _create(self, topic: str) -> None:
         """Create the topic unless it is there; a refusal shows when the letter is not taken."""
@@ -151,7 +151,8 @@ class KafkaDeadLetters:
                 log.warning("topic %s could not be created: %s", topic, cause.args[0].str())
         self._known.add(topic)
 
-    def _produce(self, topic: str, record: Record, refusal: Refusal, value: bytes | None, headers: list[Any]) -> None:
+    def _produce(self, topic: str, record: Record, refusal: Refusal, headers: list[Any]) -> None:
+        """Produce once. The callback only notes what happened: librdkafka must not be called out of it."""
         self._number += 1
         number = self._number
         self._open.add(number)
@@ -161,14 +162,14 @@ class KafkaDeadLetters:
             if error is None:
                 return
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._store_large(topic, record, refusal, headers)
+                self._too_large.append((record, refusal))
             else:
                 self._trouble = error.str()
                 self._again.append((record, refusal))
 
         timestamp = {} if record.time is None else {"timestamp": round(record.time * 1000)}
         try:
-            self._producer.produce(topic, value, record.key, headers=headers, on_delivery=done, **timestamp)
+            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=done, **timestamp)
         except BufferError:
             self._open.discard(number)
             self._again.append((record, refusal))
@@ -177,20 +178,23 @@ class KafkaDeadLetters:
             done(cause.args[0], None)
         self._producer.poll(0)
 
-    def _store_large(self, topic: str, record: Record, refusal: Refusal, headers: list[Any]) -> None:
+    def _store_large(self, record: Record, refusal: Refusal) -> None:
         """Keep a letter that is too large for the broker in the store, and send its digest and address."""
         value = record.value or b""
         digest = hashlib.sha256(value).hexdigest()
         name = f"dead-letters/{digest}"
         claim(self._store, name, value)
-        address = [("holdfast.value.sha256", digest.encode()), ("holdfast.value.store", name.encode())]
+        headers = [*(record.headers or []), *headers_of(record, refusal, self._lineage)]
         short = [(key, content) for key, content in headers if len(content or b"") < 10_000]
+        address = [("holdfast.value.sha256", digest.encode()), ("holdfast.value.store", name.encode())]
         slim = Record(record.topic, record.partition, record.offset, record.following, None, record.time, record.key)
-        self._produce(topic, slim, refusal, None, [*short, *address])
+        self._produce(record.topic + SUFFIX, slim, refusal, [*short, *address])
 
     def flush(self, waiting: Callable[[str], bool]) -> None:
         """Wait until every letter is acknowledged; produce again those that were not."""
-        while self._open or self._again:
+        while self._open or self._again or self._too_large:
+            while self._too_large:
+                self._store_large(*self._too_large.popleft())
             again, self._again = self._again, deque()
             for record, refusal in again:
                 self._known.discard(record.topic + SUFFIX)

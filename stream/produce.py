@@ -152,7 +152,7 @@ def produce(
                 time.sleep(ahead)
             if sent % 500 == 0 or rate is not None:
                 progress(sent, file.tell())
-        progress(sent, file.tell())
+    progress(sent, path.stat().st_size)
     return sent
 
 

@@ -72,8 +72,8 @@ def folder(tmp_path: Path) -> Iterator[Callable[..., Folder]]:
     """Make folders with a configuration and a model; their processes are ended afterwards."""
     made: list[Folder] = []
 
-    def make(name: str = "lineage", **settings: Any) -> Folder:
-        made.append(Folder(tmp_path / name, **settings))
+    def make(name: str = "lineage", learners: Any = None, **settings: Any) -> Folder:
+        made.append(Folder(tmp_path / name, learners, **settings))
         return made[-1]
 
     yield make

@@ -86,7 +86,9 @@ def test_bad_bodies_get_a_field_and_a_reason(served: Folder, body: bytes, code: 
     assert "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"instances":1}', b'{"instances":[1]}', b'{"instances":[{"x":1}]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"instances":1}', b'{"instances":[1]}', b'{"instances":[{"x":1}]}']
+)
 def test_bad_batches_are_refused(served: Folder, body: bytes) -> None:
     """The same way."""
     with served.http() as client:
@@ -126,7 +128,17 @@ def test_openapi_and_docs_know_every_endpoint(served: Folder) -> None:
     with served.http() as client:
         assert client.get("/docs").status_code == 200
         paths = client.get("/openapi.json").json()["paths"]
-    wanted = {"/predict", "/predict/batch", "/status", "/snapshots", "/ledger", "/health", "/ready", "/metrics", "/revert"}
+    wanted = {
+        "/predict",
+        "/predict/batch",
+        "/status",
+        "/snapshots",
+        "/ledger",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/revert",
+    }
     assert wanted <= set(paths)
     assert "x" in str(paths["/predict"]["post"]["requestBody"])
 
@@ -162,7 +174,12 @@ def test_metrics_are_prometheus_text_with_the_equation(served: Folder) -> None:
 def test_changes_need_the_token(served: Folder) -> None:
     """Wrong, absent, of another scheme; and nothing was changed."""
     with served.http() as client:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": ""}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": ""},
+        ):
             assert client.post("/revert", json={}, headers=headers).status_code == 401
         assert client.get("/ledger").json() == []
         bad = client.post("/revert", json={"snapshot": "x"}, headers=AUTH)
@@ -306,7 +323,9 @@ def test_no_request_fails_while_snapshots_arrive_and_a_revert_happens(folder: An
             with here.http() as client:
                 answer = client.post("/revert", json={"why": "once more"}, headers=AUTH)
             assert answer.status_code == 200, answer.text
-            wait_for(lambda: here.learner()["line"] == 2 and here.lineage.part(here.lineage.numbers[-1], "linear").line == 2)  # type: ignore[union-attr]
+            wait_for(
+                lambda: here.learner()["line"] == 2 and here.lineage.part(here.lineage.numbers[-1], "linear").line == 2
+            )  # type: ignore[union-attr]
             time.sleep(0.5)
     finally:
         end.set()

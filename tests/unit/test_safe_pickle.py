@@ -28,8 +28,10 @@ class Reduced:
 
 def raw(module: str, name: str) -> bytes:
     """A pickle that names module.name by STACK_GLOBAL and calls it with ('x',)."""
-    return b"\x80\x04" + b"".join(pickle.SHORT_BINUNICODE + bytes([len(s)]) + s.encode() for s in (module, name)) + (
-        b"\x93\x8c\x01x\x85R."
+    return (
+        b"\x80\x04"
+        + b"".join(pickle.SHORT_BINUNICODE + bytes([len(s)]) + s.encode() for s in (module, name))
+        + (b"\x93\x8c\x01x\x85R.")
     )
 
 

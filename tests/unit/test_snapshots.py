@@ -45,7 +45,12 @@ def test_a_snapshot_exists_only_once_its_manifest_does(tmp_path: Path) -> None:
             return super().create(name, data)
 
     snapshots.write(Told(tmp_path), 7, cut())
-    assert [name.split("/")[-1].rsplit("-", 1)[0] for name in order] == ["shared", "a.model", "a.metrics", "manifest.json"]
+    assert [name.split("/")[-1].rsplit("-", 1)[0] for name in order] == [
+        "shared",
+        "a.model",
+        "a.metrics",
+        "manifest.json",
+    ]
 
 
 def test_a_number_written_by_another_is_never_mixed_with_ones_own(tmp_path: Path) -> None:
