@@ -59,8 +59,10 @@ class KafkaSink:
         self._create(settings)
 
     def _create(self, settings: dict[str, Any]) -> None:
+        """Create the topic unless it is there; say at once when no broker answers."""
+        admin = AdminClient(settings)
         try:
-            for future in AdminClient(settings).create_topics([NewTopic(self._topic)], request_timeout=10).values():
+            for future in admin.create_topics([NewTopic(self._topic)], request_timeout=10).values():
                 future.result()
         except KafkaException as cause:
             error = cause.args[0]

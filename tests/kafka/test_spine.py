@@ -240,7 +240,8 @@ def test_dead_letters_that_are_not_taken_hold_the_cut_back(make: Callable[..., F
     here.start("train")
     entry = ConfigEntry("message.timestamp.before.max.ms", "9000000000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, letters, incremental_configs=[entry])
-    for future in AdminClient({"bootstrap.servers": kafka}).incremental_alter_configs([resource]).values():
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.incremental_alter_configs([resource]).values():
         future.result()
     wait_for(lambda: here.lineage.numbers[-1] > 0 and here.learner()["events"]["learnt"] == 200, 60)
     assert here.learner()["events"]["dead_lettered"] == 1
