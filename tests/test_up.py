@@ -1,0 +1,142 @@
+"""``up``, ``demo`` and ``init`` as a person uses them."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from lineages import Folder, accounted, wait_for
+from samples import numbers
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes whose parent is this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_up_learns_guards_and_serves_and_drains_on_sigterm(folder: Callable[..., Folder]) -> None:
+    """SIGTERM drains, snapshots and exits 0 within 10 s; nothing is left running."""
+    here = folder(snapshots__every_seconds=30.0)
+    here.write(numbers(500))
+    process = here.start("up")
+    wait_for(lambda: len(children_of(process.pid)) == 3)
+    pids = children_of(process.pid)
+    wait_for(lambda: here.lineage.numbers and here.status()["source"]["state"] == "reading")
+    here.write(numbers(100, first=500))
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(12) == 0
+    assert time.monotonic() - began < 10
+    assert here.learner()["events"]["learnt"] == 600
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_child_that_is_killed_is_started_again(folder: Callable[..., Folder]) -> None:
+    """Serving and learning go on."""
+    here = folder()
+    here.write(numbers(300))
+    process = here.start("up")
+    here.wait_ready()
+    for pid in children_of(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(children_of(process.pid)) == 3)
+    here.write(numbers(300, first=300))
+    here.wait_ready()
+    wait_for(lambda: here.learner()["events"]["learnt"] == 600)
+    assert accounted(here.learner()["events"])
+
+
+def test_a_child_that_cannot_run_stops_the_whole(folder: Callable[..., Folder]) -> None:
+    """With its last words: here a factory that is not there."""
+    here = folder(learners={"linear": {"kind": "river", "factory": "model:nothing", "role": "champion"}})
+    process = here.start("up")
+    assert process.wait(60) != 0
+    assert "model:nothing" in here.log("up")
+    assert "everything is stopped" in here.log("up")
+
+
+def test_killing_up_leaves_nothing_running(folder: Callable[..., Folder]) -> None:
+    """Its children end with it."""
+    here = folder()
+    process = here.start("up")
+    wait_for(lambda: len(children_of(process.pid)) == 3)
+    pids = children_of(process.pid)
+    process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+
+
+def _holdfast(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stream.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_what_init_writes_works_as_it_is(tmp_path: Path) -> None:
+    """Configuration, model and sample events; nothing is overwritten."""
+    made = _holdfast("init", "shop", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "shop" / "token").stat().st_mode & 0o077 == 0
+    here = tmp_path / "shop"
+    assert _holdfast("train", "--until-end", cwd=here).returncode == 0
+    assert _holdfast("guard", "--once", cwd=here).returncode == 0
+    shown = _holdfast("status", cwd=here).stdout
+    assert "5,000 consumed =" in shown
+    again = _holdfast("init", "shop", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "nothing was written" in again.stderr
+
+
+def test_the_demo_learns_serves_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A line a second without a terminal; the printed curl line works; nothing is left; it starts again where it was."""
+    command = [sys.executable, "-m", "stream.cli", "demo", "--seconds", "40", "--rate", "500"]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert first.stdout is not None
+    answered = False
+    for line in first.stdout:
+        found = re.search(r"serving (\d+) .*curl -s (\S+) -d '([^']+)'", line)
+        if found:
+            answer = httpx.post(found[2], content=found[3]).json()
+            assert {"prediction", "probability", "snapshot"} <= set(answer)
+            answered = True
+            first.send_signal(signal.SIGINT)
+            break
+    rest = first.stdout.read()
+    assert first.wait(15) == 0
+    assert answered
+    assert "nothing is left running" in rest
+    config = str(tmp_path / "holdfast-demo" / "holdfast.toml")
+    once = _holdfast("status", "--config", config, cwd=tmp_path).stdout
+    second = _holdfast("demo", "--seconds", "8", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    again = _holdfast("status", "--config", config, cwd=tmp_path).stdout
+    count = [int(re.search(r"linear: ([\d,]+) consumed =", text)[1].replace(",", "")) for text in (once, again)]  # type: ignore[index]
+    assert 0 < count[0] < count[1]
+    assert "duplicate" not in again
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["train"], ["serve"], ["snapshots", "list"]])
+def test_without_a_configuration_every_command_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
+    """Exit code 2, no trace."""
+    done = _holdfast(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holdfast init" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_is_right_when_nothing_ever_ran(folder: Callable[..., Folder]) -> None:
+    """No store yet is an empty lineage."""
+    status = folder().status()
+    assert (status["learners"], status["source"]["state"], status["serving"]) == ({}, "stopped", [])
