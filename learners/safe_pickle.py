@@ -16,7 +16,6 @@ from typing import Any
 
 from learners.errors import StateRefusedError, UnsafeStateError
 
-
 #: Methods that River's estimators keep in their state, beyond public ones of River's own types: each exact.
 _METHODS = {
     "builtins.str": {"lower"},

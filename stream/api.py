@@ -159,11 +159,16 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return body if size <= limit else None
 
 
-def application(server: Server, token: str | None) -> FastPath:  # noqa: C901  one small route after another
+def application(server: Server, token: str | None) -> FastPath:
     """Build the whole door over a server."""
-    app = FastAPI(title="Holdfast", description="Predictions from the newest good snapshot.", version="0.1.0")
     counts = RequestCounts()
     answers = Answers(server, counts)
+    return FastPath(build_app(server, answers, counts, token), answers, server.config.serve.max_bytes)
+
+
+def build_app(server: Server, answers: Answers, counts: RequestCounts, token: str | None) -> FastAPI:  # noqa: C901  small routes
+    """Build the FastAPI application: every endpoint, documented at ``/docs``."""
+    app = FastAPI(title="Holdfast", description="Predictions from the newest good snapshot.", version="0.1.0")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HoldfastCollector(server, counts))
     allowed = Depends(_bearer(token))
@@ -224,7 +229,7 @@ def application(server: Server, token: str | None) -> FastPath:  # noqa: C901  o
     async def store_away(_: Request, cause: SnapshotsError) -> JSONResponse:
         return JSONResponse({"detail": str(cause)}, 503)
 
-    return FastPath(app, answers, server.config.serve.max_bytes)
+    return app
 
 
 def _body_schema(model: type[BaseModel]) -> dict[str, Any]:

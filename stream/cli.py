@@ -35,8 +35,10 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class Command(click.Command):
-    """Turns the errors that are expected into one line and an exit code."""
+class Group(click.Group):
+    """A group of commands that turns the errors that are expected into one line and an exit code."""
+
+    group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a fault of the program still shows its trace."""
@@ -53,13 +55,6 @@ def _exit_code(cause: Exception) -> int:
     if isinstance(cause, RefusedError):
         return 3
     return 5 if isinstance(cause, LineageTakenError) else 4
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-    group_class = type
 
 
 def _config_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -251,7 +246,7 @@ def ledger(ctx: click.Context, path: Path | None, at: str | None, *, as_json: bo
         ctx.invoke(_show_ledger, path=path, at=at, as_json=as_json)
 
 
-@click.command(cls=Command, hidden=True)
+@click.command(hidden=True)
 @click.option("--at")
 @_json_option
 @_configured
@@ -338,7 +333,7 @@ def snapshots_verify(config: Config, number: int | None) -> None:
             try:
                 manifest = lineage.manifest(one)
                 if manifest is None:
-                    raise DamagedError(lineage.damaged.get(one, "it does not exist"))  # noqa: TRY301  one way to say it
+                    raise DamagedError(lineage.damaged.get(one, "it does not exist"))
                 cuts.verify_all(lineage.store, manifest)
             except SnapshotsError as cause:
                 bad += 1

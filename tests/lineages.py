@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,12 @@ from typing import Any
 
 import httpx
 import orjson
+from click.testing import CliRunner
 
 from learners.labels import Labels
 from learners.restore import restore
 from snapshots import Lineage, LocalStore
+from stream.cli import main
 from stream.config import Config, load
 
 MODEL = """
@@ -127,7 +130,19 @@ class Folder:
         return (self.path / f"{role}.log").read_text()
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json").stdout)
+        """What a looking command prints for scripts; run in this process, since a start takes a second."""
+        done = CliRunner().invoke(main, ["--config", str(self.config_path), *arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def copy(self, path: Path) -> "Folder":
+        """The same lineage in another folder, on another port."""
+        shutil.copytree(self.path, path)
+        twin = object.__new__(Folder)
+        twin.path, twin.port, twin.processes = path, _free_port(), []
+        twin.config_path, twin.events = path / "holdfast.toml", path / "events"
+        twin.config_path.write_text(self.config_path.read_text().replace(str(self.port), str(twin.port)))
+        return twin
 
     def train(self) -> None:
         self.run("train", "--until-end")

@@ -100,7 +100,7 @@ def test_what_init_writes_works_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_demo_learns_serves_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    """A line a second without a terminal; the printed curl line works; nothing is left; it starts again where it was."""
+    """A line a second without a terminal; the printed curl line works; nothing is left; it goes on where it was."""
     command = [sys.executable, "-m", "stream.cli", "demo", "--seconds", "40", "--rate", "500"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert first.stdout is not None

@@ -223,7 +223,7 @@ def test_vw_predicts_a_quarter_for_a_quarter() -> None:
 def test_a_feature_cannot_pose_as_a_label() -> None:
     """Label and weight reach VW through its API; names that its JSON parser reads are refused by the codec anyway."""
     honest, posing = (maker("vw", "binary", "--loss_function logistic")() for _ in range(2))
-    for i in range(100):
+    for _ in range(100):
         honest.step(Event.of({"a": 1.0}, y=True))
         posing.step(Event.of({"a": 1.0, "label": -1, "Label": "-1", "tag": "'x"}, y=True))
     assert honest.predict(Event.of({"a": 1.0}).features).value is True

@@ -1,7 +1,8 @@
 """Promise 8, word by word: a revert brings back everything of one learner, and never the place."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +18,22 @@ LEARNERS = {
 }
 
 
-@pytest.fixture
-def here(folder: Callable[..., Folder]) -> Folder:
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A lineage with passing snapshots after 300, 600 and 900 events."""
-    found = folder(learners=LEARNERS)
+    found = Folder(tmp_path_factory.mktemp("first") / "here", LEARNERS)
     for seed in range(3):
         found.write([{**event, "id": f"{seed}-{event['id']}"} for event in mixed(300, seed)])
         found.trained()
     return found
+
+
+@pytest.fixture
+def here(first: Folder, tmp_path: Path) -> Iterator[Folder]:
+    """A copy of it, for one test."""
+    found = first.copy(tmp_path / "copy")
+    yield found
+    found.end()
 
 
 def after(here: Folder, learnt: int) -> int:
@@ -161,7 +170,7 @@ def test_reverting_to_what_cannot_serve_says_so_and_changes_nothing(here: Folder
 
 
 def test_the_past_can_be_asked(here: Folder) -> None:
-    """ledger --at: what served then, and why; ledger verify; and the entry's fields."""
+    """Ledger --at: what served then, and why; ledger verify; and the entry's fields."""
     before = time.time()
     served = here.learner()["serving"]
     time.sleep(0.05)
@@ -179,9 +188,9 @@ def test_the_past_can_be_asked(here: Folder) -> None:
 
 def test_pinned_snapshots_outlive_retention(folder: Callable[..., Folder]) -> None:
     """And so do what serves, the newest, and a revert's target; others go."""
-    here = folder(snapshots__keep={"last": 3, "minutely": 0, "hourly": 0, "daily": 0})
+    here = folder(snapshots__keep={"last": 2, "minutely": 0, "hourly": 0, "daily": 0})
     pinned = -1
-    for i in range(9):
+    for i in range(6):
         here.write([{**event, "id": f"{i}-{event['id']}"} for event in _simple(20)])
         here.trained()
         if i == 2:
@@ -189,7 +198,7 @@ def test_pinned_snapshots_outlive_retention(folder: Callable[..., Folder]) -> No
             here.run("snapshots", "pin", str(pinned), "--why", "reference")
     numbers = here.lineage.numbers
     assert pinned in numbers
-    assert len(numbers) <= 6
+    assert len(numbers) <= 5
     rows = {row["snapshot"]: row for row in here.json("snapshots", "list")}
     assert rows[pinned]["pinned"]
     assert "already pinned" in here.run("snapshots", "pin", str(pinned), code=3).stderr

@@ -306,7 +306,7 @@ def test_a_broker_that_goes_away_and_comes_back(
 
 
 def test_an_absent_broker_is_waited_for(folder: Callable[..., Folder], topic: str) -> None:
-    """status says what is missing."""
+    """Status says what is missing."""
     here = folder(source__kind="kafka", source__topics=[topic], source__kafka={"bootstrap.servers": "127.0.0.1:1"})
     process = here.start("train")
     wait_for(lambda: here.status()["source"]["state"] == "waiting", 60)
@@ -422,7 +422,7 @@ def test_several_topics_and_partitions_are_one_place(make: Callable[..., Folder]
 def test_produce_makes_the_events_that_its_options_ask_for(make: Callable[..., Folder], kafka: str, topic: str) -> None:
     """CSV with id, time and chosen features; Parquet; JSON lines as they are; another topic."""
     import pyarrow as pa
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     here = make()
     (here.path / "a.csv").write_text("k,when,a,b,c,ok\nx1,1700000000,1,2.5,t,yes\nx2,,3,,u,no\n")

@@ -109,7 +109,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
-    """holdfast init."""
+    """Holdfast init."""
     with pytest.raises(ConfigError, match="holdfast init"):
         load(tmp_path / "none.toml", {})
 

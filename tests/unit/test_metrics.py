@@ -80,7 +80,7 @@ def _stream(task: str, count: int = 3000) -> tuple[list[Event], list[Prediction]
         if task == "binary":
             said = Prediction(chance > 0.5, chance) if i % 50 else Prediction(None)
         elif task == "multiclass":
-            said = Prediction(draw.randrange(4), None, {j: 0.25 for j in range(4)})
+            said = Prediction(draw.randrange(4), None, dict.fromkeys(range(4), 0.25))
         else:
             said = Prediction(draw.gauss(5, 100))
         events.append(Event(str(i), Features.of({}), label))

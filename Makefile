@@ -1,0 +1,46 @@
+# Everything happens in .venv, made on first use. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test check fix bench soak kafka clean
+
+run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
+	$(BIN)/holdfast demo $(ARGS)
+
+test: $(VENV)/test.stamp  ## the whole suite, against a real Kafka broker (Java and Maven)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/test.stamp  ## lint, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/test.stamp  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python scripts/reference.py
+
+bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
+	$(BIN)/python benchmarks/learning.py
+
+soak: $(VENV)/test.stamp  ## the long crash run: 200 kills
+	HOLDFAST_TEST_KILLS=200 $(BIN)/python -m pytest tests/crash/test_kill.py -s -p no:randomly $(ARGS)
+
+kafka: $(VENV)/test.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
+	$(BIN)/python tests/broker.py
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,162 @@
+"""The documentation is complete and true: everything a user can name stands in it."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from snapshots.manifest import LearnerPart, Manifest
+from stream.cli import main
+from stream.config import Config, LearnerConfig
+from stream.metrics import METRICS
+from stream.reasons import MEANING, Reason
+
+ROOT = Path(__file__).parents[1]
+
+
+def doc(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name, one in group.commands.items():
+        found.append((" ".join((*words, name)), one))
+        if isinstance(one, click.Group):
+            found += commands(one, (*words, name))
+    return found
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Commands, options, endpoints, metrics and reasons; python scripts/reference.py writes it again."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert doc("docs/reference.md") == module.text()
+
+
+@pytest.mark.parametrize(("words", "command"), commands(main), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_command_and_option_is_documented_and_explained(words: str, command: click.Command) -> None:
+    """Each has a help text, and stands in the reference."""
+    assert command.help
+    reference = doc("docs/reference.md")
+    section = reference.split(f"### `holdfast {words}`")[1].split("\n### ")[0]
+    for parameter in command.params:
+        for option in parameter.opts if isinstance(parameter, click.Option) else []:
+            assert f"{option}" in section
+            assert isinstance(parameter, click.Option)
+            assert parameter.help
+
+
+def keys(struct: Any, path: str = "") -> list[str]:
+    found = []
+    for field in msgspec.structs.fields(struct):
+        if field.name == "base":
+            continue
+        here = f"{path}{field.name}"
+        if field.name == "learners":
+            found += keys(LearnerConfig, "learners.NAME.")
+        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found += keys(field.type, f"{here}.")
+        else:
+            found.append(here)
+    return found
+
+
+@pytest.mark.parametrize("key", keys(Config))
+def test_every_configuration_key_is_documented(key: str) -> None:
+    """A row of its own in docs/configuration.md."""
+    assert f"| `{key}` |" in doc("docs/configuration.md")
+
+
+def test_no_configuration_key_is_documented_that_is_not_there() -> None:
+    """The table has no dead rows."""
+    rows = re.findall(r"^\| `([^`]+)` \|", doc("docs/configuration.md"), re.MULTILINE)
+    assert set(rows) == set(keys(Config))
+
+
+def test_defaults_in_the_table_are_those_of_the_code() -> None:
+    """As TOML writes them."""
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (?:`([^`]*)`)?", doc("docs/configuration.md"), re.MULTILINE))
+    for key, written in rows.items():
+        struct: Any = LearnerConfig if key.startswith("learners.NAME.") else Config
+        path = key.removeprefix("learners.NAME.").split(".")
+        for name in path[:-1]:
+            struct = next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
+        field = next(field for field in msgspec.structs.fields(struct) if field.name == path[-1])
+        default = field.default
+        if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if not written or key == "event.weight":
+            assert default in (msgspec.NODEFAULT, None, {}, ""), key
+        else:
+            shown = written.strip('"') if isinstance(default, str) else written
+            assert str(default).lower() == shown.lower() or float(shown) == default, key
+
+
+def test_metrics_and_reasons_stand_in_the_reference() -> None:
+    """Each by its name."""
+    reference = doc("docs/reference.md")
+    assert all(f"`{name}`" in reference for name in METRICS)
+    assert all(f"`{reason.value}`" in reference for reason in Reason)
+    assert set(MEANING) == set(Reason)
+
+
+@pytest.mark.parametrize("struct", [Manifest, LearnerPart])
+def test_every_field_of_the_manifest_is_documented(struct: Any) -> None:
+    """In docs/snapshots.md."""
+    text = doc("docs/snapshots.md")
+    for field in msgspec.structs.fields(struct):
+        assert f"`{field.name}`" in text or f"`{field.name}.NAME`" in text, field.name
+
+
+def test_every_dependency_is_explained() -> None:
+    """One line each."""
+    declared = re.findall(r'^    "([a-z-]+)[=>]', doc("pyproject.toml").split("[project.optional")[0], re.MULTILINE)
+    text = doc("docs/dependencies.md")
+    assert len(declared) > 8
+    assert all(name in text for name in declared)
+
+
+def test_every_pinned_version_is_within_what_is_declared() -> None:
+    """The constraints file has each declared dependency."""
+    pins = {
+        line.split("==")[0].lower().replace("_", "-") for line in doc("constraints.txt").splitlines() if "==" in line
+    }
+    declared = re.findall(r'^    "([a-zA-Z-]+)[=>]', doc("pyproject.toml"), re.MULTILINE)
+    assert {name.lower() for name in declared} <= pins | {"torch"}
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    """Every relative link."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text("utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
+    """And those of the house."""
+    makefile = doc("Makefile")
+    named = set(re.findall(r"`?make ([a-z]+)", doc("README.md"))) | {
+        "run",
+        "test",
+        "check",
+        "fix",
+        "bench",
+        "soak",
+        "kafka",
+    }
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+def test_the_notebook_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The library call without configuration, store or server, as docs/learners.md shows it."""
+    code = re.findall(r"```python\n(.*?)```", doc("docs/learners.md"), re.DOTALL)[0]
+    exec(compile(code, "docs/learners.md", "exec"), {})  # noqa: S102  the example is ours
+    assert "'n': 1000" in capsys.readouterr().out
