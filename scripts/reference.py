@@ -56,7 +56,7 @@ def text() -> str:
     ]
     return "\n".join(
         [
-            *_HEAD,
+            _HEAD,
             *commands(command, "holdfast"),
             "## Endpoints",
             "",
@@ -68,15 +68,32 @@ def text() -> str:
             "|---|---|---|---|",
             *metrics,
             "",
-            *_REASONS,
+            _REASONS,
             *reasons,
             "",
         ]
     )
 
 
-_HEAD = ["# Reference", "", "Written from the code by `python scripts/reference.py`. Configuration keys: [configuration.md](configuration.md).", "", "## Commands", "", "`--config FILE` may stand before or after a command's name; its default is `holdfast.toml`, or `HOLDFAST_CONFIG`.", "", "Exit codes: 0 done; 1 the answer is no (a snapshot failed, a digest does not hold); 2 the configuration or the command", "line is wrong; 3 refused, and nothing was changed; 4 the store, the source or a learner is in trouble; 5 another", "trainer writes this lineage.", ""]
-_REASONS = ["## Reasons for refusal", "", "The class of a dead letter, the label of `holdfast_dead_lettered_total`, and the `reason` of a 4xx answer. `/predict` also", "answers `learner_refused` when the learner cannot take the features.", "", "| reason | meaning |", "|---|---|"]
+_HEAD = """# Reference
+
+Written from the code by `python scripts/reference.py`. Configuration keys: [configuration.md](configuration.md).
+
+## Commands
+
+`--config FILE` may stand before or after a command's name; its default is `holdfast.toml`, or `HOLDFAST_CONFIG`.
+
+Exit codes: 0 done; 1 the answer is no (a snapshot failed, a digest does not hold); 2 the configuration or the command
+line is wrong; 3 refused, and nothing was changed; 4 the store, the source or a learner is in trouble; 5 another
+trainer writes this lineage.
+"""
+_REASONS = """## Reasons for refusal
+
+The class of a dead letter, the label of `holdfast_dead_lettered_total`, and the `reason` of a 4xx answer. `/predict` also
+answers `learner_refused` when the learner cannot take the features.
+
+| reason | meaning |
+|---|---|"""
 
 if __name__ == "__main__":
     PATH.write_text(text(), "utf-8")
