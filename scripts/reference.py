@@ -89,8 +89,8 @@ trainer writes this lineage.
 """
 _REASONS = """## Reasons for refusal
 
-The class of a dead letter, the label of `holdfast_dead_lettered_total`, and the `reason` of a 4xx answer. `/predict` also
-answers `learner_refused` when the learner cannot take the features.
+The class of a dead letter, the label of `holdfast_dead_lettered_total`, and the `reason` of a 4xx answer. `/predict`
+also answers `learner_refused` when the learner cannot take the features.
 
 | reason | meaning |
 |---|---|"""
