@@ -7,11 +7,12 @@ import msgspec
 Task: TypeAlias = Literal["binary", "multiclass", "regression"]
 Scalar: TypeAlias = float | str | bool | None
 Value: TypeAlias = Scalar | dict[str, Scalar]
+_PLAIN = frozenset((float, str, bool))
 #: binary: bool; multiclass: the class's number in :class:`learners.labels.Labels`; regression: float
 Label: TypeAlias = bool | int | float
 
 
-class Features(msgspec.Struct):
+class Features(msgspec.Struct, gc=False):
     """The features of one event: JSON bytes as they came, and the same decoded once.
 
     ``values`` holds finite numbers as float, strings, booleans and None (absent), with at most one level of
@@ -39,6 +40,8 @@ class Features(msgspec.Struct):
 
 def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
     """Dotted names for nested features; integers become floats; nulls are left out."""
+    if _PLAIN.issuperset(map(type, values.values())):
+        return values  # type: ignore[return-value]
     flat: dict[str, float | str | bool] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -50,7 +53,7 @@ def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
     return flat
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """One valid event. ``label`` is None when it is not known (yet); ``time`` is in Unix seconds, UTC."""
 
     id: str
@@ -65,7 +68,7 @@ class Event(msgspec.Struct):
         return cls(id=id, features=Features.of(x), label=y, weight=w)
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """What a learner answers for one event.
 
     ``value`` is the decision (binary: bool; multiclass: class number; regression: float), None when the

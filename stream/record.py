@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, gc=False):
     """``offset`` is where it was read, ``following`` where reading resumes; ``time`` is in Unix seconds, or None."""
 
     topic: str
