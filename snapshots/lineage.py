@@ -50,6 +50,12 @@ class Lineage:
         self._manifests: dict[int, Manifest] = {}
         self._verdicts: dict[tuple[int, str], Verdict] = {}
 
+    def copy(self) -> "Lineage":
+        """Return a view for another thread that knows what this one has read; what was read never changes."""
+        twin = Lineage(self.store)
+        twin._manifests, twin._verdicts = dict(self._manifests), dict(self._verdicts)
+        return twin
+
     def charter(self, name: str, task: str, now: float) -> Charter:
         """Return the charter, writing it when the store is new; refuse a store that holds another lineage."""
         fresh = Charter(name=name, task=task, key=secrets.token_hex(32), created=now)

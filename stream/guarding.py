@@ -13,10 +13,11 @@ from stream.config import Config
 from stream.presence import Presence
 
 log = logging.getLogger("holdfast.guard")
+BACKLOG = 50
 
 
 class Guarding:
-    """Follows the store. When snapshots come faster than it judges, it takes the newest and skips the others."""
+    """Follows the store. The newest snapshot comes first; when too many wait, the oldest are marked skipped."""
 
     def __init__(
         self, config: Config, *, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]
@@ -41,17 +42,18 @@ class Guarding:
             self.presence.close()
 
     def follow(self) -> None:
-        """Judge the newest snapshot; skip older ones that it overtook."""
+        """Judge the newest snapshot, then older ones until a newer one comes; skip what is left too far behind."""
         waiting = list(self._unjudged())
         self.presence.say(waiting=len(waiting))
         if not waiting:
             return
         newest = waiting[-1][0]
-        for number, learner in reversed(waiting):
-            if number == newest:
-                self.give(self.judge(number, learner))
-            else:
-                self.give(self.skip(number, learner, newest))
+        for number, learner in waiting[:-BACKLOG]:
+            self.give(self.skip(number, learner, newest))
+        for number, learner in reversed(waiting[-BACKLOG:]):
+            if number != newest and (self.stopping() or self.lineage.refresh().numbers[-1] > newest):
+                return
+            self.give(self.judge(number, learner))
 
     def once(self) -> Iterator[Verdict]:
         """Judge every unjudged snapshot, oldest first, skipping none."""

@@ -53,8 +53,8 @@ class Server:
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def view(self) -> Lineage:
-        """A view of the store for a request in a thread of its own; the watcher's is the watcher's."""
-        return Lineage(self.lineage.store)
+        """A view of the store for a request in a thread of its own, knowing what the watcher has read."""
+        return self.lineage.copy()
 
     def start(self) -> None:
         """Begin to follow the store."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lineages import MODEL
 
-from learners import Event, Learner, Prediction, learn
+from learners import Event, Learner, Metrics, Prediction, learn
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError
 from learners.labels import Labels
 from learners.restore import restore
@@ -350,3 +350,33 @@ def test_a_learner_that_drops_weights_is_refused_when_they_are_set(factory: str,
         with pytest.raises(FactoryRefusedError, match="ignores weights"):
             make()
         assert make(ignore_weights=True)
+
+
+@pytest.mark.parametrize("args", ["", "-q ::", "--loss_function squared -l 0.1"])
+def test_mean_squared_error_is_vws_own_average_loss(args: str) -> None:
+    """Where VW's loss is the loss of what it would have served, the metric equals what VW prints."""
+    from vowpalwabbit import Workspace
+
+    learner, metrics = maker("vw", "regression", args)(), Metrics("regression")
+    reference = Workspace(f"{args} --quiet")
+    for event, _ in learn(learner, events("regression", 500), metrics):
+        parts = [f"{event.label}"]
+        plain = {k: v for k, v in event.features.values.items() if not isinstance(v, dict)}
+        parts.append("| " + " ".join(_text(k, v) for k, v in plain.items()))
+        parts += [
+            f"|{k} " + " ".join(_text(i, j) for i, j in v.items())
+            for k, v in event.features.values.items()
+            if isinstance(v, dict)
+        ]
+        reference.learn(" ".join(parts))
+    own = reference.get_sum_loss() / reference.get_weighted_examples()
+    assert metrics.overall()["mse"] == pytest.approx(own, rel=1e-4)
+
+
+def _text(name: str, value: Any) -> str:
+    """A feature as VW's text format writes what its JSON means."""
+    if isinstance(value, bool):
+        return name if value else ""
+    if isinstance(value, str):
+        return f"{name}{value}".replace(" ", "_").replace("|", "_").replace(":", "_")
+    return f"{name}:{value!r}"

@@ -5,9 +5,12 @@ import hashlib
 import importlib
 import math
 import pkgutil
+import time
 from collections.abc import Callable
 
 import pytest
+from lineages import Folder
+from samples import numbers
 
 import learners
 import snapshots
@@ -16,6 +19,7 @@ from learners import Features, Prediction
 from snapshots.guard import fast_lane
 from snapshots.holdout import Membership
 from snapshots.retention import Keep, kept
+from stream import guarding
 from stream.recent import RecentIds
 
 ROWS = [Features.of({"a": float(i)}) for i in range(64)]
@@ -120,3 +124,23 @@ def test_examples_in_docstrings_hold() -> None:
             assert result.failed == 0
             attempted += result.attempted
     assert attempted >= 4
+
+
+def test_the_guard_takes_the_newest_first_and_skips_only_what_is_far_behind(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older ones are judged too while nothing newer comes, so that there is something to go back to."""
+    monkeypatch.setattr(guarding, "BACKLOG", 3)
+    here = folder()
+    for i in range(5):
+        here.write([{**event, "id": f"{i}-{event['id']}"} for event in numbers(50)])
+        here.train()
+    order: list[tuple[int, str]] = []
+    guard = guarding.Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
+    give = guard.give
+    monkeypatch.setattr(guard, "give", lambda one: (order.append((one.snapshot, one.verdict)), give(one))[1])
+    guard.follow()
+    newest = here.lineage.numbers[-1]
+    assert order[-3:] == [(newest, "pass"), (newest - 1, "pass"), (newest - 2, "pass")]
+    assert {verdict for _, verdict in order[:-3]} == {"skipped"}
+    assert len(order) == len(here.lineage.numbers)
