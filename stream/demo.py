@@ -97,6 +97,7 @@ class Demo:
         """Run until asked to stop or the time is over; nothing is left running."""
         deadline = None if seconds is None else time.monotonic() + seconds
         console.print(f"Payments are learnt in [bold]{self._path.parent}[/]; the processes' logs are in {self._log}")
+        console.print("The learners are checked and the first snapshot is written: a few seconds …")
         with self._log.open("ab") as log:
             supervisor = Supervisor(self._path, self._environment, output=log)
             supervisor.start()
@@ -125,7 +126,6 @@ class Demo:
         with contextlib.suppress(SnapshotsError):
             report = states.status(self._lineage, self._config, time.time())
             if not report["learners"]:
-                console.print("starting: the learners are checked and the first snapshot is written …")
                 return
             self._measure(report)
             show(report)
