@@ -22,8 +22,8 @@ def all_verdicts(store: Store, learner: str) -> list[Verdict]:
     """Every verdict on a learner, oldest snapshot first."""
     found = []
     for name in store.names("verdicts/"):
-        number, _, whose = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
-        if whose == learner and (verdict := verdicts.read(store, int(number), learner)) is not None:
+        key = verdicts.key_of(name)
+        if key is not None and key[1] == learner and (verdict := verdicts.read(store, *key)) is not None:
             found.append(verdict)
     return found
 

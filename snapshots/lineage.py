@@ -77,7 +77,8 @@ class Lineage:
     def refresh(self) -> "Lineage":
         """Look for new snapshots, verdicts and entries."""
         self.entries = self.ledger.entries()
-        found = {int(name.split("/")[1]) for name in self.store.names("snapshots/") if name.endswith("/manifest.json")}
+        folders = (name.split("/") for name in self.store.names("snapshots/"))
+        found = {int(parts[1]) for parts in folders if parts[2:] == ["manifest.json"] and parts[1].isdigit()}
         self.numbers = sorted(found)
         for gone in self._manifests.keys() - found:
             del self._manifests[gone]
@@ -91,9 +92,8 @@ class Lineage:
         waiting = {number for number in present if self.waiting(number)}
         for folder in sorted({verdicts.shard(number) for number in waiting}):
             for name in self.store.names(folder):
-                number, _, learner = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
-                key = (int(number), learner)
-                if key[0] in waiting and key not in self._verdicts:
+                key = verdicts.key_of(name)
+                if key is not None and key[0] in waiting and key not in self._verdicts:
                     found = verdicts.read(self.store, *key)
                     if found is not None:
                         self._verdicts[key] = found
@@ -109,7 +109,7 @@ class Lineage:
         if found is None and number not in self.damaged:
             try:
                 found = snapshots.read_manifest(self.store, number)
-            except SnapshotsError as cause:
+            except DamagedError as cause:
                 self.damaged[number] = str(cause)
                 log.error("snapshot %d is refused: %s", number, cause)
             if found is not None:
@@ -125,7 +125,10 @@ class Lineage:
         return None
 
     def newest_good(self) -> Manifest | None:
-        """Return the newest manifest all of whose parts are what they should be; say loudly what was passed over."""
+        """Return the newest manifest all of whose parts are what they should be; say loudly what was passed over.
+
+        None when there is no snapshot at all; :class:`DamagedError` when there are some and none is whole.
+        """
         for number in reversed(self.numbers):
             found = self.manifest(number)
             try:
@@ -135,6 +138,11 @@ class Lineage:
             except DamagedError as cause:
                 self.damaged[number] = str(cause)
                 log.error("snapshot %d is refused, the one before it is tried: %s", number, cause)
+        if self.numbers:
+            raise DamagedError(
+                f"none of the {len(self.numbers)} snapshots is whole, and beginning anew would forget what was learnt. "
+                "Restore the store from a copy, or begin a new lineage with another name and store"
+            )
         return None
 
     def part(self, number: int, learner: str) -> LearnerPart | None:

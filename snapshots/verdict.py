@@ -1,12 +1,13 @@
 """Verdicts: what the guard found about one learner in one snapshot. Values, kept beside the snapshots."""
 
+import logging
 from typing import Literal
 
 import msgspec
 
-from snapshots.errors import DamagedError
 from snapshots.store import Store
 
+log = logging.getLogger("holdfast.snapshots")
 Finding = Literal["pass", "suspect", "fail", "skipped"]
 _SHARD = 1000
 
@@ -34,18 +35,25 @@ def name_of(number: int, learner: str) -> str:
     return f"{shard(number)}{number:012d}-{learner}.json"
 
 
+def key_of(name: str) -> tuple[int, str] | None:
+    """Return the snapshot's number and the learner of a verdict's name; None for a foreign name."""
+    number, _, learner = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
+    return (int(number), learner) if number.isdigit() and learner else None
+
+
 def give(store: Store, verdict: Verdict) -> bool:
     """Write a verdict; the first one given counts. Tell whether it was this one."""
     return store.create(name_of(verdict.snapshot, verdict.learner), msgspec.json.encode(verdict) + b"\n")
 
 
 def read(store: Store, number: int, learner: str) -> Verdict | None:
-    """Return the verdict on a learner's part of a snapshot, if there is one."""
+    """Return the verdict on a learner's part of a snapshot, if there is one; a damaged one is a fail that says so."""
     name = name_of(number, learner)
     data = store.get(name)
     if data is None:
         return None
     try:
         return msgspec.json.decode(data, type=Verdict)
-    except (msgspec.DecodeError, msgspec.ValidationError) as cause:
-        raise DamagedError(f"{name} is not a verdict: {cause}") from cause
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        log.error("%s is not a verdict: %s; the snapshot counts as failed", name, cause)
+        return Verdict(learner, number, -1, "fail", f"its verdict is damaged: {cause}", {}, 0.0, 0.0)

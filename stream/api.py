@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,7 +30,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = [(b"content-type", b"application/json")]
-_instances = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
+_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_instances = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Question(BaseModel):
@@ -81,7 +83,7 @@ class Answers:
         if serving is None:
             return 503, _detail(self._server.why_not)
         try:
-            instances = _instances.decode(body)["instances"]
+            instances = _instances.decode(_envelope.decode(body)["instances"])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
             return _refused(Refusal(Reason.WRONG_TYPE, "instances", 'the body is {"instances": [{"x": {…}}, …]}'))
         predictions = []
@@ -213,6 +215,8 @@ def build_app(server: Server, answers: Answers, counts: RequestCounts, token: st
         "/revert", summary="Put a learner back to an earlier snapshot", dependencies=[allowed], responses={409: {}}
     )
     def revert(wanted: RevertRequest) -> dict[str, Any]:
+        if not _is_text(wanted.why) or not _is_text(wanted.learner or ""):
+            raise HTTPException(422, "why and learner are text in UTF-8")
         by = f"operator:{getpass.getuser()}@http"
         lineage = server.view()
         entry = lineage.ledger.append(
@@ -220,6 +224,13 @@ def build_app(server: Server, answers: Answers, counts: RequestCounts, token: st
             lambda _: lineage.decide_revert(wanted.learner, wanted.snapshot, by=by, why=wanted.why, stay=wanted.stay),
         )
         return msgspec.to_builtins(entry)  # type: ignore[no-any-return]
+
+    @app.exception_handler(RequestValidationError)
+    async def not_understood(request: Request, cause: RequestValidationError) -> JSONResponse:
+        first = cause.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        hint = "" if "json" in request.headers.get("content-type", "") else "; send Content-Type: application/json"
+        return JSONResponse({"detail": f"{first['msg']}{hint}", "field": field, "reason": "bad_request"}, 422)
 
     @app.exception_handler(RefusedError)
     async def refused(_: Request, cause: RefusedError) -> JSONResponse:
@@ -230,6 +241,15 @@ def build_app(server: Server, answers: Answers, counts: RequestCounts, token: st
         return JSONResponse({"detail": str(cause)}, 503)
 
     return app
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8; JSON can smuggle in half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _body_schema(model: type[BaseModel]) -> dict[str, Any]:

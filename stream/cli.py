@@ -161,7 +161,10 @@ def train(config: Config, *, until_end: bool) -> None:
     stopping = _stopping()
     with printing.Progress(enabled=until_end) as progress:
         trainer = trainer_of(config, stopping=stopping, progress=progress.consumed)
-        trainer.run(until_end=until_end)
+        ended = trainer.run(until_end=until_end)
+    if until_end and not ended:
+        click.echo("holdfast: asked to stop before the end was reached", err=True)
+        sys.exit(1)
 
 
 @main.command()
@@ -471,14 +474,12 @@ def _target(target: tuple[str, ...], *, previous: bool) -> tuple[str | None, int
 
 def _moment(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC).timestamp()
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
         raise CommandError(f"--at {text!r} is neither ISO 8601 nor Unix seconds") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _confirm(lineage: Lineage, entry: Entry) -> None:

@@ -44,7 +44,8 @@ class Codec:
         self._weight = weight
         self._decoder = decoder
         self._flat = paths.features == "."
-        self._left_out = {paths.id, paths.time, paths.label, weight, *paths.exclude}
+        fields = (paths.id, paths.time, paths.label, weight)
+        self._left_out = {*fields, *(path.split(".")[0] for path in fields), *paths.exclude}
         self._types = paths.types
 
     def decode(self, record: Record) -> Event | Refusal:
@@ -208,7 +209,8 @@ def _asked_id(raw: bytes) -> str | int:
         found: str | int = _identifier.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RefusedEventError(Reason.WRONG_TYPE, "id", "an id is text or a whole number") from None
-    return found
+    # What no 64 bits hold is answered as text: JSON encoders refuse it as a number.
+    return found if isinstance(found, str) or -(2**63) <= found < 2**63 else str(found)
 
 
 def _names(features: Features) -> int:

@@ -96,6 +96,7 @@ class Holdout(_Table):
     """Which labelled events are set aside and never learnt."""
 
     rate: Fraction = 0.02
+    rows: Annotated[int, Meta(ge=1)] = 5000
     by: str = "id"
 
 
@@ -106,8 +107,13 @@ class MetricsConfig(_Table):
 
 
 class GuardConfig(_Table):
-    """How often the guard looks for new snapshots."""
+    """How often the guard looks for new snapshots, and by what it will judge them on the holdout."""
 
+    tolerance: Positive = 0.01
+    false_reverts_per_year: Positive = 1.0
+    moved: Literal["hold", "revert", "follow"] = "hold"
+    hold_events: Count = 50_000
+    hold_seconds: Annotated[float, Meta(ge=0)] = 900.0
     poll_seconds: Positive = 0.1
 
 
@@ -233,6 +239,7 @@ def _check_together(config: Config) -> None:
     for name, learner in config.learners.items():
         if learner.kind == "river" and not learner.factory:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
+    _check_paths(config)
     if config.source.kind == "kafka":
         if not config.source.topics:
             raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')
@@ -241,6 +248,16 @@ def _check_together(config: Config) -> None:
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
+
+
+def _check_paths(config: Config) -> None:
+    """Refuse a label, or another field, that would also be learnt as a feature."""
+    event = config.event
+    for key, path in (("id", event.id), ("time", event.time), ("label", event.label), ("weight", config.weight_path)):
+        if path == event.features or path.startswith(f"{event.features}."):
+            raise ConfigError(
+                f"event.{key} = {path!r} lies among the features, so it would be learnt as one: move it out"
+            )
 
 
 def read_token(config: Config, environment: Mapping[str, str]) -> str | None:

@@ -106,10 +106,20 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
         if champion is not None and view.passed(number, champion) and (manifest := view.manifest(number)) is not None
     ]
     newest = view.newest()
-    always = view.pinned() | {0} | set(view.numbers[-keep.last :])
+    always = view.pinned() | {0} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
     for learner in newest.learners if newest else {}:
         serving, line = view.serving(learner), view.line(learner)
         always |= {number for number in (serving, line.target) if number is not None}
         always |= {entry.snapshot for entry in view.entries if entry.action == "revert" and entry.snapshot is not None}
     keeping = kept(passing, keep) | always
     return [number for number in judged if number not in keeping]
+
+
+def _first_of_lines(view: Lineage) -> set[int]:
+    """The first snapshot of every line: where a quarantine ends."""
+    first: dict[tuple[str, int], int] = {}
+    for number in view.numbers:
+        manifest = view.manifest(number)
+        for name, part in manifest.learners.items() if manifest else ():
+            first.setdefault((name, part.line), number)
+    return {number for (_, line), number in first.items() if line > 0}

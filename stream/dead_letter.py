@@ -5,6 +5,7 @@ only when all are.
 """
 
 import base64
+import contextlib
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from snapshots.store import Store, claim
+from stream.errors import GaveUpError
 from stream.kafka import Settings
 from stream.reasons import Refusal
 from stream.record import Record
@@ -27,6 +29,8 @@ log = logging.getLogger("holdfast.dead_letter")
 SUFFIX = ".dead-letter"
 PREFIX = "__connect.errors."
 _RETRY_SECONDS = 1.0
+_WRITE_EVERY = 10_000
+_LONGEST_HEADER = 10_000
 
 
 class DeadLetters(Protocol):
@@ -40,10 +44,6 @@ class DeadLetters(Protocol):
 
     def close(self) -> None:
         """Let go of everything."""
-
-
-class GaveUpError(Exception):
-    """The process is asked to end while letters are not acknowledged; the cut must not be written."""
 
 
 def headers_of(record: Record, refusal: Refusal, lineage: str) -> list[tuple[str, bytes]]:
@@ -61,14 +61,19 @@ def headers_of(record: Record, refusal: Refusal, lineage: str) -> list[tuple[str
 
 
 class FileDeadLetters:
-    """A directory beside the events: for each file of events one of dead letters, as JSON lines."""
+    """A directory beside the events: for each file of events one of dead letters, as JSON lines.
+
+    Letters are collected and written by ``flush``; a million bad events between two cuts are written on the way.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.with_name(directory.name + SUFFIX)
-        self._files: dict[str, Any] = {}
+        self._letters: dict[str, list[bytes]] = {}
+        self._count = 0
+        self._torn = False
 
     def send(self, record: Record, refusal: Refusal) -> None:
-        """Append a letter; ``value_base64`` holds the exact bytes."""
+        """Take a letter; ``value_base64`` holds the exact bytes."""
         line = {
             "topic": record.topic,
             "partition": record.partition,
@@ -78,30 +83,42 @@ class FileDeadLetters:
             "message": refusal.message,
             "value_base64": base64.b64encode(record.value or b"").decode(),
         }
-        file = self._files.get(record.partition)
-        if file is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            file = self._files[record.partition] = (self._directory / record.partition).open("ab")
-        file.write(orjson.dumps(line) + b"\n")
+        self._letters.setdefault(record.partition, []).append(orjson.dumps(line) + b"\n")
+        self._count += 1
+        if self._count % _WRITE_EVERY == 0:
+            with contextlib.suppress(OSError):  # flush says so, and waits
+                self._write()
+
+    def _write(self) -> None:
+        """Append what was collected, flushed to the disk, the directory's entries too."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for partition in list(self._letters):
+            with (self._directory / partition).open("ab") as file:
+                if self._torn:
+                    file.write(b"\n")  # ends a line that a full disk may have cut off
+                self._torn = True
+                file.write(b"".join(self._letters[partition]))
+                file.flush()
+                os.fsync(file.fileno())
+            self._torn = False
+            del self._letters[partition]
+        for folder in (self._directory, self._directory.parent):
+            descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
 
     def flush(self, waiting: Callable[[str], bool]) -> None:
-        """Flush and fsync every file written to."""
-        for partition, file in self._files.items():
-            while True:
-                try:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    break
-                except OSError as cause:
-                    if not waiting(f"dead letters of {partition} cannot be written: {cause}"):
-                        raise GaveUpError from cause
-                    time.sleep(_RETRY_SECONDS)
+        """Write every letter taken; try again while the disk refuses."""
+        while self._letters:
+            try:
+                self._write()
+            except OSError as cause:
+                if not waiting(f"dead letters cannot be written to {self._directory}: {cause.strerror}"):
+                    raise GaveUpError("dead letters are not written") from cause
+                time.sleep(_RETRY_SECONDS)
 
     def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        """Nothing is held open; what was not written comes again after the next start."""
 
 
 class KafkaDeadLetters:
@@ -120,6 +137,7 @@ class KafkaDeadLetters:
                 "linger.ms": 5,
                 "message.timeout.ms": 10_000,
                 "message.max.bytes": 10_000_000,
+                "log_level": 2,
                 **self._settings,
                 "acks": "all",
                 "enable.idempotence": True,
@@ -185,9 +203,15 @@ class KafkaDeadLetters:
         name = f"dead-letters/{digest}"
         claim(self._store, name, value)
         headers = [*(record.headers or []), *headers_of(record, refusal, self._lineage)]
-        short = [(key, content) for key, content in headers if len(content or b"") < 10_000]
+        short = [(key, content) for key, content in headers if len(content or b"") < _LONGEST_HEADER]
         address = [("holdfast.value.sha256", digest.encode()), ("holdfast.value.store", name.encode())]
-        slim = Record(record.topic, record.partition, record.offset, record.following, None, record.time, record.key)
+        key = record.key
+        if key is not None and len(key) >= _LONGEST_HEADER:
+            long_key = f"dead-letters/{hashlib.sha256(key).hexdigest()}"
+            claim(self._store, long_key, key)
+            address.append(("holdfast.key.store", long_key.encode()))
+            key = None
+        slim = Record(record.topic, record.partition, record.offset, record.following, None, record.time, key)
         self._produce(record.topic + SUFFIX, slim, refusal, [*short, *address])
 
     def flush(self, waiting: Callable[[str], bool]) -> None:
@@ -200,9 +224,9 @@ class KafkaDeadLetters:
                 self._known.discard(record.topic + SUFFIX)
                 self.send(record, refusal)
             self._producer.flush(_RETRY_SECONDS)
-            left = len(self._open) + len(self._again)
+            left = len(self._open) + len(self._again) + len(self._too_large)
             if left and not waiting(f"{left} dead letters are not acknowledged: {self._trouble or 'no answer'}"):
-                raise GaveUpError
+                raise GaveUpError(f"{left} dead letters are not acknowledged")
 
     def close(self) -> None:
         """Let go of the producer; what was not acknowledged is sent again after the next start."""

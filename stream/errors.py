@@ -7,6 +7,7 @@
     ├── SourceError         the source can be read no further without losing events
     │   └── SourceLostError  events before the place are gone: truncated, rewritten, or deleted by retention
     ├── SourceAwayError     the source is briefly away; the offset stays, and it is tried again
+    ├── GaveUpError         the process is asked to end while it waits; no snapshot is written, nothing is lost
     └── CommandError        a command cannot do what was asked; nothing was changed
 """
 
@@ -29,6 +30,10 @@ class SourceLostError(SourceError):
 
 class SourceAwayError(StreamError):
     """The source cannot be reached just now."""
+
+
+class GaveUpError(StreamError):
+    """Asked to end while waiting for the world; what was not finished comes again after the next start."""
 
 
 class CommandError(StreamError):

@@ -1,5 +1,6 @@
 """Events from a directory of ``*.jsonl``: each file a partition, followed as it grows. Offsets are in bytes."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ class FilesSource:
         self._sleep = sleep
         self._offsets: dict[str, int] = {}
         self._rests: dict[str, bytes] = {}
+        self._inodes: dict[str, int] = {}
         self._end: dict[str, int] | None = None
         self._turn = 0
 
@@ -40,6 +42,7 @@ class FilesSource:
     def open(self, place: Place) -> None:
         """Begin at a place; raise :class:`SourceLostError` when a file no longer fits it."""
         self._rests.clear()
+        self._inodes.clear()
         self._offsets = dict(place.get(self.topic, {}))
         for name, offset in self._offsets.items():
             self._check(name, offset)
@@ -82,6 +85,8 @@ class FilesSource:
     def poll(self, limit: int) -> list[Record]:
         """Whole lines of the next file that has some; files take turns."""
         names = self._names()
+        for gone in self._offsets.keys() - set(names):
+            self._check(gone, self._offsets[gone])
         for _ in names:
             name = names[self._turn % len(names)]
             self._turn += 1
@@ -93,14 +98,10 @@ class FilesSource:
 
     def _read(self, name: str, limit: int) -> list[Record]:
         offset = self._offsets.setdefault(name, 0)
-        rest = self._rests.pop(name, b"")
-        path = self._directory / name
-        if path.stat().st_size < offset + len(rest):
-            self._check(name, offset)
-            rest = b""
-        with path.open("rb") as file:
-            file.seek(offset + len(rest))
-            data = rest + file.read(_CHUNK)
+        try:
+            data = self._data(name, offset)
+        except OSError as cause:
+            raise SourceAwayError(f"{self._directory / name} cannot be read: {cause.strerror}") from cause
         records: list[Record] = []
         begin = 0
         while len(records) < limit and (end := data.find(b"\n", begin)) >= 0:
@@ -111,6 +112,22 @@ class FilesSource:
         self._offsets[name] = offset + begin
         self._rests[name] = data[begin:]
         return records
+
+    def _data(self, name: str, offset: int) -> bytes:
+        """What lies after the offset, a chunk more than last time when that was no whole line."""
+        path = self._directory / name
+        rest = self._rests.pop(name, b"")
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if self._inodes.setdefault(name, found.st_ino) != found.st_ino or found.st_size < offset + len(rest):
+                # Another file under this name, or a shorter one: what was read must still be there.
+                self._check(name, offset)
+                self._inodes[name], rest = found.st_ino, b""
+            file.seek(max(0, offset - 1))
+            if offset and file.read(1) != b"\n":
+                self._check(name, offset)
+            file.seek(offset + len(rest))
+            return rest + file.read(_CHUNK)
 
     def mark_end(self) -> None:
         """Remember where the last whole line of every file ends now."""

@@ -59,6 +59,7 @@ class KafkaSource:
                 "allow.auto.create.topics": False,
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 32768,
+                "log_level": 2,
                 **settings,
                 "group.id": group,
                 "enable.auto.commit": False,
@@ -111,7 +112,8 @@ class KafkaSource:
         self._assign(place)
 
     def _assign(self, place: Place) -> None:
-        fresh = []
+        """Assign every partition that is not assigned yet; all of them or, when the broker is away, none."""
+        fresh: dict[tuple[str, int], int] = {}
         for topic, partitions in self._partitions().items():
             for partition in partitions:
                 if (topic, partition) in self._positions:
@@ -120,11 +122,13 @@ class KafkaSource:
                 low, high = self._watermarks(topic, partition)
                 if named is not None and not low <= named <= high:
                     self._lost(topic, partition, named, low, high)
-                offset = self._positions[topic, partition] = named or 0
-                self._names[partition] = str(partition)
-                fresh.append(TopicPartition(topic, partition, offset or OFFSET_BEGINNING))
+                fresh[topic, partition] = named or 0
         if fresh:
-            self._consumer.incremental_assign(fresh)
+            self._consumer.incremental_assign(
+                [TopicPartition(topic, number, offset or OFFSET_BEGINNING) for (topic, number), offset in fresh.items()]
+            )
+        self._positions |= fresh
+        self._names |= {partition: str(partition) for _, partition in fresh}
         self._discover_at = self._now() + _DISCOVER_SECONDS
 
     def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:

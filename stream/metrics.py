@@ -12,7 +12,7 @@ from snapshots.manifest import LearnerPart, Manifest
 if TYPE_CHECKING:
     from stream.serving import Server
 
-#: name → (kind, labels, meaning); ``docs/metrics.md`` is checked against it.
+#: name → (kind, labels, meaning); ``docs/reference.md`` is checked against it.
 METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_consumed_total": ("counter", (), "records delivered before the place of the newest snapshot"),
     "holdfast_dead_lettered_total": ("counter", ("reason",), "records refused, by reason"),

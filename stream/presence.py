@@ -1,8 +1,10 @@
 """What each running process says of itself, for ``status``. Kept in the store, so that nobody has to ask a process."""
 
+import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,6 +14,7 @@ from snapshots.store import Store
 
 FRESH_SECONDS = 10.0
 _EVERY_SECONDS = 1.0
+_PASSING = {"lag", "waiting"}
 
 
 class Presence:
@@ -26,49 +29,57 @@ class Presence:
         self._last: str | None = None
         self._due = 0.0
         self._said: dict[str, Any] = {}
+        self._pool = ThreadPoolExecutor(1, "presence")
+        self._pending: Future[None] | None = None
 
     def say(self, **word: Any) -> None:
-        """Say it when something changed or a second has passed; a store that cannot be reached is no reason to stop."""
-        if self._now() < self._due and word == self._said:
+        """Say it when it matters or a second has passed; written beside the caller, who never waits for the disk.
+
+        A store that cannot be reached is no reason to stop.
+        """
+        matters = {name: value for name, value in word.items() if name not in _PASSING}
+        if self._now() < self._due and matters == self._said:
             return
-        self._due, self._said = self._now() + _EVERY_SECONDS, word
+        if self._pending is not None and not self._pending.done():
+            return
+        self._due, self._said = self._now() + _EVERY_SECONDS, matters
+        full = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now(), **word}
+        self._pending = self._pool.submit(self._write, msgspec.json.encode(full))
+
+    def _write(self, data: bytes) -> None:
         self._number += 1
         name = f"{self._name}{self._number:012d}.json"
-        full = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now(), **word}
-        try:
-            self._store.create(name, msgspec.json.encode(full))
-            if self._last is not None:
-                self._store.delete(self._last)
-        except SnapshotsError:
-            return
-        self._last = name
+        with contextlib.suppress(SnapshotsError):
+            self._store.create(name, data)
+            last, self._last = self._last, name
+            if last is not None:
+                self._store.delete(last)
 
     def close(self) -> None:
         """Take the word back."""
-        try:
+        self._pool.shutdown(wait=True)
+        with contextlib.suppress(SnapshotsError):
             if self._last is not None:
                 self._store.delete(self._last)
-        except SnapshotsError:
-            return
+
+
+def _words(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every word in the store that can be read, by its name."""
+    for name in store.names("presence/"):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+            word = msgspec.json.decode(store.get(name) or b"")
+            word["time"] + word["pid"]
+            yield name, word
 
 
 def present(store: Store, now: float) -> list[dict[str, Any]]:
     """The newest word of every process that spoke within ten seconds."""
-    newest: dict[str, dict[str, Any]] = {}
-    for name in store.names("presence/"):
-        data = store.get(name)
-        try:
-            word = msgspec.json.decode(data or b"")
-        except msgspec.DecodeError:
-            continue
-        if now - word["time"] <= FRESH_SECONDS:
-            newest[name.split("/")[1]] = word
+    newest = {name.split("/")[1]: word for name, word in _words(store) if now - word["time"] <= FRESH_SECONDS}
     return list(newest.values())
 
 
 def sweep(store: Store, now: float) -> None:
     """Remove words of processes that are long gone."""
-    for name in store.names("presence/"):
-        word = msgspec.json.decode(store.get(name) or b'{"time": 0}')
+    for name, word in list(_words(store)):
         if now - word["time"] > 10 * FRESH_SECONDS:
             store.delete(name)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -21,6 +22,7 @@ from stream.config import Config
 from stream.dead_letter import producer_settings
 from stream.errors import CommandError
 
+csv.field_size_limit(16 * 2**20)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d{1,15}")
 
@@ -52,7 +54,14 @@ class KafkaSink:
         settings = producer_settings(config.source.kafka)
         self._topic = topic
         self._producer = Producer(
-            {"linger.ms": 5, "message.max.bytes": 10_000_000, **settings, "acks": "all", "enable.idempotence": True}
+            {
+                "linger.ms": 5,
+                "message.max.bytes": 10_000_000,
+                "log_level": 2,
+                **settings,
+                "acks": "all",
+                "enable.idempotence": True,
+            }
         )
         self._done = 0
         self._failed: KafkaError | None = None
@@ -102,20 +111,24 @@ class FilesSink:
     """Appends to a file of the events' directory."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = directory.joinpath(f"{name}.jsonl").open("ab")
+        self._path = directory / f"{name}.jsonl"
+        self._file: IO[bytes] | None = None
         self._done = 0
 
     def send(self, value: bytes, key: str | None) -> None:  # noqa: ARG002  a file has no keys
         """Append a line."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab")
         self._file.write(value.replace(b"\n", b" ") + b"\n")
         self._done += 1
 
     def close(self) -> int:
         """Flush and fsync."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return self._done
 
 
@@ -142,18 +155,23 @@ def produce(
 
     ``progress`` is told how many events were sent and how many bytes of the file were read.
     """
+    if columns.positive is not None and columns.label is None:
+        raise CommandError("--positive says which value of a label means yes: name the label's column with --label")
     began = time.monotonic()
     sent = 0
-    with path.open("rb") as file:
-        for value, key in _events(config, path, file, columns):
-            if stopping():
-                break
-            sink.send(value, key)
-            sent += 1
-            if rate is not None and (ahead := sent / rate - (time.monotonic() - began)) > 0.005:
-                time.sleep(ahead)
-            if sent % 500 == 0 or rate is not None:
-                progress(sent, file.tell())
+    try:
+        with path.open("rb") as file:
+            for value, key in _events(config, path, file, columns):
+                if stopping():
+                    break
+                sink.send(value, key)
+                sent += 1
+                if rate is not None and (ahead := sent / rate - (time.monotonic() - began)) > 0.005:
+                    time.sleep(ahead)
+                if sent % 500 == 0 or rate is not None:
+                    progress(sent, file.tell())
+    except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error) as cause:
+        raise CommandError(f"{path} cannot be read after event {sent}: {cause}") from cause
     progress(sent, path.stat().st_size)
     return sent
 
@@ -178,11 +196,11 @@ def _events(config: Config, path: Path, file: IO[bytes], columns: Columns) -> It
 
 
 def _csv_rows(path: Path, plain: IO[bytes], columns: Columns) -> Iterator[dict[str, Any]]:
-    reader = csv.DictReader(io.TextIOWrapper(plain, "utf-8", newline=""))
+    reader = csv.DictReader(io.TextIOWrapper(plain, "utf-8-sig", newline=""))
     _check_columns(path, list(reader.fieldnames or []), columns)
     for row in reader:
-        if None in row:
-            raise CommandError(f"{path}: line {reader.line_num} has more values than there are columns")
+        if None in row or None in row.values():
+            raise CommandError(f"{path}: line {reader.line_num} has another number of values than there are columns")
         yield {name: _value(text) for name, text in row.items()}
 
 
@@ -198,6 +216,9 @@ def _parquet_rows(path: Path, plain: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _check_columns(path: Path, have: list[str], columns: Columns) -> None:
+    twice = {name for name in have if have.count(name) > 1}
+    if twice:
+        raise CommandError(f"{path} has the column {', '.join(sorted(twice))} twice")
     for name in (columns.label, columns.id, columns.time, *(columns.features or [])):
         if name is not None and name not in have:
             raise CommandError(f"{path} has no column {name!r}; it has {', '.join(have)}")
@@ -222,7 +243,8 @@ def event_of(config: Config, row: dict[str, Any], columns: Columns, identity: st
     """Make an event of a table's row, its fields at the configured paths."""
     event: dict[str, Any] = {}
     paths = config.event
-    identity = identity if columns.id is None else str(row[columns.id])
+    if columns.id is not None and row[columns.id] is not None:
+        identity = str(row[columns.id])
     _put(event, paths.id, identity)
     if columns.time is not None and row[columns.time] is not None:
         _put(event, paths.time, row[columns.time])

@@ -14,7 +14,7 @@ from learners import Learner, LearnersError, Prediction
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
-from snapshots.errors import SnapshotsError
+from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
 from snapshots.manifest import Manifest
 from stream.compose import codec_of, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
@@ -115,7 +115,7 @@ class Server:
             labels = labels_of(self.config)
             labels.restore(snapshots.read_shared(self.lineage.store, manifest).labels)
             learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
-        except (SnapshotsError, LearnersError) as cause:
+        except (DamagedError, VersionMismatchError, LearnersError) as cause:
             self._refused.add(number)
             log.error("snapshot %d cannot serve: %s", number, cause)
             self.why_not = str(cause)

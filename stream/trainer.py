@@ -1,5 +1,6 @@
 """The trainer: consumes events and drives the learners. One per lineage."""
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,8 +17,8 @@ from snapshots.snapshot import Cut, Shared
 from stream.codec import Codec
 from stream.config import Config
 from stream.cutting import Writer, encode_shared
-from stream.dead_letter import DeadLetters, GaveUpError
-from stream.errors import SourceAwayError, StreamError
+from stream.dead_letter import DeadLetters
+from stream.errors import GaveUpError, SourceAwayError, StreamError
 from stream.presence import Presence
 from stream.reasons import Refusal
 from stream.recent import RecentIds
@@ -71,8 +72,11 @@ class Trainer:
 
     # The story -------------------------------------------------------------------------------------------------
 
-    def run(self, *, until_end: bool = False) -> None:
-        """Learn until asked to stop, or to where the source ended when this began; then cut and leave."""
+    def run(self, *, until_end: bool = False) -> bool:
+        """Learn until asked to stop, or to where the source ended when this began; then cut and leave.
+
+        Returns False when it was asked to stop before that end.
+        """
         try:
             self.begin()
             if until_end:
@@ -85,10 +89,11 @@ class Trainer:
             self.follow_ledger(at_once=True)
             if until_end or self.counts.consumed != self._cut_consumed:
                 self.cut(wait=True)
-        except GaveUpError:
-            log.warning(
-                "asked to end while dead letters were not acknowledged: no snapshot was written, they come again"
-            )
+            self.writer.wait()
+            return not until_end or self.source.ended()
+        except GaveUpError as cause:
+            log.warning("asked to end: %s; nothing is lost, it comes again", cause)
+            return False
         finally:
             self.close()
 
@@ -232,18 +237,24 @@ class Trainer:
         def once() -> None:
             found.extend(self.source.poll(self.config.source.batch))
 
-        self._patiently(once)
+        with contextlib.suppress(GaveUpError):
+            self._patiently(once)
         self.progress(self.counts.consumed, self.source.lag() if found else 0)
         self.say("reading")
         return found
 
     def _patiently(self, action: Callable[[], object]) -> None:
-        """Try again with backoff while the source is away, saying so; the place stays."""
+        """Try again with backoff while the source is away, saying so; the place stays.
+
+        Raises :class:`GaveUpError` when the process is asked to end before it succeeds.
+        """
         delay = 0.2
-        while not self.stopping():
+        while True:
             try:
                 action()
             except SourceAwayError as cause:
+                if self.stopping():
+                    raise GaveUpError(str(cause)) from cause
                 if self.due():
                     self.cut()
                 log.warning("%s; trying again in %.1f s", cause, delay)

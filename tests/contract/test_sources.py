@@ -276,3 +276,54 @@ def test_a_missing_directory_is_waited_for(tmp_path: Path) -> None:
     """It is away, not lost."""
     with pytest.raises(SourceAwayError, match="waiting"):
         FilesSource(tmp_path / "none", start="earliest", poll_seconds=0).poll(1)
+
+
+def test_a_file_rewritten_and_grown_is_noticed(tmp_path: Path) -> None:
+    """Never half a line of another file."""
+    folder, make = files(tmp_path)
+    path = folder / "a.jsonl"
+    path.write_bytes(b'{"a":1}\n' * 2)
+    source = make()
+    source.open(source.resolve())
+    assert len(source.poll(10)) == 2
+    path.write_bytes(b'{"a":1,"b":2,"c":3,"d":4}\n')
+    with pytest.raises(SourceLostError, match="rewritten"):
+        source.poll(10)
+
+
+def test_a_file_deleted_while_followed_is_noticed(tmp_path: Path) -> None:
+    """What was not read of it is gone."""
+    folder, make = files(tmp_path)
+    (folder / "a.jsonl").write_bytes(b'{"a":1}\n')
+    source = make()
+    source.open(source.resolve())
+    source.poll(10)
+    (folder / "a.jsonl").unlink()
+    with pytest.raises(SourceLostError, match="are gone"):
+        source.poll(10)
+
+
+@pytest.mark.kafka
+def test_a_hiccup_while_partitions_are_looked_up_skips_none(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All new partitions are assigned, or none until the next look."""
+    monkeypatch.setattr("stream.kafka._DISCOVER_SECONDS", 0.3)
+    stand = KafkaStand(kafka, topic)
+    source = KafkaSource([topic], {"bootstrap.servers": kafka}, group="hiccup", start="earliest", poll_seconds=0.05)
+    source.open(source.resolve())
+    for _ in range(2):
+        added = stand.add_partition()
+        stand.put(added, values(5, f"p{added}-"))
+    watermarks, stumbled = source._watermarks, []
+
+    def stumbling(name: str, partition: int) -> tuple[int, int]:
+        if partition == 3 and not stumbled:
+            stumbled.append(partition)
+            raise SourceAwayError("just now")
+        return watermarks(name, partition)
+
+    monkeypatch.setattr(source, "_watermarks", stumbling)
+    assert sorted(by_partition(read(source, 10))) == ["2", "3"]
+    assert stumbled
+    source.close()

@@ -341,3 +341,31 @@ def test_the_log_holds_no_secret(served: Folder) -> None:
     """Neither the token nor the holdout key."""
     text = "".join(path.read_text() for path in Path(served.path).glob("*.log"))
     assert TOKEN not in text
+
+
+@pytest.mark.parametrize("identity", ["123456789012345678901234567890", "-9223372036854775809", "18446744073709551615"])
+def test_any_whole_number_is_an_id(served: Folder, identity: str) -> None:
+    """Also one that no 64 bits hold: it comes back, as text."""
+    with served.http() as client:
+        one = client.post("/predict", content=f'{{"id":{identity},"x":{{}}}}')
+        many = client.post(
+            "/predict/batch", content=f'{{"instances":[{{"id":{identity},"x":{{}}}}],"parameters":{{}}}}'
+        )
+    assert one.status_code == many.status_code == 200
+    assert str(one.json()["id"]) == identity
+    assert many.json()["predictions"] == [one.json()]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"snapshot":1e400}', b'{"why":"\\ud800"}', b'{"learner":"\\ud800"}', b"[]", b"nope", b'{"n":1}', b"", b"null"],
+)
+def test_odd_reverts_are_refused_and_change_nothing(served: Folder, body: bytes) -> None:
+    """4xx with the field and the reason, never 5xx."""
+    with served.http() as client:
+        answer = client.post("/revert", content=body, headers=AUTH | {"Content-Type": "application/json"})
+        assert 400 <= answer.status_code < 500, answer.text
+        assert answer.json()["detail"]
+        plain = client.post("/revert", content=b"{}", headers=AUTH | {"Content-Type": "text/plain"})
+        assert plain.status_code in (409, 422)
+        assert client.get("/ledger").json() == []

@@ -447,3 +447,34 @@ def test_produce_makes_the_events_that_its_options_ask_for(make: Callable[..., F
     assert [m.value() for m in read_all(kafka, f"{topic}-r")] == [raw, raw]
     assert "no column 'z'" in here.run("produce", "a.csv", "--label", "z", code=2).stderr
     assert "ends in" in here.run("produce", "model.py", code=2).stderr
+
+
+def test_asked_to_end_before_the_start_is_resolved_nothing_is_written(
+    make: Callable[..., Folder], kafka: str, topic: str
+) -> None:
+    """source.start = "latest" with no broker: no snapshot 0 that would stand for another place."""
+    here = make(source__start="latest", source__kafka={"bootstrap.servers": "127.0.0.1:1"})
+    process = here.start("train")
+    wait_for(lambda: here.status()["source"]["state"] == "waiting", 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert here.lineage.numbers == []
+    create(kafka, topic)
+    put(kafka, topic, numbers(100))
+    text = here.config_path.read_text().replace('127.0.0.1:1"', f'{kafka}"')
+    here.config_path.write_text(text)
+    here.train()
+    assert here.learner()["events"]["consumed"] == 0
+
+
+def test_stopped_before_the_end_is_not_the_end(make: Callable[..., Folder], kafka: str, topic: str) -> None:
+    """Train --until-end exits 1 when it was asked to stop before, and goes on from there."""
+    create(kafka, topic)
+    put(kafka, topic, numbers(40_000))
+    here = make()
+    process = here.start("train", "--until-end")
+    wait_for(lambda: here.lineage.numbers and here.lineage.numbers[-1] > 0, 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 1
+    here.train()
+    assert here.learner()["events"]["learnt"] == 40_000

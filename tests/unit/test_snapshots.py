@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from learners.labels import Labels
 from snapshots import LocalStore
 from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
-from snapshots.errors import DamagedError, LineageTakenError, SnapshotsError, VersionMismatchError
+from snapshots.errors import DamagedError, LineageTakenError, SnapshotsError, StoreError, VersionMismatchError
 from snapshots.manifest import Counts
 from snapshots.snapshot import Cut, LearnerCut, Shared
 from stream.cutting import encode_shared
+from stream.guarding import Guarding
 
 
 def cut(**changes: Any) -> Cut:
@@ -158,3 +160,57 @@ def test_the_newest_good_snapshot_is_used_loudly(folder: Any, part: str) -> None
     other.write(numbers(600))
     other.train()
     assert other.state() == here.state()
+
+
+def test_when_no_snapshot_is_whole_it_does_not_begin_anew(folder: Any) -> None:
+    """What was learnt would be forgotten without a word; it says what to do instead."""
+    here: Folder = folder()
+    here.write(numbers(100))
+    here.train()
+    for path in (here.path / "store" / "snapshots").glob("*/manifest.json"):
+        path.write_bytes(b"{")
+    done = here.run("train", "--until-end", code=4)
+    assert "none of the 2 snapshots is whole" in done.stderr
+    assert here.lineage.numbers == [0, 1]
+
+
+def test_one_bad_small_file_stops_nothing(folder: Any) -> None:
+    """A torn verdict counts as a fail, a foreign folder and a torn word of a process as nothing."""
+    here: Folder = folder()
+    here.write(numbers(100))
+    here.trained()
+    here.write(numbers(100, first=100))
+    here.trained()
+    first, last = here.lineage.numbers[1], here.lineage.numbers[-1]
+    store = here.path / "store"
+    verdict = store / "verdicts" / "000000000" / f"{last:012d}-linear.json"
+    verdict.write_bytes(verdict.read_bytes()[:20])
+    for name in ("snapshots/backup/manifest.json", "verdicts/000000000/notes.json", "presence/x/000000000001.json"):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(b"{")
+    assert here.learner()["serving"] == first
+    assert {row["snapshot"]: row["verdict"] for row in here.json("snapshots", "list")}[last] == "fail"
+    here.write(numbers(100, first=200))
+    here.trained()
+    assert here.learner()["serving"] == here.lineage.numbers[-1]
+
+
+def test_a_store_that_is_away_for_a_moment_gives_no_verdict(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the snapshot: the guard tries again, and nothing is written."""
+    here: Folder = folder()
+    here.write(numbers(100))
+    here.train()
+    guard = Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
+    get = guard.lineage.store.get
+
+    def failing(name: str) -> bytes | None:
+        if ".model-" in name:
+            raise StoreError("cannot read: Too many open files")
+        return get(name)
+
+    monkeypatch.setattr(guard.lineage.store, "get", failing)
+    with pytest.raises(StoreError):
+        guard.follow()
+    monkeypatch.undo()
+    guard.follow()
+    assert here.learner()["verdict"] == "pass"

@@ -1,0 +1,81 @@
+"""``holdfast produce`` on tables as people have them."""
+
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lineages import Folder
+
+from stream.errors import CommandError
+from stream.produce import Columns, produce, sink_of
+
+
+def sent(here: Folder, name: str, data: bytes, **columns: Any) -> list[Any]:
+    """The events made of a file."""
+    path = here.path / name
+    path.write_bytes(data)
+    sink = sink_of(here.config, None, path)
+    produce(here.config, path, sink, Columns(**columns))
+    sink.close()
+    written = here.events / f"{name.split('.', maxsplit=1)[0]}.jsonl"
+    return [json.loads(line) for line in written.read_bytes().splitlines()] if written.exists() else []
+
+
+def test_an_empty_id_is_that_of_the_row(folder: Callable[..., Folder]) -> None:
+    """Or every further one would be a duplicate."""
+    events = sent(folder(), "a.csv", b"k,a\nx,1\n,2\n,3\n", id="k")
+    assert [event["id"] for event in events] == ["x", "a.csv:2", "a.csv:3"]
+
+
+def test_numbers_are_numbers_and_nothing_is_absent(folder: Callable[..., Folder]) -> None:
+    """Whole, decimal, scientific; texts that only look like numbers stay texts; nan and empty are absent."""
+    events = sent(folder(), "a.csv", "\ufeffa,b,c,d,e,f\n1,-2.5,1e3,0x1,,NaN\n".encode())
+    assert events == [{"id": "a.csv:1", "x": {"a": 1, "b": -2.5, "c": 1000.0, "d": "0x1"}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "columns", "word"),
+    [
+        ("a.csv", b"a,b\n1\n", {}, "another number of values"),
+        ("a.csv", b"a,b\n1,2,3\n", {}, "another number of values"),
+        ("a.csv", b"a,a\n1,2\n", {}, "twice"),
+        ("a.csv", b"a,b\n\xff,2\n", {}, "cannot be read"),
+        ("a.csv.gz", b"not gzip", {}, "cannot be read"),
+        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:-9], {}, "cannot be read"),
+        ("a.csv", b"a,b\n1,2\n", {"label": "z"}, "no column 'z'"),
+        ("a.csv", b"a,b\n1,2\n", {"positive": "1"}, "--label"),
+        ("a.txt", b"a,b\n1,2\n", {}, "ends in"),
+    ],
+)
+def test_what_cannot_be_sent_says_so(
+    folder: Callable[..., Folder], name: str, data: bytes, columns: dict[str, Any], word: str
+) -> None:
+    """And leaves no empty file for the trainer to follow."""
+    here = folder()
+    with pytest.raises(CommandError, match=word):
+        sent(here, name, data, **columns)
+    assert all(path.stat().st_size for path in here.events.iterdir())
+
+
+def test_long_fields_are_sent(folder: Callable[..., Folder]) -> None:
+    """The csv module's own limit is 131,072 characters."""
+    (event,) = sent(folder(), "a.csv", b"a\n" + b"x" * 200_000 + b"\n")
+    assert len(event["x"]["a"]) == 200_000
+
+
+def test_dead_letters_that_cannot_be_written_are_waited_for(folder: Callable[..., Folder]) -> None:
+    """A file where their directory should be: it waits, says so, and loses nothing."""
+    from lineages import wait_for
+
+    here = folder()
+    (here.path / "events.dead-letter").touch()
+    here.write([b"bad", {"id": "a", "x": {"f0": 1}, "y": 1}])
+    here.start("train")
+    wait_for(lambda: here.status()["source"]["state"] == "waiting")
+    assert "dead letters cannot be written" in here.status()["source"]["why"]
+    (here.path / "events.dead-letter").unlink()
+    wait_for(lambda: here.lineage.numbers[-1] > 0)
+    assert here.learner()["events"]["dead_lettered"] == 1
+    assert (here.path / "events.dead-letter" / "a.jsonl").read_bytes().count(b"\n") == 1
