@@ -35,12 +35,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many tests were skipped for want of a broker, and what to install."""
+def pytest_unconfigure() -> None:
+    """Say last how many tests did not run for want of a broker, and what to install."""
     if _SKIPPED:
-        terminalreporter.write_line(
-            f"{len(_SKIPPED)} Kafka tests did not run: {brokers.MISSING}, or set HOLDFAST_TEST_KAFKA=host:port"
-        )
+        print(f"{len(_SKIPPED)} Kafka tests did not run: {brokers.MISSING}, or set HOLDFAST_TEST_KAFKA=host:port")
 
 
 @pytest.fixture(scope="session")

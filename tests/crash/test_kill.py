@@ -48,15 +48,15 @@ def being_written(store: Path) -> bool:
 def kill(here: Folder, process: Any, draw: random.Random, *, writing: bool) -> bool:
     """Kill the trainer at a random moment, or while it writes a snapshot; tell whether it was writing."""
     store = here.path / "store"
-    before = len(list((store / "snapshots").iterdir())) if (store / "snapshots").exists() else 0
-    wait_for(lambda: process.poll() is not None or len(list((store / "snapshots").glob("*"))) > before, 60)
+    before = len(list(store.glob("snapshots/*/*")))
+    wait_for(lambda: process.poll() is not None or len(list(store.glob("snapshots/*/*"))) > before, 60)
     if writing:
         deadline = time.monotonic() + 5
         while not being_written(store) and time.monotonic() < deadline:
             pass
         time.sleep(draw.random() * 0.004)
     else:
-        time.sleep(draw.random() * 0.3)
+        time.sleep(draw.random() * 0.15)
     process.kill()
     process.wait()
     return being_written(store)
