@@ -34,9 +34,9 @@ def logistic(): return both(linear_model.LogisticRegression(optim.Adam(0.01)))
 def pa(): return both(linear_model.PAClassifier())
 def perceptron(): return both(linear_model.Perceptron())
 def gaussian(): return compose.SelectType(Number) | naive_bayes.GaussianNB()
-def hoeffding(): return tree.HoeffdingTreeClassifier(grace_period=40)
-def adaptive(): return tree.HoeffdingAdaptiveTreeClassifier(grace_period=40, seed=1)
-def arf(): return forest.ARFClassifier(n_models=3, seed=1)
+def hoeffding(): return both(tree.HoeffdingTreeClassifier(grace_period=40))
+def adaptive(): return both(tree.HoeffdingAdaptiveTreeClassifier(grace_period=40, seed=1))
+def arf(): return both(forest.ARFClassifier(n_models=3, seed=1))
 def srp(): return both(ensemble.SRPClassifier(n_models=2, seed=1))
 def bagging(): return both(ensemble.LeveragingBaggingClassifier(linear_model.LogisticRegression(), n_models=2, seed=1))
 def softmax(): return both(linear_model.SoftmaxRegression())
@@ -97,7 +97,7 @@ def maker(kind: str, task: Any, what: str) -> Callable[[], Learner]:
 
 
 def events(task: str, count: int, seed: int = 3) -> list[Event]:
-    """Features that appear, vanish, are unicode, nested, empty; labels of the task; weights."""
+    """Features that appear, vanish, change type, are unicode, nested, empty; labels of the task."""
     found = []
     for i in range(count):
         draw = random.Random(f"{seed}-{i}")
@@ -106,6 +106,8 @@ def events(task: str, count: int, seed: int = 3) -> list[Event]:
             x["u"] = {"deep": draw.gauss(0, 2), "t": draw.choice("xyz"), "yes": i % 2 == 0}
         if i % 7 == 0:
             x["late" if i > count // 2 else "early"] = draw.random()
+        if i % 11 == 10:
+            x["b"] = draw.choice(["five", True])
         if i % 50 == 49:
             x = {}
         y: Any = {"binary": x.get("a", 0) > 0, "multiclass": i % 4, "regression": 3 * x.get("a", 0) + i * 0.01}[task]
