@@ -22,9 +22,9 @@ class _Json(logging.Formatter):
 
 def configure(form: str = "console", level: int = logging.INFO) -> None:
     """Send everything to standard error, so that standard output is for answers."""
-    handler = logging.StreamHandler(sys.stderr)
+    stream = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     plain.converter = time.gmtime
-    handler.setFormatter(_Json() if form == "json" else plain)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    stream.setFormatter(_Json() if form == "json" else plain)
+    logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
     logging.getLogger("holdfast").setLevel(level)
