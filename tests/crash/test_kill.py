@@ -40,7 +40,7 @@ def stream() -> list[bytes]:
 def being_written(store: Path, since: int) -> bool:
     """The newest snapshot's folder was touched since then (nanoseconds), and its manifest is not there."""
     try:
-        newest = store / "snapshots" / max(os.listdir(store / "snapshots"))
+        newest = max((store / "snapshots").iterdir())
         return newest.stat().st_mtime_ns > since and not (newest / "manifest.json").exists()
     except (FileNotFoundError, ValueError):
         return False
