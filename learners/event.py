@@ -7,26 +7,33 @@ import msgspec
 Task: TypeAlias = Literal["binary", "multiclass", "regression"]
 Scalar: TypeAlias = float | str | bool | None
 Value: TypeAlias = Scalar | dict[str, Scalar]
-_PLAIN = frozenset((float, str, bool))
+_decode = msgspec.json.Decoder(dict[str, Value]).decode
 #: binary: bool; multiclass: the class's number in :class:`learners.labels.Labels`; regression: float
 Label: TypeAlias = bool | int | float
 
 
 class Features(msgspec.Struct, gc=False):
-    """The features of one event: JSON bytes as they came, and the same decoded once.
+    """The features of one event: JSON bytes as they came, decoded once when somebody looks.
 
     ``values`` holds finite numbers as float, strings, booleans and None (absent), with at most one level of
     nesting (a namespace).
     """
 
     raw: bytes
-    values: dict[str, Value]
+    _values: dict[str, Value] | None = None
     _flat: dict[str, float | str | bool] | None = None
 
     @classmethod
     def of(cls, values: dict[str, Value]) -> "Features":
         """Features from a plain dict, for notebooks and tests."""
-        return cls(raw=msgspec.json.encode(values), values=values)
+        return cls(msgspec.json.encode(values))
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """The features by name, numbers as float, nested ones in dicts of their own."""
+        if self._values is None:
+            self._values = _decode(self.raw)
+        return self._values
 
     def flat(self) -> dict[str, float | str | bool]:
         """Return features as River takes them: numbers as float, ``user.age`` for nested ones, no nulls.
@@ -34,14 +41,13 @@ class Features(msgspec.Struct, gc=False):
         The dict is shared by every learner of the event and must not be changed.
         """
         if self._flat is None:
-            self._flat = flatten(self.values)
-        return self._flat
+            plain = b"null" not in self.raw and self.raw.count(b"{") == 1
+            self._flat = self.values if plain else flatten(self.values)  # type: ignore[assignment]
+        return self._flat  # type: ignore[return-value]
 
 
 def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
     """Dotted names for nested features; integers become floats; nulls are left out."""
-    if _PLAIN.issuperset(map(type, values.values())):
-        return values  # type: ignore[return-value]
     flat: dict[str, float | str | bool] = {}
     for name, value in values.items():
         if isinstance(value, dict):

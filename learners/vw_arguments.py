@@ -12,6 +12,7 @@ import msgspec
 
 from learners.errors import ArgumentsRefusedError
 from learners.event import Task
+from learners.labels import Labels
 
 _REASONS: dict[str, str] = {
     "events come from the source": "-d --data --stdin --no_stdin",
@@ -92,6 +93,21 @@ def classes_of(tokens: Sequence[str]) -> int:
         if number.isdigit():
             return int(number)
     return 0
+
+
+def check_classes(tokens: Sequence[str], labels: Labels, name: str) -> None:
+    """Hold the classes that the arguments provide for against the labels; lowers ``labels.max_labels`` to fit."""
+    if labels.task != "multiclass":
+        return
+    classes = classes_of(tokens)
+    if not classes:
+        raise ArgumentsRefusedError(f"learners.{name}.args: task multiclass needs --oaa K (or --ect K)")
+    if labels.fixed and len(labels.names) > classes:
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: {classes} classes for {len(labels.names)} event.labels; VW would learn nothing "
+            f"from the others. Use --oaa {len(labels.names)}"
+        )
+    labels.max_labels = min(labels.max_labels, classes)
 
 
 def check_loss(tokens: Sequence[str], task: Task, name: str) -> None:

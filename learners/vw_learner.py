@@ -16,10 +16,10 @@ import orjson
 import pylibvw
 from vowpalwabbit import Workspace
 
-from learners.errors import ArgumentsRefusedError, StateRefusedError
+from learners.errors import StateRefusedError
 from learners.event import Event, Features, Prediction
 from learners.labels import Labels
-from learners.vw_arguments import Trial, classes_of, value_of
+from learners.vw_arguments import Trial, value_of
 
 Namespaces: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -184,21 +184,6 @@ def _without_seed(tokens: Sequence[str]) -> list[str]:
     at = tokens.index("--random_seed") if "--random_seed" in tokens else len(tokens)
     kept = [*tokens[:at], *tokens[at + 2 :]]
     return [token for token in kept if not token.startswith("--random_seed=")]
-
-
-def check_classes(tokens: Sequence[str], labels: Labels, name: str) -> None:
-    """Hold the classes that the arguments provide for against the labels; lowers ``labels.max_labels`` to fit."""
-    if labels.task != "multiclass":
-        return
-    classes = classes_of(tokens)
-    if not classes:
-        raise ArgumentsRefusedError(f"learners.{name}.args: task multiclass needs --oaa K (or --ect K)")
-    if labels.fixed and len(labels.names) > classes:
-        raise ArgumentsRefusedError(
-            f"learners.{name}.args: {classes} classes for {len(labels.names)} event.labels; VW would learn nothing "
-            f"from the others. Use --oaa {len(labels.names)}"
-        )
-    labels.max_labels = min(labels.max_labels, classes)
 
 
 def _read_number(example: Any) -> Prediction:

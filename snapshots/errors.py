@@ -6,7 +6,8 @@
     ├── StoreError              the store cannot be read or written just now (full, read-only, gone)
     ├── DamagedError            bytes that are not what their digest says: torn, flipped, truncated, foreign
     ├── VersionMismatchError    written by other versions of the libraries than those installed
-    ├── LineageTakenError       somebody else wrote the snapshot that this trainer was about to write
+    ├── LineageTakenError       another trainer took over the lineage; this one has ended
+    ├── NumberTakenError        a snapshot's number exists with other bytes
     ├── LedgerBrokenError       the chain of digests in the ledger does not hold
     └── RefusedError            a decision that cannot be taken; nothing was changed
 """
@@ -29,7 +30,11 @@ class VersionMismatchError(SnapshotsError):
 
 
 class LineageTakenError(SnapshotsError):
-    """Another trainer writes this lineage."""
+    """Another trainer took over; the message says which."""
+
+
+class NumberTakenError(SnapshotsError):
+    """A snapshot of this number was written by somebody else."""
 
 
 class LedgerBrokenError(SnapshotsError):

@@ -7,8 +7,6 @@ events that the snapshot carries.
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
-
 from learners import LearnersError, Prediction
 from learners.event import Features
 from learners.labels import Labels
@@ -47,7 +45,7 @@ def judge(lineage: Lineage, number: int, learner: str, labels: Labels, types: Co
 
 def features(raw: bytes) -> Features:
     """Features of a row that a snapshot carries; the codec has checked them before they came there."""
-    return Features(raw=raw, values=msgspec.json.decode(raw))
+    return Features(raw)
 
 
 def _reference(lineage: Lineage, number: int, learner: str) -> Mapping[str, float] | None:

@@ -10,8 +10,10 @@ from collections.abc import Container
 
 import msgspec
 
+from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
+from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, RefusedError, SnapshotsError
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
@@ -39,12 +41,19 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Lineage:
-    """A view of the store. ``refresh`` looks for what is new; the other methods answer from what was seen."""
+    """A view of the store. ``refresh`` looks for what is new; the other methods answer from what was seen.
+
+    ``numbers`` are the snapshots that count; ``void`` those that a trainer wrote after another had taken over;
+    ``highest`` is the largest number of either. ``entries`` are those of the present lineage.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.ledger = Ledger(store)
         self.numbers: list[int] = []
+        self.void: list[int] = []
+        self.highest = -1
+        self.epochs: list[Epoch] = []
         self.damaged: dict[int, str] = {}
         self.entries: list[Entry] = []
         self._manifests: dict[int, Manifest] = {}
@@ -54,6 +63,7 @@ class Lineage:
         """Return a view for another thread that knows what this one has read; what was read never changes."""
         twin = Lineage(self.store)
         twin._manifests, twin._verdicts = dict(self._manifests), dict(self._verdicts)
+        twin.epochs = list(self.epochs)
         return twin
 
     def charter(self, name: str, task: str, now: float) -> Charter:
@@ -75,17 +85,45 @@ class Lineage:
         return found
 
     def refresh(self) -> "Lineage":
-        """Look for new snapshots, verdicts and entries."""
-        self.entries = self.ledger.entries()
+        """Look for new snapshots, verdicts, epochs and entries."""
+        epochs_.follow(self.store, self.epochs)
+        self.refresh_entries()
         folders = (name.split("/") for name in self.store.names("snapshots/"))
         found = {int(parts[1]) for parts in folders if parts[2:] == ["manifest.json"] and parts[1].isdigit()}
-        self.numbers = sorted(found)
         for gone in self._manifests.keys() - found:
             del self._manifests[gone]
+        self.highest = max(found, default=-1)
+        self.void = sorted(number for number in found if self._is_void(number))
+        self.numbers = sorted(found.difference(self.void))
         for key in [key for key in self._verdicts if key[0] not in found]:
             del self._verdicts[key]
-        self._read_verdicts(found)
+        self._read_verdicts(set(self.numbers))
         return self
+
+    def refresh_entries(self) -> None:
+        """Look for new decisions only; those from before the present lineage began are left out."""
+        began = max((epoch.ledger for epoch in self.epochs if epoch.start is None), default=0)
+        self.entries = self.ledger.entries()[began:]
+
+    def _is_void(self, number: int) -> bool:
+        if len(self.epochs) < 2:
+            return False
+        manifest = self.manifest(number)
+        return manifest is not None and epochs_.is_void(self.epochs, number, manifest.epoch)
+
+    def begin_epoch(self, start: int | None, now: float, by: str) -> Epoch:
+        """Take the next epoch for a trainer that resumed from ``start`` (None: from nothing), and look again."""
+        taken = epochs_.take(self.store, self.epochs, start, ledger=len(self.ledger.entries()), now=now, by=by)
+        self.refresh()
+        return taken
+
+    def stopped(self, learner: str) -> Entry | None:
+        """Return the decision that stopped a learner's learning, unless it was resumed since."""
+        last = None
+        for entry in self.entries:
+            if entry.learner == learner and entry.action in ("stop_learning", "resume_learning"):
+                last = entry
+        return last if last is not None and last.action == "stop_learning" else None
 
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""

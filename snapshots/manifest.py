@@ -11,7 +11,7 @@ import msgspec
 
 from snapshots.errors import DamagedError, VersionMismatchError
 
-FORMAT = 1
+FORMAT = 2
 #: topic → partition → next offset
 Place = dict[str, dict[str, int]]
 #: topic → partition → [from, to), ``to`` exclusive, None while open
@@ -27,13 +27,14 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A range of offsets per partition that is not in the model, and why."""
+    """A range of offsets per partition that is not in the model, and why; ``error`` is what the learner raised."""
 
     id: str
     cause: str
     ranges: Ranges
     events: int
     state: str = "skipped"
+    error: str = ""
 
 
 class Counts(msgspec.Struct):
@@ -67,14 +68,19 @@ class LearnerPart(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC."""
+    """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC.
+
+    ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it.
+    """
 
     format: int
     lineage: str
     task: str
     snapshot: int
+    epoch: int
     created: float
     place: Place
+    topics: dict[str, str]
     newest_event: float
     counts: Counts
     shared: Part

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,8 +12,8 @@ from learners import Learner, Metrics
 from learners.labels import Labels
 from learners.restore import restore
 from snapshots import manifest as manifests
-from snapshots.errors import DamagedError, LineageTakenError, VersionMismatchError
-from snapshots.manifest import FORMAT, Counts, LearnerPart, Manifest, Part, Place, Quarantined
+from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
+from snapshots.manifest import FORMAT, Counts, LearnerPart, Manifest, Part, Place
 from snapshots.store import Store, claim
 
 _WIDTH = 12
@@ -33,32 +33,18 @@ class Shared(msgspec.Struct):
     start: Place = {}
 
 
-class LearnerCut(msgspec.Struct):
-    """One learner at the moment of a cut, already serialised."""
-
-    kind: str
-    role: str
-    line: int
-    learnt: int
-    quarantined: int
-    quarantine: list[Quarantined]
-    model: bytes
-    metrics: bytes
-    figures: dict[str, Any]
-    built_from: dict[str, Any]
-
-
 class Cut(msgspec.Struct):
-    """Everything at one place, already serialised; writing it needs no lock on the trainer."""
+    """Everything at one place but the learners' parts, already serialised; writing it needs no lock on the trainer."""
 
     lineage: str
     task: str
+    epoch: int
     created: float
     place: Place
+    topics: dict[str, str]
     newest_event: float
     counts: Counts
     shared: bytes
-    learners: dict[str, LearnerCut]
 
 
 def versions() -> dict[str, str]:
@@ -81,56 +67,46 @@ def manifest_name(number: int) -> str:
     return folder(number) + "manifest.json"
 
 
-def write(store: Store, number: int, cut: Cut) -> Manifest:
-    """Write a cut as snapshot ``number``: every part, then the manifest. It exists only once the manifest does.
+def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPart]) -> Manifest:
+    """Write a cut as snapshot ``number``: the shared part, then the manifest. It exists only once the manifest does.
 
-    Parts are named by their digest, so that what a killed trainer left behind is never mistaken for a part of this
-    one. Raises :class:`LineageTakenError` when the number exists with other bytes.
+    The learners' parts are there already (:func:`put`). Parts are named by their digest, so that what a killed trainer
+    left behind is never mistaken for a part of this one. Raises :class:`NumberTakenError` when the number exists with
+    other bytes.
     """
-    shared = _put(store, number, "shared", cut.shared)
-    learners = {
-        name: LearnerPart(
-            kind=part.kind,
-            role=part.role,
-            line=part.line,
-            learnt=part.learnt,
-            quarantined=part.quarantined,
-            quarantine=part.quarantine,
-            model=_put(store, number, f"{name}.model", part.model),
-            metrics=_put(store, number, f"{name}.metrics", part.metrics),
-            figures=part.figures,
-            built_from=part.built_from,
-        )
-        for name, part in cut.learners.items()
-    }
     manifest = Manifest(
         format=FORMAT,
         lineage=cut.lineage,
         task=cut.task,
         snapshot=number,
+        epoch=cut.epoch,
         created=cut.created,
         place=cut.place,
+        topics=cut.topics,
         newest_event=cut.newest_event,
         counts=cut.counts,
-        shared=shared,
-        learners=learners,
+        shared=put(store, number, "shared", cut.shared),
+        learners=dict(learners),
         versions=versions(),
     )
-    data = manifest.encode()
-    if not claim(store, manifest_name(number), data):
-        raise LineageTakenError(
-            f"snapshot {number} was written by another trainer of lineage {cut.lineage!r}. One lineage has one "
-            "trainer: stop one of them, or give it a name and a store of its own"
-        )
+    if not claim(store, manifest_name(number), manifest.encode()):
+        raise NumberTakenError(f"snapshot {number} is there already")
     return manifest
 
 
-def _put(store: Store, number: int, what: str, data: bytes) -> Part:
+def put(store: Store, number: int, what: str, data: bytes) -> Part:
+    """Write one part of snapshot ``number``, named by its digest; it belongs to nothing until a manifest names it."""
     digest = hashlib.sha256(data).hexdigest()
     name = f"{folder(number)}{what}-{digest[:16]}"
     if not claim(store, name, data):
         raise DamagedError(f"{name} exists with other bytes; remove it, it belongs to no snapshot")
     return Part(name=name, bytes=len(data), sha256=digest)
+
+
+def rehome(store: Store, number: int, part: Part) -> Part:
+    """Write a part that is there under another snapshot's number again under this one's."""
+    what = part.name.rsplit("/", 1)[1].rsplit("-", 1)[0]
+    return put(store, number, what, manifests.verify(part, store.get(part.name)))
 
 
 def read_manifest(store: Store, number: int) -> Manifest | None:
@@ -166,14 +142,22 @@ def read_shared(store: Store, manifest: Manifest) -> Shared:
 
 
 def read_learner(
-    store: Store, manifest: Manifest, name: str, labels: Labels, types: Collection[str] = ()
+    store: Store,
+    manifest: Manifest,
+    name: str,
+    labels: Labels,
+    types: Collection[str] = (),
+    built_from: Mapping[str, Any] | None = None,
 ) -> tuple[Learner, Metrics]:
-    """Return one learner and its metrics, every byte verified before any is deserialised."""
+    """Return one learner and its metrics, every byte verified before any is deserialised.
+
+    ``built_from`` stands in for what the manifest says, when an operator accepted a change.
+    """
     part = manifest.learners[name]
     model = manifests.verify(part.model, store.get(part.model.name))
     metrics = manifests.verify(part.metrics, store.get(part.metrics.name))
     check_versions(manifest, part.kind)
-    return restore(part.kind, part.built_from, labels, model, types), Metrics.load(metrics)
+    return restore(part.kind, built_from or part.built_from, labels, model, types), Metrics.load(metrics)
 
 
 def verify_all(store: Store, manifest: Manifest) -> None:

@@ -153,14 +153,20 @@ def up(config: Config) -> None:
 
 @main.command()
 @click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, snapshot, and exit 0.")
+@click.option("--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts.")
+@click.option("--accept", is_flag=True, help="Go on from what was learnt although a learner was changed.")
 @_configured
-def train(config: Config, *, until_end: bool) -> None:
-    """Run the trainer: consume events, learn each, write snapshots."""
-    from stream.compose import trainer_of  # noqa: PLC0415  a command imports what it needs
+def train(config: Config, *, until_end: bool, new_lineage: bool, accept: bool) -> None:
+    """Run the trainer: consume events, learn each, write snapshots.
+
+    A trainer that is running already for this lineage ends: one lineage has one trainer.
+    """
+    from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
 
     stopping = _stopping()
+    begin = beginning(fresh=new_lineage, accept=accept, operator=_operator())
     with printing.Progress(enabled=until_end) as progress:
-        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed)
+        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
         ended = trainer.run(until_end=until_end)
     if until_end and not ended:
         click.echo("holdfast: asked to stop before the end was reached", err=True)
@@ -447,7 +453,7 @@ def quarantine_list(config: Config, *, as_json: bool) -> None:
 
 
 def _lineage(config: Config) -> Lineage:
-    from stream.compose import store_of  # noqa: PLC0415  a command imports what it needs
+    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
 
     return Lineage(store_of(config)).refresh()
 

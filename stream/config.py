@@ -39,6 +39,7 @@ class Source(_Table):
     directory: str = "events"
     start: Literal["earliest", "latest"] = "earliest"
     batch: Annotated[int, Meta(ge=1)] = 1000
+    when_lost: Literal["stop", "go_on"] = "stop"
     poll_seconds: Positive = 0.05
     kafka: dict[str, str | int | float | bool] = {}
 
@@ -62,6 +63,7 @@ class EventPaths(_Table):
     max_ahead_seconds: Positive = 86400.0
     max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
     recent_ids: Count = 20_000
+    max_refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
     decoder: str | None = None
     types: dict[str, Literal["number", "text", "bool"]] = {}
 

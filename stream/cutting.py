@@ -1,19 +1,26 @@
 """Writing snapshots beside learning: one at a time, in a thread, retried while the store is away."""
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 
 import msgspec
 
 from snapshots import Lineage
+from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
-from snapshots.errors import StoreError
+from snapshots.epochs import Epoch
+from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
+from snapshots.manifest import LearnerPart, Manifest
 from snapshots.retention import Keep, kept
 from snapshots.snapshot import Cut, Shared
+from stream.wire import Saved
 
 log = logging.getLogger("holdfast.trainer")
 _BACKOFF_SECONDS = 5.0
+_GIVE_UP_SECONDS = 5.0
 
 
 def encode_shared(shared: Shared) -> bytes:
@@ -21,8 +28,19 @@ def encode_shared(shared: Shared) -> bytes:
     return msgspec.msgpack.encode(shared)
 
 
+class Draft(msgspec.Struct):
+    """A cut on its way: what the trainer knows, and each learner's part, whose bytes are still being written."""
+
+    cut: Cut
+    learners: dict[str, LearnerPart]
+    saved: dict[str, Future[Saved]]
+
+
 class Writer:
-    """Numbers and writes cuts. ``ready`` is false while one is on its way, so the interval stretches with the disk."""
+    """Numbers and writes cuts. ``ready`` is false while one is on its way, so the interval stretches with the disk.
+
+    Every write first looks for a later epoch, and raises :class:`snapshots.errors.LineageTakenError` for one.
+    """
 
     def __init__(
         self,
@@ -35,9 +53,16 @@ class Writer:
         self._view = Lineage(lineage.store)
         self._now, self._sleep, self._stopping, self._keep = now, sleep, stopping, keep
         self._pool = ThreadPoolExecutor(1, "snapshot-writer")
-        self._pending: Future[int] | None = None
+        self._pending: Future[Manifest] | None = None
         self._then: Callable[[], None] = lambda: None
-        self._next: int | None = None
+        self._epoch: Epoch | None = None
+        self._closing = threading.Event()
+        self.number = 0
+
+    def begin(self, epoch: Epoch) -> None:
+        """Write for an epoch from now on, under numbers that nobody used."""
+        self._epoch = epoch
+        self.number = self._view.refresh().highest + 1
 
     def ready(self) -> bool:
         """Tell whether the last cut is written; raises what went wrong with it."""
@@ -55,49 +80,117 @@ class Writer:
             pending.result()
             self._then()
 
-    def write(self, cut: Cut, then: Callable[[], None]) -> None:
-        """Write a cut; call ``then`` (in the caller's thread) once it is durable."""
+    def write(self, draft: Draft, then: Callable[[], None]) -> None:
+        """Write a cut as ``number``; call ``then`` (in the caller's thread) once it is durable."""
         self.wait()
         self._then = then
-        self._pending = self._pool.submit(self._write, cut)
+        self._pending = self._pool.submit(self._write, draft)
 
-    def _write(self, cut: Cut) -> int:
-        delay = 0.2
+    def _write(self, draft: Draft) -> Manifest:
+        parts = self._parts(draft)
+        began, delay = self._now(), 0.2
         while True:
             try:
-                if self._next is None:
-                    numbers = self._view.refresh().numbers
-                    self._next = numbers[-1] + 1 if numbers else 0
-                began = self._now()
-                manifest = snapshots.write(self._view.store, self._next, cut)
+                self.refuse_superseded()
+                manifest = snapshots.write(self._view.store, self.number, draft.cut, parts)
+            except NumberTakenError:
+                parts = self._renumber(parts)
             except StoreError as cause:
-                if self._stopping() and delay > 1:
+                if self._ending() and delay > 1:
                     raise
-                log.error("snapshot %s is not written: %s; learning goes on, trying again", self._next, cause)
+                log.error("snapshot %s is not written: %s; learning goes on, trying again", self.number, cause)
                 self._sleep(delay)
                 delay = min(delay * 2, _BACKOFF_SECONDS)
-                continue
-            log.info("snapshot %d: %d consumed, %.3f s", manifest.snapshot, cut.counts.consumed, self._now() - began)
-            self._next += 1
-            self._forget()
-            return manifest.snapshot
+            else:
+                break
+        log.info("snapshot %d: %d consumed, %.3f s", self.number, draft.cut.counts.consumed, self._now() - began)
+        self.number += 1
+        self._forget()
+        return manifest
+
+    def _parts(self, draft: Draft) -> dict[str, LearnerPart]:
+        """Wait for every learner's part, for all of them even when one fails."""
+        found: dict[str, LearnerPart] = {}
+        wrong: Exception | None = None
+        for name, future in draft.saved.items():
+            try:
+                saved = self._patiently(future)
+            except Exception as cause:
+                wrong = wrong or cause
+            else:
+                found[name] = msgspec.structs.replace(
+                    draft.learners[name], model=saved.model, metrics=saved.metrics, figures=saved.figures
+                )
+        if wrong is not None:
+            raise wrong
+        return found
+
+    def _patiently(self, future: Future[Saved]) -> Saved:
+        while True:
+            try:
+                return future.result(_GIVE_UP_SECONDS)
+            except NotYet:
+                if self._ending():
+                    raise SnapshotsError("asked to end before a learner had saved itself; it learns again") from None
+
+    def _renumber(self, parts: Mapping[str, LearnerPart]) -> dict[str, LearnerPart]:
+        """Take the next free number: a trainer of an older epoch, which is not over yet, has used this one."""
+        self.refuse_superseded()
+        self.number = max(self.number, self._view.refresh().highest) + 1
+        store = self._view.store
+        return {
+            name: msgspec.structs.replace(
+                part,
+                model=snapshots.rehome(store, self.number, part.model),
+                metrics=snapshots.rehome(store, self.number, part.metrics),
+            )
+            for name, part in parts.items()
+        }
+
+    def refuse_superseded(self) -> None:
+        """Raise :class:`snapshots.errors.LineageTakenError` when another trainer has taken over."""
+        if self._epoch is not None:
+            epochs_.refuse_superseded(self._view.store, self._epoch)
 
     def _forget(self) -> None:
         """Delete passing snapshots that ``snapshots.keep`` no longer asks for. Done by the trainer alone."""
         try:
             self._view.refresh()
-            for number in forgettable(self._view, self._keep):
-                snapshots.remove(self._view.store, number)
+            for number in [*forgettable(self._view, self._keep), *late(self._view)]:
+                self.refuse_superseded()
+                if number not in needed(self._view):  # somebody may have just decided to go back to it
+                    snapshots.remove(self._view.store, number)
         except StoreError as cause:
             log.error("old snapshots were not removed: %s", cause)
+        except LineageTakenError:
+            log.warning("old snapshots are left to the trainer that took over")
+
+    def _ending(self) -> bool:
+        return self._stopping() or self._closing.is_set()
 
     def close(self) -> None:
         """Finish what is on its way."""
+        self._closing.set()
         self._pool.shutdown(wait=True)
+
+
+def late(view: Lineage) -> list[int]:
+    """Void snapshots that a superseded trainer wrote; those from before a new lineage began are kept."""
+    began = max((epoch.number for epoch in view.epochs if epoch.start is None), default=0)
+    return [number for number in view.void if (found := view.manifest(number)) and found.epoch >= began]
+
+
+def needed(view: Lineage) -> set[int]:
+    """Snapshots that a decision names: pinned, or a revert's target. Looks into the ledger again."""
+    view.refresh_entries()
+    reverts = {entry.snapshot for entry in view.entries if entry.action == "revert" and entry.snapshot is not None}
+    return view.pinned() | reverts
 
 
 def forgettable(view: Lineage, keep: Keep) -> list[int]:
     """The snapshots that may go: judged, and not kept, pinned, served, a revert's target, newest, or 0."""
+    if not view.numbers:
+        return []
     judged = [number for number in view.numbers if not view.waiting(number) and view.manifest(number) is not None]
     champion = view.champion()
     passing = [
@@ -106,11 +199,10 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
         if champion is not None and view.passed(number, champion) and (manifest := view.manifest(number)) is not None
     ]
     newest = view.newest()
-    always = view.pinned() | {0} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
+    always = needed(view) | {view.numbers[0]} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
     for learner in newest.learners if newest else {}:
         serving, line = view.serving(learner), view.line(learner)
         always |= {number for number in (serving, line.target) if number is not None}
-        always |= {entry.snapshot for entry in view.entries if entry.action == "revert" and entry.snapshot is not None}
     keeping = kept(passing, keep) | always
     return [number for number in judged if number not in keeping]
 

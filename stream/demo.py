@@ -17,7 +17,7 @@ from rich.text import Text
 
 from snapshots import Lineage, SnapshotsError
 from stream import status as states
-from stream.compose import store_of
+from stream.building import store_of
 from stream.config import Config, load
 from stream.payments import payment
 from stream.printing import console, figure

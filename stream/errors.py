@@ -7,9 +7,12 @@
     ├── SourceError         the source can be read no further without losing events
     │   └── SourceLostError  events before the place are gone: truncated, rewritten, or deleted by retention
     ├── SourceAwayError     the source is briefly away; the offset stays, and it is tried again
+    ├── RaisedAtError       a learner raised at an event; the trainer starts again from its newest snapshot
     ├── GaveUpError         the process is asked to end while it waits; no snapshot is written, nothing is lost
     └── CommandError        a command cannot do what was asked; nothing was changed
 """
+
+from stream.record import Record
 
 
 class StreamError(Exception):
@@ -30,6 +33,16 @@ class SourceLostError(SourceError):
 
 class SourceAwayError(StreamError):
     """The source cannot be reached just now."""
+
+
+class RaisedAtError(StreamError):
+    """A learner raised at the event that came in ``origin``; ``error`` says what."""
+
+    def __init__(self, learner: str, origin: Record, error: str) -> None:
+        super().__init__(
+            f"learner {learner} raised at {origin.topic}[{origin.partition}] offset {origin.offset}: {error}"
+        )
+        self.learner, self.origin, self.error = learner, origin, error
 
 
 class GaveUpError(StreamError):

@@ -1,5 +1,6 @@
 """Events from a directory of ``*.jsonl``: each file a partition, followed as it grows. Offsets are in bytes."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from snapshots.manifest import Place
 from stream.errors import SourceAwayError, SourceLostError
 from stream.record import Record
 
+log = logging.getLogger("holdfast.files")
 _CHUNK = 1 << 18
 
 
@@ -20,8 +22,16 @@ class FilesSource:
     """
 
     def __init__(
-        self, directory: Path, *, start: str, poll_seconds: float, sleep: Callable[[float], None] = time.sleep
+        self,
+        directory: Path,
+        *,
+        start: str,
+        poll_seconds: float,
+        when_lost: str = "stop",
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self.losses: list[str] = []
+        self._when_lost = when_lost
         self.topic = directory.name
         self._directory = directory
         self._start = start
@@ -39,30 +49,44 @@ class FilesSource:
         ends = {name: self._whole(name) if self._start == "latest" else 0 for name in names}
         return {self.topic: ends}
 
-    def open(self, place: Place) -> None:
+    def open(self, place: Place, topics: dict[str, str]) -> Place:  # noqa: ARG002  files have no ids
         """Begin at a place; raise :class:`SourceLostError` when a file no longer fits it."""
         self._rests.clear()
         self._inodes.clear()
         self._offsets = dict(place.get(self.topic, {}))
-        for name, offset in self._offsets.items():
+        for name, offset in list(self._offsets.items()):
             self._check(name, offset)
+        return {**place, self.topic: dict(self._offsets)}
+
+    def identities(self) -> dict[str, str]:
+        """Files have no ids; what was rewritten is told by its bytes."""
+        return {}
 
     def _check(self, name: str, offset: int) -> None:
+        """Hold a file against the offset; when it does not fit, it is lost, or read from its beginning."""
         path = self._directory / name
         size = path.stat().st_size if path.exists() else 0
         if size < offset:
-            raise SourceLostError(
-                f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone. "
-                "Put the file back, or begin a new lineage with another name and store"
-            )
-        if offset:
+            self._lose(name, f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone")
+        elif offset:
             with path.open("rb") as file:
                 file.seek(offset - 1)
                 if file.read(1) != b"\n":
-                    raise SourceLostError(
-                        f"{path} was rewritten: no line ends at byte {offset}, where the place is. Put the file back, "
-                        "or begin a new lineage with another name and store"
-                    )
+                    self._lose(name, f"{path} was rewritten: no line ends at byte {offset}, where the place is")
+
+    def _lose(self, name: str, what: str) -> None:
+        if self._when_lost != "go_on":
+            raise SourceLostError(
+                f'{what}. Put the file back; or go on regardless with source.when_lost = "go_on" (a file that is there '
+                "is read from its beginning, and the ledger keeps what was lost); or holdfast train --new-lineage"
+            )
+        log.error("%s; going on, as source.when_lost says", what)
+        self.losses.append(what)
+        self._rests.pop(name, None)
+        if (self._directory / name).exists():
+            self._offsets[name] = 0
+        else:
+            self._offsets.pop(name, None)
 
     def _names(self) -> list[str]:
         if not self._directory.is_dir():
@@ -85,7 +109,7 @@ class FilesSource:
     def poll(self, limit: int) -> list[Record]:
         """Whole lines of the next file that has some; files take turns."""
         names = self._names()
-        for gone in self._offsets.keys() - set(names):
+        for gone in sorted(self._offsets.keys() - set(names)):
             self._check(gone, self._offsets[gone])
         for _ in names:
             name = names[self._turn % len(names)]
@@ -100,6 +124,7 @@ class FilesSource:
         offset = self._offsets.setdefault(name, 0)
         try:
             data = self._data(name, offset)
+            offset = self._offsets[name]
         except OSError as cause:
             raise SourceAwayError(f"{self._directory / name} cannot be read: {cause.strerror}") from cause
         records: list[Record] = []
@@ -126,6 +151,7 @@ class FilesSource:
             file.seek(max(0, offset - 1))
             if offset and file.read(1) != b"\n":
                 self._check(name, offset)
+            offset = self._offsets[name]
             file.seek(offset + len(rest))
             return rest + file.read(_CHUNK)
 

@@ -8,7 +8,7 @@ from snapshots import verdict as verdicts
 from snapshots.errors import SnapshotsError
 from snapshots.guard import judge
 from snapshots.verdict import Verdict
-from stream.compose import labels_of, reach_modules, store_of, types_of
+from stream.building import labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence
 

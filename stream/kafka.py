@@ -10,8 +10,10 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
 from snapshots.manifest import Place
 from stream.errors import SourceAwayError, SourceError, SourceLostError
@@ -24,6 +26,10 @@ _CREATE_TIME = 1
 _LOG_APPEND_TIME = 2
 _AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 _NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+_HINTS = {
+    KafkaError._AUTHENTICATION: ". Mend sasl.username and sasl.password in [source.kafka]",  # noqa: SLF001
+    KafkaError._SSL: ". Mend the certificates: ssl.ca.location, ssl.certificate.location in [source.kafka]",  # noqa: SLF001
+}
 Settings = Mapping[str, str | int | float | bool]
 
 
@@ -42,9 +48,16 @@ class KafkaSource:
         group: str,
         start: str,
         poll_seconds: float,
+        when_lost: str = "stop",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.losses: list[str] = []
         self._topics = topics
+        self._when_lost = when_lost
+        self._ids: dict[str, str] = {}
+        self._marked: dict[tuple[str, int], int] | None = None
+        self._admin: AdminClient | None = None
+        self._settings = settings
         self._start = start
         self._poll_seconds = poll_seconds
         self._now = now
@@ -82,12 +95,37 @@ class KafkaSource:
             try:
                 metadata = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
             except KafkaException as cause:
-                raise SourceAwayError(f"no answer from the broker: {cause.args[0].str()}") from cause
+                raise self._away(cause) from cause
             if metadata.error is not None or not metadata.partitions:
                 reason = metadata.error.str() if metadata.error else "it has no partitions"
                 raise SourceAwayError(f"topic {topic!r} is not there: {reason}. Create it, or mend source.topics")
             found[topic] = sorted(metadata.partitions)
         return found
+
+    def _away(self, cause: KafkaException) -> SourceAwayError:
+        """What to say when the broker does not answer: a wrong password is told by the library's callback only."""
+        for message in self._consumer.consume(1, 0):
+            log.debug("passed over while the broker is away: %s", message.error())
+        trouble, self._trouble = self._trouble, None
+        reason = trouble.str() if trouble is not None else cause.args[0].str()
+        hint = _HINTS.get(trouble.code() if trouble is not None else None, "")
+        return SourceAwayError(f"no answer from the broker: {reason}{hint}")
+
+    def _described(self) -> dict[str, str]:
+        """The id of every topic, which is another when the topic was made anew."""
+        if self._admin is None:
+            self._admin = AdminClient(dict(self._settings), logger=log)
+        try:
+            found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_METADATA_SECONDS)
+            return {topic: str(one.result().topic_id) for topic, one in found.items()}
+        except KafkaException as cause:
+            if cause.args[0].code() in _NOT_THERE:
+                raise SourceAwayError(f"a topic is not there: {cause.args[0].str()}") from cause
+            raise self._away(cause) from cause
+
+    def identities(self) -> dict[str, str]:
+        """The id of each topic, as the broker gave it when it was made."""
+        return dict(self._ids)
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         try:
@@ -106,12 +144,30 @@ class KafkaSource:
             for topic, partitions in self._partitions().items()
         }
 
-    def open(self, place: Place) -> None:
-        """Assign every partition at the place."""
+    def open(self, place: Place, topics: dict[str, str]) -> Place:
+        """Assign every partition at the place; the place of a topic that was made anew is its beginning."""
+        if self._positions:
+            self._consumer.unassign()
         self._positions.clear()
-        self._assign(place)
+        self._stumbled = None
+        self._end = dict(self._marked) if self._marked is not None else None
+        place = {topic: dict(partitions) for topic, partitions in place.items()}
+        for topic in self._check_ids(topics):
+            place.pop(topic, None)
+        return self._assign(place)
 
-    def _assign(self, place: Place) -> None:
+    def _check_ids(self, known: dict[str, str]) -> list[str]:
+        """Return the topics that are not those they were; raise :class:`SourceLostError` unless it is to go on."""
+        self._ids = self._described()
+        anew = [topic for topic, name in known.items() if self._ids.get(topic, name) != name]
+        for topic in anew:
+            self._lose(
+                f"topic {topic!r} was made anew: its id was {known[topic]} and is {self._ids[topic]}. What the old "
+                "topic held and was not learnt is lost, and the place points into a topic that is gone"
+            )
+        return anew
+
+    def _assign(self, place: Place) -> Place:
         """Assign every partition that is not assigned yet; all of them or, when the broker is away, none."""
         fresh: dict[tuple[str, int], int] = {}
         for topic, partitions in self._partitions().items():
@@ -121,7 +177,7 @@ class KafkaSource:
                 named = place.get(topic, {}).get(str(partition))
                 low, high = self._watermarks(topic, partition)
                 if named is not None and not low <= named <= high:
-                    self._lost(topic, partition, named, low, high)
+                    named = place[topic][str(partition)] = self._lost(topic, partition, named, low, high)
                 fresh[topic, partition] = named or 0
         if fresh:
             self._consumer.incremental_assign(
@@ -130,13 +186,31 @@ class KafkaSource:
         self._positions |= fresh
         self._names |= {partition: str(partition) for _, partition in fresh}
         self._discover_at = self._now() + _DISCOVER_SECONDS
+        return place
 
-    def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
-        gone = f"offsets {offset} to {low}" if offset < low else f"everything (the topic ends at {high})"
-        raise SourceLostError(
-            f"{topic}[{partition}]: the place is at offset {offset} and the broker has {low} to {high}: {gone} is "
-            "gone, by retention or because the topic was made anew. Begin a new lineage with another name and store"
+    def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> int:
+        """Say what is lost, and where it goes on."""
+        if offset < low:
+            self._lose(
+                f"{topic}[{partition}]: offsets {offset} to {low} are lost: retention deleted them before they were "
+                "learnt"
+            )
+            return low
+        self._lose(
+            f"{topic}[{partition}]: the place is at offset {offset} and the topic ends at {high}: it was cut off, and "
+            f"what comes at offsets {high} to {offset} is not what was learnt there"
         )
+        return high
+
+    def _lose(self, what: str) -> None:
+        """Note a loss and go on, or stop with it, as ``source.when_lost`` says."""
+        if self._when_lost != "go_on":
+            raise SourceLostError(
+                f'{what}. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn '
+                "everything that is there again: holdfast train --new-lineage"
+            )
+        log.error("%s; going on, as source.when_lost says", what)
+        self.losses.append(what)
 
     def poll(self, limit: int) -> list[Record]:
         """The next records of any partition."""
@@ -164,13 +238,16 @@ class KafkaSource:
         trouble, self._trouble = self._trouble, None
         if stumbled is not None:
             raise stumbled
-        if trouble is not None and trouble.code() in _AWAY:
-            raise SourceAwayError(f"no answer from the broker: {trouble.str()}")
+        if trouble is not None and (trouble.code() in _AWAY or trouble.code() in _HINTS):
+            raise SourceAwayError(f"no answer from the broker: {trouble.str()}{_HINTS.get(trouble.code(), '')}")
 
     def _discover(self) -> None:
         """Pick up partitions that were added; an absent broker is no news here."""
         self._discover_at = self._now() + _DISCOVER_SECONDS
         try:
+            if self._check_ids(self._ids):
+                self._consumer.unassign()
+                self._positions.clear()
             self._assign({})
         except SourceAwayError as cause:
             log.debug("partitions were not looked up: %s", cause)
@@ -202,8 +279,13 @@ class KafkaSource:
                 self._end.pop(place, None)
         elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
             topic, partition = message.topic(), message.partition()
-            self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
+            self._check_ids(self._ids)
+            at = self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
+            self._positions[topic, partition] = at
+            self._consumer.incremental_unassign([TopicPartition(topic, partition)])
+            self._consumer.incremental_assign([TopicPartition(topic, partition, at)])
         elif code in _AWAY or code in _NOT_THERE or error.retriable():
+            self._discover_at = 0.0 if code in _NOT_THERE else self._discover_at
             raise SourceAwayError(error.str())
         else:
             raise SourceError(f"{message.topic()}[{message.partition()}]: {error.str()}")
@@ -215,7 +297,8 @@ class KafkaSource:
             for topic, partitions in self._partitions().items()
             for partition in partitions
         }
-        self._end = {place: end for place, end in ends.items() if self._positions.get(place, 0) < end}
+        self._marked = {place: end for place, end in ends.items() if self._positions.get(place, 0) < end}
+        self._end = dict(self._marked)
 
     def ended(self) -> bool:
         """Tell whether every partition was read to its marked end (which a transaction's mark may be)."""

@@ -14,9 +14,10 @@ from learners import Learner, LearnersError, Prediction
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
+from snapshots.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
 from snapshots.manifest import Manifest
-from stream.compose import codec_of, labels_of, reach_modules, store_of, types_of
+from stream.building import codec_of, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence
 
@@ -87,6 +88,8 @@ class Server:
         number = self.lineage.serving(name, self._refused) if name else None
         if name is None or number is None:
             self.why_not = self._why_not(name)
+            if self.current is not None and self._void(self.current):
+                self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
         current = self.current
@@ -96,6 +99,9 @@ class Server:
             since=current.since if current else None,
             port=self.config.serve.port,
         )
+
+    def _void(self, current: Serving) -> bool:
+        return is_void(self.lineage.epochs, current.snapshot, current.manifest.epoch)
 
     def _why_not(self, name: str | None) -> str:
         if name is None:

@@ -17,15 +17,25 @@ class Source(Protocol):
       never past one that was not delivered.
     * ``ended`` tells, after ``mark_end``, whether everything that was there then has been delivered.
 
+    With ``source.when_lost = "go_on"`` what is gone is passed over instead, and noted in ``losses``.
+
     Raises :class:`stream.errors.SourceAwayError` when it cannot be reached just now (it is tried again, the place
     stays), :class:`stream.errors.SourceLostError` when events from the place on are gone.
     """
 
+    losses: list[str]
+
     def resolve(self) -> Place:
         """Return the place where a new lineage begins."""
 
-    def open(self, place: Place) -> None:
-        """Begin at a place."""
+    def open(self, place: Place, topics: dict[str, str]) -> Place:
+        """Begin at a place, which belongs to the topics of these ids (empty: any); what was open before is left.
+
+        Returns the place where it really begins: another only where something is lost.
+        """
+
+    def identities(self) -> dict[str, str]:
+        """Return the id of each topic, by which one that was made anew under its name is known."""
 
     def poll(self, limit: int) -> list[Record]:
         """Return the next records, possibly none."""

@@ -131,5 +131,8 @@ def served_at(lineage: Lineage, moment: float) -> dict[str, Any]:
     champion = lineage.champion()
     if champion is None:
         raise SnapshotsError("there is no snapshot yet, so nothing ever served")
-    given = histories.all_verdicts(lineage.store, champion)
-    return msgspec.to_builtins(histories.served_at(lineage.entries, given, champion, moment))  # type: ignore[no-any-return]
+    began = [epoch for epoch in lineage.epochs if epoch.start is None and epoch.time <= moment]
+    entries = lineage.ledger.entries()[began[-1].ledger if began else 0 :]
+    since = began[-1].time if began else 0.0
+    given = [one for one in histories.all_verdicts(lineage.store, champion) if one.judged >= since]
+    return msgspec.to_builtins(histories.served_at(entries, given, champion, moment))  # type: ignore[no-any-return]

@@ -5,20 +5,22 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from learners import Event, LearnersError
-from learners.errors import LearnerRaisedError
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
-from snapshots.errors import SnapshotsError
+from snapshots.errors import LineageTakenError, SnapshotsError
 from snapshots.holdout import Membership
-from snapshots.manifest import Counts, Manifest, Place
+from snapshots.ledger import Decision
+from snapshots.manifest import Counts, LearnerPart, Manifest, Part, Place
 from snapshots.snapshot import Cut, Shared
 from stream.codec import Codec
 from stream.config import Config
-from stream.cutting import Writer, encode_shared
+from stream.cutting import Draft, Writer, encode_shared
 from stream.dead_letter import DeadLetters
-from stream.errors import GaveUpError, SourceAwayError, StreamError
+from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, StreamError
 from stream.presence import Presence
 from stream.reasons import Refusal
 from stream.recent import RecentIds
@@ -28,8 +30,22 @@ from stream.source import Source
 
 log = logging.getLogger("holdfast.trainer")
 FAST_LANE_ROWS = 256
+#: the share of refused events is looked at from few on; more than the most are too many anyway
+FEW_REFUSED, MOST_REFUSED = 20, 1000
+#: learning may stand still this share of the time for saving; snapshots of slow models come less often
+SAVING_SHARE = 0.05
 _LEDGER_SECONDS = 0.2
 _BACKOFF_SECONDS = 10.0
+_NOTHING = Part("", 0, "")
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """How to begin: ``by`` names host and process; ``fresh`` begins a new lineage; ``accept`` takes changed learners."""
+
+    by: str
+    fresh: bool = False
+    accept: bool = False
+    operator: str = "operator"
 
 
 class Trainer:
@@ -49,7 +65,8 @@ class Trainer:
         dead_letters: DeadLetters,
         lineage: Lineage,
         membership: Membership,
-        learners: Callable[[Manifest | None], list[Running]],
+        learners: list[Running],
+        begin: Begin,
         presence: Presence,
         now: Callable[[], float],
         sleep: Callable[[float], None],
@@ -59,8 +76,8 @@ class Trainer:
         self.config, self.source, self.codec, self.labels = config, source, codec, labels
         self.dead_letters, self.lineage, self.membership = dead_letters, lineage, membership
         self.presence, self.now, self.sleep, self.stopping, self.progress = presence, now, sleep, stopping, progress
-        self._build_learners = learners
-        self.learners: list[Running] = []
+        self.learners, self._begin = learners, begin
+        self.epoch: int | None = None
         self.place: Place = {}
         self.start: Place = {}
         self.counts = Counts()
@@ -68,7 +85,9 @@ class Trainer:
         self.rows: deque[bytes] = deque(maxlen=FAST_LANE_ROWS)
         self.newest_event = 0.0
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
-        self._cut_at, self._cut_consumed, self._ledger_at = 0.0, 0, 0.0
+        self._raised: set[tuple[str, str, str, int]] = set()
+        self._refusing: dict[tuple[str, str, str, int], str] = {}
+        self._cut_at, self._cut_consumed, self._ledger_at, self._stretched = 0.0, 0, 0.0, 0.0
 
     # The story -------------------------------------------------------------------------------------------------
 
@@ -81,21 +100,32 @@ class Trainer:
             self.begin()
             if until_end:
                 self._patiently(self.source.mark_end)
-            while not self.stopping() and not (until_end and self.source.ended()):
-                self.follow_ledger()
-                self.take(self.poll())
-                if self.due():
-                    self.cut()
-            self.follow_ledger(at_once=True)
-            if until_end or self.counts.consumed != self._cut_consumed:
-                self.cut(wait=True)
-            self.writer.wait()
+            done = False
+            while not done:
+                try:
+                    done = self.step(until_end=until_end)
+                except RaisedAtError as raised:
+                    self.begin_again(raised)
             return not until_end or self.source.ended()
         except GaveUpError as cause:
             log.warning("asked to end: %s; nothing is lost, it comes again", cause)
             return False
         finally:
             self.close()
+
+    def step(self, *, until_end: bool) -> bool:
+        """Follow the ledger, take what the source has, cut when due; tell whether this was the last step."""
+        last = self.stopping() or (until_end and self.source.ended())
+        self.follow_ledger(at_once=last)
+        if not last:
+            self.take(self.poll())
+        if last and (until_end or self.counts.consumed != self._cut_consumed):
+            self.cut(wait=True)
+        elif last:
+            self.writer.wait()
+        elif self.due():
+            self.cut()
+        return last
 
     def take(self, records: Sequence[Record]) -> None:
         """Put each record into its class, let every learner predict, score and learn, and note the place."""
@@ -116,42 +146,68 @@ class Trainer:
                 events.append(event)
                 origins.append(record)
             self.place.setdefault(record.topic, {})[record.partition] = record.following
-        self.teach(events, origins)
+        slices = [self.slices_of(event) for event in events] if self.config.event.slices else None
+        for learner in self.learners:
+            self.teach(learner, events, origins, slices)
+        if events:
+            self.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
         if records:
             self.newest_event = max(self.newest_event, records[-1].time or self.now())
 
-    def teach(self, events: Sequence[Event], origins: Sequence[Record]) -> None:
-        """Let every learner predict, score and learn the events; say where one raised."""
-        if not events:
+    def teach(
+        self, learner: Running, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None
+    ) -> None:
+        """Hand the events to one learner, but for those that it may not or cannot learn."""
+        learner.check()
+        if learner.stopped is not None:
+            learner.skip(len(events))
             return
-        slices = [self.slices_of(event) for event in events] if self.config.event.slices else None
-        try:
-            for learner in self.learners:
-                learner.take(events, slices)
-        except LearnerRaisedError as cause:
-            at = next(r for e, r in zip(events, origins, strict=True) if e.id == cause.event_id)
-            raise StreamError(
-                f"{cause}, at {at.topic}[{at.partition}] offset {at.offset}. The learner is no longer what it was, so "
-                "nothing after the newest snapshot is kept: mend the learner or fix the feature's type in "
-                "[event.types], then start again"
-            ) from cause
-        self.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
+        if self._refusing:
+            kept = []
+            for index, origin in enumerate(origins):
+                error = self._refusing.get((learner.name, origin.topic, origin.partition, origin.offset))
+                if error is None:
+                    kept.append(index)
+                else:
+                    self.refuse(learner, origin, error)
+            events, origins = [events[i] for i in kept], [origins[i] for i in kept]
+            slices = [slices[i] for i in kept] if slices is not None else None
+        learner.take(events, origins, slices, self.labels.names)
 
     def follow_ledger(self, *, at_once: bool = False) -> None:
-        """Apply a revert that the ledger holds and that this trainer has not cut yet (promise 8)."""
+        """Apply what the ledger decides and this trainer has not cut yet: reverts, learning stopped or resumed."""
         if self.now() < self._ledger_at and not at_once:
             return
         self._ledger_at = self.now() + _LEDGER_SECONDS
         try:
-            self.lineage.entries = self.lineage.ledger.entries()
+            self.writer.refuse_superseded()
+            self.lineage.refresh_entries()
         except SnapshotsError as cause:
+            if isinstance(cause, LineageTakenError):
+                raise
             log.error("the ledger cannot be followed: %s", cause)
             return
-        behind = [one for one in self.learners if one.line < self.lineage.line(one.name).number]
-        for learner in behind:
-            self.revert(learner)
-        if behind:
+        changed = False
+        for learner in self.learners:
+            if learner.line < self.lineage.line(learner.name).number:
+                self.revert(learner)
+                changed = True
+            changed |= self.stop_or_resume(learner)
+        if changed:
             self.cut(wait=True)
+
+    def stop_or_resume(self, learner: Running) -> bool:
+        """Stop or resume a learner's learning as the ledger says; tell whether that changed anything."""
+        wanted = self.lineage.stopped(learner.name)
+        if wanted is not None and learner.stopped is None:
+            learner.stop(f"stopped-{wanted.seq}", "set_aside", self.place)
+            log.warning("%s learns nothing from here on: %s", learner.name, wanted.why)
+        elif wanted is None and learner.stopped is not None:
+            learner.resume(self.place)
+            log.warning("%s learns again from here on", learner.name)
+        else:
+            return False
+        return True
 
     def revert(self, learner: Running) -> None:
         """Put one learner back to the target of its line; the place stays, and what lies between is quarantined."""
@@ -161,10 +217,8 @@ class Trainer:
         if manifest is None:
             raise SnapshotsError(f"entry {line.number} reverts {learner.name} to snapshot {line.target}, which is gone")
         why = next(entry.why for entry in self.lineage.entries if entry.seq == line.number)
-        types = self.config.learners[learner.name].types
-        learner.learner, learner.metrics = snapshots.read_learner(
-            self.lineage.store, manifest, learner.name, self.labels, types
-        )
+        learner.load(manifest.snapshot, self.labels.names)
+        learner.ready()
         learner.restore(manifest.learners[learner.name])
         learner.line = line.number
         learner.pass_over(str(line.number), why or "revert", between(manifest.place, self.place), self.counts)
@@ -172,63 +226,185 @@ class Trainer:
             "%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason"
         )
 
+    def begin_again(self, raised: RaisedAtError) -> None:
+        """A learner that raised is no longer what it was: go back to the newest snapshot, all learners together.
+
+        Raising at the same event a second time puts that event into the learner's quarantine when it comes again.
+        """
+        origin = raised.origin
+        event = (raised.learner, origin.topic, origin.partition, origin.offset)
+        with contextlib.suppress(RaisedAtError):
+            self.writer.wait()
+        if event in self._raised:
+            self._refusing[event] = raised.error
+            log.error("%s, for the second time: this event is quarantined for it (cause refused)", raised)
+        else:
+            self._raised.add(event)
+            log.error("%s; all learners go back to the newest snapshot and try again", raised)
+        self.begin()
+
+    def refuse(self, learner: Running, origin: Record, error: str) -> None:
+        """Quarantine one event for one learner; set the learner aside when there are too many of them."""
+        learner.refuse(origin, error)
+        self._cut_at = 0.0  # what raises next goes back no further than here
+        refused = learner.refused()
+        share, limit = refused / max(1, refused + learner.learnt), self.config.event.max_refused_share
+        if refused <= MOST_REFUSED and (refused < FEW_REFUSED or share <= limit):
+            return
+        why = (
+            f"{learner.name} raised at {refused:,} events, {share:.1%} of those it was given, and "
+            f"event.max_refused_share is {limit:.1%}; the last was: {error}"
+        )
+        if learner.role == "champion":
+            raise StreamError(
+                f"{why}. The champion is not set aside: mend its model, or fix the feature's type in [event.types]"
+            )
+        self.lineage.ledger.append(
+            self.now(), lambda _: Decision(action="stop_learning", by="trainer", why=why, learner=learner.name)
+        )
+        self._ledger_at = 0.0
+
     def due(self) -> bool:
-        """Tell whether a snapshot is due: by events or by seconds, once the one before is written."""
+        """Tell whether a snapshot is due: by events or by seconds, once the one before is written.
+
+        A model that takes long to save is saved less often, so that saving keeps to its share of the time.
+        """
         if not self.writer.ready() or self.counts.consumed == self._cut_consumed:
             return False
-        enough = self.counts.consumed - self._cut_consumed >= self.config.snapshots.every_events
-        return enough or self.now() - self._cut_at >= self.config.snapshots.every_seconds
+        waited, settings = self.now() - self._cut_at, self.config.snapshots
+        slowest = max(learner.save_seconds for learner in self.learners) / SAVING_SHARE
+        if slowest > max(settings.every_seconds, 1.5 * self._stretched):
+            self._stretched = slowest
+            log.warning(
+                "snapshots come every %.1f s instead of %.1f: saving takes %.2f s, and it may take %.0f %% of the time",
+                slowest, settings.every_seconds, slowest * SAVING_SHARE, 100 * SAVING_SHARE,
+            )  # fmt: skip
+        enough = self.counts.consumed - self._cut_consumed >= settings.every_events
+        return waited >= slowest and (enough or waited >= settings.every_seconds)
 
     def cut(self, *, wait: bool = False) -> None:
-        """Write everything at this place as one snapshot: serialised here, written by another thread."""
+        """Have everything at this place written as one snapshot, by the learners' processes and another thread."""
+        self.writer.wait()
         self.dead_letters.flush(self.waiting)
         for learner in self.learners:
-            learner.check(self.counts)
+            learner.verify(self.counts)
         place = copy_place(self.place)
         cut = Cut(
             lineage=self.config.name,
             task=self.config.task,
+            epoch=self.epoch or 0,
             created=self.now(),
             place=place,
+            topics=self.source.identities(),
             newest_event=self.newest_event,
             counts=copy_counts(self.counts),
             shared=encode_shared(Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start)),
-            learners={learner.name: learner.cut() for learner in self.learners},
         )
+        parts = {learner.name: self.part(learner, place) for learner in self.learners}
+        saved = {learner.name: learner.save(self.writer.number) for learner in self.learners}
         self._cut_at, self._cut_consumed = self.now(), self.counts.consumed
-        self.writer.write(cut, then=lambda: self.source.commit(place))
+        self.writer.write(Draft(cut, parts, saved), then=lambda: self.source.commit(place))
         if wait:
             self.writer.wait()
         self.say("reading")
 
+    def part(self, learner: Running, place: Place) -> LearnerPart:
+        """What the trainer knows of a learner's part; its bytes and figures come from the learner's process."""
+        return LearnerPart(
+            kind=learner.kind,
+            role=learner.role,
+            line=learner.line,
+            learnt=learner.learnt,
+            quarantined=learner.quarantined,
+            quarantine=learner.quarantine_at(place),
+            model=_NOTHING,
+            metrics=_NOTHING,
+            figures={},
+            built_from=learner.built_from,
+        )
+
     # The parts -------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Resume at the newest good snapshot, or resolve ``source.start`` and write snapshot 0."""
-        newest = self.lineage.refresh().newest_good()
-        if newest is not None:
-            shared = snapshots.read_shared(self.lineage.store, newest)
-            self.labels.restore(shared.labels)
-            self.recent = RecentIds(self.config.event.recent_ids, shared.recent_ids)
-            self.rows.extend(shared.rows)
-            self.place, self.counts = copy_place(newest.place), copy_counts(newest.counts)
-            self.start, self.newest_event = shared.start, newest.newest_event
-            self.learners = self._build_learners(newest)
-        else:
-            self.learners = self._build_learners(None)
+        """Resume at the newest good snapshot, or resolve ``source.start`` and write a first one."""
+        first = self.epoch is None
+        fresh = first and self._begin.fresh
+        newest = None if fresh else self.lineage.refresh().newest_good()
+        self.load(newest)
+        if newest is None:
             self._patiently(self._resolve)
+        if first:
+            self.take_over(newest)
         for learner in self.learners:
             if learner.name not in (newest.learners if newest else {}) and self.counts.consumed:
                 learner.pass_over("new", "new", between(self.start, self.place), self.counts)
         self._cut_at, self._cut_consumed = self.now(), self.counts.consumed
-        if newest is None:
+        self._patiently(lambda: self._open(newest.topics if newest else {}))
+        if newest is None or self.accepted(newest):
             self.cut(wait=True)
-        self._patiently(lambda: self.source.open(self.place))
+        for learner in self.learners:
+            self.stop_or_resume(learner)
         log.info("learning %s from %s", ", ".join(one.name for one in self.learners), self.place)
+
+    def load(self, newest: Manifest | None) -> None:
+        """Take place, counts and learners of a snapshot; every learner loads in its own process, all at once."""
+        shared = snapshots.read_shared(self.lineage.store, newest) if newest is not None else Shared()
+        self.labels.restore(shared.labels)
+        self.recent = RecentIds(self.config.event.recent_ids, shared.recent_ids)
+        self.rows.clear()
+        self.rows.extend(shared.rows)
+        self.start = shared.start
+        self.place, self.counts, self.newest_event = {}, Counts(), 0.0
+        if newest is not None:
+            self.place, self.counts = copy_place(newest.place), copy_counts(newest.counts)
+            self.newest_event = newest.newest_event
+        for learner in self.learners:
+            known = newest is not None and learner.name in newest.learners
+            learner.load(newest.snapshot if newest and known else None, self.labels.names, accept=self._begin.accept)
+        for learner in self.learners:
+            learner.ready()
+            learner.forget()
+            if newest is not None and learner.name in newest.learners:
+                learner.restore(newest.learners[learner.name])
+
+    def take_over(self, newest: Manifest | None) -> None:
+        """Take the next epoch: from here on nothing counts that an older trainer writes beyond this snapshot."""
+        if self._begin.fresh and self.lineage.refresh().highest >= 0:
+            why = "train --new-lineage: all snapshots so far belong to another lineage"
+            self.lineage.ledger.append(
+                self.now(), lambda _: Decision(action="new_lineage", by=self._begin.operator, why=why)
+            )
+        epoch = self.lineage.begin_epoch(newest.snapshot if newest else None, self.now(), self._begin.by)
+        self.epoch = epoch.number
+        self.writer.begin(epoch)
+        log.info("epoch %d, from snapshot %s", epoch.number, newest.snapshot if newest else "none")
+
+    def accepted(self, newest: Manifest) -> bool:
+        """Write into the ledger which changed learners an operator accepted; tell whether there are any."""
+        changed = [
+            learner.name
+            for learner in self.learners
+            if learner.name in newest.learners and learner.built_from != newest.learners[learner.name].built_from
+        ]
+        for name in changed:
+            decision = Decision("accept", self._begin.operator, "train --accept", name, newest.snapshot)
+            self.lineage.ledger.append(self.now(), lambda _, one=decision: one)  # type: ignore[misc]
+        return bool(changed)
 
     def _resolve(self) -> None:
         self.place = self.source.resolve()
         self.start = copy_place(self.place)
+
+    def _open(self, topics: dict[str, str]) -> None:
+        self.place = self.source.open(self.place, topics)
+        self._note_losses()
+
+    def _note_losses(self) -> None:
+        """Write into the ledger what ``source.when_lost = "go_on"`` passed over."""
+        while self.source.losses:
+            what = self.source.losses[0]
+            self.lineage.ledger.append(self.now(), lambda _, why=what: Decision("lose", "trainer", why))  # type: ignore[misc]
+            self.source.losses.pop(0)
 
     def poll(self) -> list[Record]:
         """The next records; none while the source is away."""
@@ -239,6 +415,7 @@ class Trainer:
 
         with contextlib.suppress(GaveUpError):
             self._patiently(once)
+        self._note_losses()
         self.progress(self.counts.consumed, self.source.lag() if found else 0)
         self.say("reading")
         return found
@@ -294,6 +471,8 @@ class Trainer:
     def close(self) -> None:
         """Let go of everything, in the order that loses nothing."""
         self.writer.close()
+        for learner in self.learners:
+            learner.close()
         self.source.close()
         self.dead_letters.close()
         self.presence.close()

@@ -1,0 +1,159 @@
+"""Building what several processes need from the configuration: labels, codec, store, learners."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from learners import Learner
+from learners.labels import Labels
+from learners.vw_arguments import Trial, arguments, check_classes, trial
+from snapshots import Store
+from snapshots.errors import RefusedError
+from snapshots.manifest import LearnerPart
+from snapshots.store import open_store
+from stream.codec import Codec
+from stream.config import Config, LearnerConfig
+from stream.errors import ConfigError
+
+log = logging.getLogger("holdfast.learner")
+
+
+def reach_modules(config: Config) -> None:
+    """Let ``model:function`` name a file beside the configuration."""
+    folder = str(config.base)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def labels_of(config: Config) -> Labels:
+    """What counts as a label, from ``[event]``."""
+    event = config.event
+    return Labels(
+        config.task,
+        positive=event.positive,
+        negative=event.negative,
+        names=event.labels,
+        max_labels=event.max_labels,
+    )
+
+
+def codec_of(config: Config, labels: Labels) -> Codec:
+    """The codec, with the configured decoder if there is one."""
+    return Codec(config.event, labels, config.weight_path, _decoder(config.event.decoder))
+
+
+def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
+    if name is None:
+        return None
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as cause:
+        raise ConfigError(f"event.decoder {name!r} cannot be imported: {cause}. Write it as module:function") from cause
+
+
+def store_of(config: Config) -> Store:
+    """The store that ``store.url`` names."""
+    return open_store(config.store.url, config.base)
+
+
+def types_of(config: Config, learner: str) -> list[str]:
+    """The further types that a learner's state may name."""
+    found = config.learners.get(learner)
+    return found.types if found else []
+
+
+def fit_labels(config: Config, labels: Labels) -> None:
+    """Hold the labels against the classes that Vowpal Wabbit's arguments provide for; lowers how many there may be."""
+    for name, one in config.learners.items():
+        if one.kind == "vw":
+            check_classes(arguments(one.args, config.name), labels, name)
+
+
+def build_learner(config: Config, name: str, labels: Labels) -> Learner:
+    """A fresh learner, checked as its kind is checked at start; raises :class:`learners.LearnersError`."""
+    one = config.learners[name]
+    if one.kind == "river":
+        from learners import river_learner  # noqa: PLC0415  only processes with River learners pay for its import
+
+        return river_learner.build(
+            one.factory,
+            labels,
+            types=one.types,
+            weights_matter=bool(config.event.weight),
+            ignore_weights=one.ignore_weights,
+            name=name,
+        )
+    from learners.vw_learner import VwLearner  # noqa: PLC0415  the same for Vowpal Wabbit
+
+    check_classes(arguments(one.args, config.name), labels, name)
+    return VwLearner(_tried(config, name), labels, namespaces=one.namespaces, weighted=not one.ignore_weights)
+
+
+def _tried(config: Config, name: str) -> Trial:
+    """Try Vowpal Wabbit's arguments; warn of what is not exact, refuse what drops weights."""
+    one = config.learners[name]
+    found = trial(arguments(one.args, config.name), config.task, name)
+    if not found.exact:
+        log.warning(
+            "learners.%s: with %s (%s) a restored model does not continue bit for bit; after a restart it goes on from "
+            "the snapshot, but not identically", name, " ".join(found.tokens), ", ".join(found.reductions)
+        )  # fmt: skip
+    if config.event.weight and not found.weights and not one.ignore_weights:
+        raise ConfigError(
+            f"learners.{name}: event.weight is set, and Vowpal Wabbit cannot be given weights with "
+            f"{' '.join(found.tokens)}. Leave out --ignore and --ngram, or set learners.{name}.ignore_weights = true"
+        )
+    return found
+
+
+def built_from(one: LearnerConfig, learner: Learner) -> dict[str, Any]:
+    """What a fresh learner was built from, for the manifest."""
+    return {"configured": configured(one), **learner.describe()}
+
+
+def configured(one: LearnerConfig) -> dict[str, Any]:
+    """What of the configuration makes a learner another learner; ``source`` is the digest of the factory's source."""
+    source = ""
+    if one.kind == "river":
+        from learners.sources import digest  # noqa: PLC0415  imports the operator's module
+
+        source = digest(one.factory)
+    return {
+        "factory": one.factory,
+        "source": source,
+        "args": one.args,
+        "namespaces": one.namespaces,
+        "ignore_weights": one.ignore_weights,
+    }
+
+
+def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> dict[str, Any]:
+    """Hold what a saved learner was built from against the configuration; return what it is built from now on.
+
+    Raises :class:`RefusedError` when the two differ, unless ``accept``: then the saved state goes on under the new
+    arguments or source.
+    """
+    one = config.learners[name]
+    was, now = part.built_from.get("configured"), configured(one)
+    if part.kind == one.kind and was == now:
+        return part.built_from
+    was = was or {}
+    changes = [f"{key} was {was.get(key)!r} and is {now[key]!r}" for key in now if was.get(key) != now[key]]
+    if part.kind != one.kind:
+        changes = [f"its kind was {part.kind} and is {one.kind}"]
+    if part.kind != one.kind or not accept:
+        raise RefusedError(
+            f"learners.{name} was changed since its snapshots were learnt: {'; '.join(changes)}. Put it back; or give "
+            "the new learner another name, to run it beside the old one; or begin anew with --new-lineage"
+            + ("" if part.kind != one.kind else "; or go on from the learnt state under the change with --accept")
+        )
+    log.warning("learners.%s goes on from its snapshot under a change: %s", name, "; ".join(changes))
+    if one.kind == "vw":
+        fresh = {"trial": msgspec.structs.asdict(_tried(config, name)), "namespaces": one.namespaces}
+        return {**part.built_from, **fresh, "configured": now}
+    return {**part.built_from, "configured": now, "factory": one.factory}

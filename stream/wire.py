@@ -1,0 +1,91 @@
+"""What the trainer and the process of a learner say to each other: msgpack frames over a socket of their own."""
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from learners.event import Label
+from learners.labels import LabelValue
+from snapshots.manifest import Part
+
+
+class _Message(msgspec.Struct, tag=True, array_like=True, gc=False):
+    pass
+
+
+class Setup(_Message):
+    """First word of the trainer: the whole configuration, its folder, and which learner this is."""
+
+    config: bytes
+    base: str
+    name: str
+
+
+class Load(_Message):
+    """Take the state of a snapshot, or with None be new. ``accept``: go on although the configuration was changed."""
+
+    snapshot: int | None
+    labels: list[LabelValue]
+    accept: bool = False
+
+
+class Batch(_Message):
+    """Events to predict, score and learn, column by column. ``weights`` None: all 1. ``labels`` None: no new ones."""
+
+    number: int
+    features: list[bytes]
+    answers: list[Label]
+    weights: list[float] | None
+    slices: list[list[str]] | None
+    labels: list[LabelValue] | None
+
+
+class Save(_Message):
+    """Write the learner as it now is as parts of a snapshot."""
+
+    snapshot: int
+
+
+class Loaded(_Message):
+    """The state was taken; what the learner was built from."""
+
+    built_from: dict[str, Any]
+
+
+class Learnt(_Message):
+    """A batch is learnt."""
+
+    number: int
+
+
+class Raised(_Message):
+    """The learner raised at an event of a batch; it is no longer what it was, and takes nothing until the next load."""
+
+    number: int
+    index: int
+    error: str
+
+
+class Saved(_Message):
+    """The parts are durable. ``seconds``: how long learning stood still for it."""
+
+    snapshot: int
+    model: Part
+    metrics: Part
+    figures: dict[str, Any]
+    seconds: float
+
+
+class Failed(_Message):
+    """An order (the name of its class) cannot be followed: the name of the error's class, and its message."""
+
+    order: str
+    kind: str
+    message: str
+
+
+Order: TypeAlias = Setup | Load | Batch | Save
+Reply: TypeAlias = Loaded | Learnt | Raised | Saved | Failed
+encode = msgspec.msgpack.Encoder().encode
+orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
