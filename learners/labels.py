@@ -103,7 +103,7 @@ class Labels:
             return
         known = [canonical(name) for name in names]
         if self.fixed:
-            if known != list(self._numbers):
+            if known and known != list(self._numbers):
                 raise UnknownLabelError(
                     "event.labels differs from the labels this lineage began with: restore the list, "
                     "or begin a new lineage with another name and store"

@@ -156,8 +156,11 @@ class Writer:
         """Delete passing snapshots that ``snapshots.keep`` no longer asks for. Done by the trainer alone."""
         try:
             self._view.refresh()
-            for number in [*forgettable(self._view, self._keep), *late(self._view)]:
+            void = late(self._view)
+            for number in [*forgettable(self._view, self._keep), *void]:
                 self.refuse_superseded()
+                if number in void:
+                    log.warning("snapshot %d is void: it lies beyond where this epoch began, and is removed", number)
                 if number not in needed(self._view):  # somebody may have just decided to go back to it
                     snapshots.remove(self._view.store, number)
         except StoreError as cause:

@@ -119,7 +119,7 @@ def quarantine(lineage: Lineage) -> list[dict[str, Any]]:
     """Every quarantined range of every learner."""
     newest = lineage.refresh().newest()
     return [
-        {"learner": name, **msgspec.to_builtins(one)}
+        {"learner": name, **{key: value for key, value in msgspec.to_builtins(one).items() if key != "error" or value}}
         for name in (newest.learners if newest else {})
         for one in lineage.quarantine(name)
     ]

@@ -32,7 +32,7 @@ log = logging.getLogger("holdfast.trainer")
 FAST_LANE_ROWS = 256
 #: the share of refused events is looked at from few on; more than the most are too many anyway
 FEW_REFUSED, MOST_REFUSED = 20, 1000
-#: learning may stand still this share of the time for saving; snapshots of slow models come less often
+#: the share of the time that learning may stand still for saving; slow models are saved less often
 SAVING_SHARE = 0.05
 _LEDGER_SECONDS = 0.2
 _BACKOFF_SECONDS = 10.0
@@ -40,7 +40,7 @@ _NOTHING = Part("", 0, "")
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """How to begin: ``by`` names host and process; ``fresh`` begins a new lineage; ``accept`` takes changed learners."""
+    """How to begin: ``by`` names host and process, ``fresh`` a new lineage; ``accept`` takes changed learners."""
 
     by: str
     fresh: bool = False

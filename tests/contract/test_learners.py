@@ -15,8 +15,8 @@ from learners.errors import ArgumentsRefusedError, FactoryRefusedError
 from learners.labels import Labels
 from learners.restore import restore
 from learners.river_learner import build
-from learners.vw_arguments import arguments, trial
-from learners.vw_learner import VwLearner, check_classes
+from learners.vw_arguments import arguments, check_classes, trial
+from learners.vw_learner import VwLearner
 
 EXTRA = """
 from river import ensemble, forest, neighbors, multiclass as multi, dummy, feature_extraction as fx

@@ -116,7 +116,7 @@ def test_everything_is_delivered_once_and_in_order(stand: Stand) -> None:
     stand.put(0, values(50, "a"))
     stand.put(1, values(30, "b"))
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     records = read(source, 80)
     assert sorted(by_partition(records).values(), key=len) == [values(30, "b"), values(50, "a")]
     source.close()
@@ -129,13 +129,13 @@ def test_resuming_at_a_place_goes_on_exactly_there(stand: Stand, cut: int) -> No
     stand.put(1, values(30, "b"))
     source = stand.source()
     start = source.resolve()
-    source.open(start)
+    source.open(start, {})
     found: list[Record] = []
     while len(found) < cut:
         found += source.poll(cut - len(found))
     source.close()
     again = stand.source()
-    again.open(place_after(found, start))
+    again.open(place_after(found, start), {})
     rest = read(again, 80 - cut)
     assert sorted(by_partition(found + rest).values(), key=len) == [values(30, "b"), values(50, "a")]
     again.close()
@@ -147,7 +147,7 @@ def test_latest_begins_at_what_comes_after(stand: Stand) -> None:
     source = stand.source("latest")
     place = source.resolve()
     stand.put(0, values(3, "new"))
-    source.open(place)
+    source.open(place, {})
     assert [record.value for record in read(source, 3)] == values(3, "new")
     source.close()
 
@@ -155,7 +155,7 @@ def test_latest_begins_at_what_comes_after(stand: Stand) -> None:
 def test_what_comes_later_is_followed(stand: Stand) -> None:
     """Also while nothing was there yet."""
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     assert source.poll(10) == []
     for round_ in range(3):
         stand.put(0, values(2, str(round_)))
@@ -168,7 +168,7 @@ def test_a_partition_added_while_running_is_read_from_its_start(stand: Stand, mo
     monkeypatch.setattr("stream.kafka._DISCOVER_SECONDS", 0.5)
     stand.put(0, values(3, "a"))
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     read(source, 3)
     added = stand.add_partition()
     stand.put(added, values(4, "late"))
@@ -181,7 +181,7 @@ def test_the_marked_end_is_reached_and_not_what_came_after_it(stand: Stand) -> N
     """--until-end: to where the source ended when it was asked."""
     stand.put(0, values(20, "a"))
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     source.mark_end()
     assert not source.ended()
     count = 0
@@ -196,7 +196,7 @@ def test_the_marked_end_is_reached_and_not_what_came_after_it(stand: Stand) -> N
 def test_an_empty_source_has_ended(stand: Stand) -> None:
     """Nothing there is all there is."""
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     source.mark_end()
     assert source.ended()
     source.close()
@@ -206,7 +206,7 @@ def test_lag_is_what_waits(stand: Stand) -> None:
     """Zero once everything was read."""
     stand.put(0, values(10, "a"))
     source = stand.source()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     read(source, 10)
     assert wait_for(lambda: source.poll(1) == [] and source.lag() == 0)
     source.close()
@@ -227,7 +227,7 @@ def test_a_half_written_last_line_is_waited_for(tmp_path: Path) -> None:
     path = folder / "a.jsonl"
     path.write_bytes(b'{"a":1}\n\n{"b":')
     source = make()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     assert [record.value for record in source.poll(10)] == [b'{"a":1}']
     assert source.poll(10) == []
     with path.open("ab") as file:
@@ -243,7 +243,7 @@ def test_long_lines_and_many_lines_cross_the_chunks(tmp_path: Path) -> None:
     lines = [b'{"a":"' + b"x" * size + b'"}' for size in (10, 300_000, 5, 1_000_000, 70_000)] * 2
     (folder / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     source = make()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     found: list[Record] = []
     while len(found) < len(lines):
         found += source.poll(3)
@@ -257,11 +257,11 @@ def test_truncation_is_noticed(tmp_path: Path, when: str) -> None:
     path = folder / "a.jsonl"
     path.write_bytes(b'{"a":1}\n' * 10)
     source = make()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     place = place_after(source.poll(10), {})
     path.write_bytes(b'{"a":1}\n' * 5)
     with pytest.raises(SourceLostError, match="bytes 40 to 80 are gone"):
-        source.open(place) if when == "resuming" else source.poll(10)
+        source.open(place, {}) if when == "resuming" else source.poll(10)
 
 
 def test_a_rewritten_file_is_noticed(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_rewritten_file_is_noticed(tmp_path: Path) -> None:
     folder, make = files(tmp_path)
     (folder / "a.jsonl").write_bytes(b'{"another": "file, longer than before"}\n')
     with pytest.raises(SourceLostError, match="rewritten"):
-        make().open({"events": {"a.jsonl": 8}})
+        make().open({"events": {"a.jsonl": 8}}, {})
 
 
 def test_a_missing_directory_is_waited_for(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_file_rewritten_and_grown_is_noticed(tmp_path: Path) -> None:
     path = folder / "a.jsonl"
     path.write_bytes(b'{"a":1}\n' * 2)
     source = make()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     assert len(source.poll(10)) == 2
     path.write_bytes(b'{"a":1,"b":2,"c":3,"d":4}\n')
     with pytest.raises(SourceLostError, match="rewritten"):
@@ -296,7 +296,7 @@ def test_a_file_deleted_while_followed_is_noticed(tmp_path: Path) -> None:
     folder, make = files(tmp_path)
     (folder / "a.jsonl").write_bytes(b'{"a":1}\n')
     source = make()
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     source.poll(10)
     (folder / "a.jsonl").unlink()
     with pytest.raises(SourceLostError, match="are gone"):
@@ -311,7 +311,7 @@ def test_a_hiccup_while_partitions_are_looked_up_skips_none(
     monkeypatch.setattr("stream.kafka._DISCOVER_SECONDS", 0.3)
     stand = KafkaStand(kafka, topic)
     source = KafkaSource([topic], {"bootstrap.servers": kafka}, group="hiccup", start="earliest", poll_seconds=0.05)
-    source.open(source.resolve())
+    source.open(source.resolve(), {})
     for _ in range(2):
         added = stand.add_partition()
         stand.put(added, values(5, f"p{added}-"))
