@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from learners.event import Label, Task
 
 _NUMERAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+_KNOWN = 1000
 FLOAT32_MAX = 3.4028234663852886e38
 LabelValue: TypeAlias = str | float | bool
 
@@ -52,6 +53,7 @@ class Labels:
         self.names: list[LabelValue] = list(names or [])
         self._numbers = {canonical(name): number for number, name in enumerate(self.names)}
         self._positive = canonical(positive)
+        self._known: dict[LabelValue, Label] = {}
         self._negatives: set[str] | None = None
         if negative is not None:
             self._negatives = {canonical(negative)}
@@ -60,6 +62,16 @@ class Labels:
 
     def label_of(self, value: Any) -> Label:
         """Return the learner's label for a JSON value; raise :class:`UnknownLabelError` when there is none."""
+        if self.task == "regression" and type(value) is float:
+            return self._number(value)
+        known = self._known.get(value) if isinstance(value, (float, str)) else None
+        if known is None:
+            known = self._label_of(value)
+            if len(self._known) < _KNOWN:
+                self._known[value] = known
+        return known
+
+    def _label_of(self, value: Any) -> Label:
         if not isinstance(value, (str, float, int)):
             raise UnknownLabelError(f"a label is text, a number or a boolean, not {type(value).__name__}")
         if self.task == "regression":
@@ -110,4 +122,5 @@ class Labels:
                 )
             return
         self.names = list(names)
+        self._known.clear()
         self._numbers = {key: number for number, key in enumerate(known)}
