@@ -1,14 +1,16 @@
 """Building what several processes need from the configuration: labels, codec, store, learners."""
 
+import hashlib
 import importlib
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from learners import Learner
+from learners import Learner, LearnersError
 from learners.labels import Labels
 from learners.vw_arguments import Trial, arguments, check_classes, trial
 from snapshots import Store
@@ -114,6 +116,23 @@ def _tried(config: Config, name: str) -> Trial:
 def built_from(one: LearnerConfig, learner: Learner) -> dict[str, Any]:
     """What a fresh learner was built from, for the manifest."""
     return {"configured": configured(one), **learner.describe()}
+
+
+def imported(learner: Learner, path: Path, name: str) -> tuple[Learner, dict[str, Any]]:
+    """A learner like this one with the state of a file that somebody else wrote, and what to keep about the file.
+
+    Raises :class:`RefusedError` when the file cannot be loaded, or not as this kind of learner. A River pickle passes
+    through the allow-list, so that nothing else in it is run.
+    """
+    try:
+        data = path.read_bytes()
+        loaded = learner.load(data)
+        again = loaded.load(loaded.save())
+    except (OSError, LearnersError, RuntimeError) as cause:
+        raise RefusedError(f"{path} cannot be taken for learners.{name}: {cause}; nothing was changed") from cause
+    if again.state() != loaded.state():
+        raise RefusedError(f"{path}: the model comes back different from a save and a load; nothing was changed")
+    return loaded, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def configured(one: LearnerConfig) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import msgspec
 
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError, LearnersError
 from snapshots import Lineage, SnapshotsError
+from snapshots import manifest as manifests
 from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError
 from snapshots.ledger import Decision, Entry
@@ -140,21 +141,32 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None) -> 
     Demo(folder, rate=rate, port=port, environment=os.environ).run(seconds, _stopping())
 
 
+_new_lineage_option = click.option(
+    "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
+)
+_accept_option = click.option(
+    "--accept", is_flag=True, help="Go on from what was learnt although a learner was changed."
+)
+
+
 @main.command()
+@_new_lineage_option
+@_accept_option
 @_configured
-def up(config: Config) -> None:
+def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
     """Run trainer, guard and serving as child processes; they are started again when they die."""
     from stream.supervise import Supervisor  # noqa: PLC0415  a command imports what it needs
 
     chosen = click.get_current_context().find_root().meta["config"]
+    flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept
     click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
-    Supervisor(chosen, os.environ).run(_stopping())
+    Supervisor(chosen, os.environ, first={"train": flags}).run(_stopping())
 
 
 @main.command()
 @click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, snapshot, and exit 0.")
-@click.option("--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts.")
-@click.option("--accept", is_flag=True, help="Go on from what was learnt although a learner was changed.")
+@_new_lineage_option
+@_accept_option
 @_configured
 def train(config: Config, *, until_end: bool, new_lineage: bool, accept: bool) -> None:
     """Run the trainer: consume events, learn each, write snapshots.
@@ -428,6 +440,100 @@ def snapshots_lift(config: Config, learner: str | None, why: str) -> None:
 
     entry = lineage.ledger.append(time.time(), decide)
     click.echo(f"ledger entry {entry.seq}: {entry.learner} follows its newest passing snapshot again")
+
+
+@snapshots.command("export")
+@click.argument("number", type=int)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--learner", default=None, help="Which learner; default the champion.")
+@_configured
+def snapshots_export(config: Config, number: int, file: Path, learner: str | None) -> None:
+    """Write a learner of snapshot N as a file that plain Vowpal Wabbit or River loads."""
+    lineage = _lineage(config)
+    manifest = _manifest(lineage, number)
+    name = learner or config.champion
+    part = manifest.learners.get(name)
+    if part is None:
+        raise RefusedError(f"snapshot {number} holds no {name}; it holds {', '.join(manifest.learners)}")
+    data = manifests.verify(part.model, lineage.store.get(part.model.name))
+    try:
+        with file.open("xb") as out:
+            out.write(data)
+    except FileExistsError:
+        raise CommandError(f"{file} is already there; nothing was written") from None
+    except OSError as cause:
+        raise CommandError(f"{file} cannot be written: {cause.strerror}") from cause
+    how = (
+        f"vw {' '.join(part.built_from['trial']['tokens'])} -i {file}" if part.kind == "vw"
+        else f"pickle.load(open({str(file)!r}, 'rb')) with river {manifest.versions['river']}"
+    )  # fmt: skip
+    click.echo(f"wrote {len(data):,} bytes; load it with: {how}")
+
+
+@snapshots.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--learner", default=None, help="Which learner begins from it; default the champion.")
+@click.option("--trust", is_flag=True, help="Take a River pickle; only what the allow-list names in it is run.")
+@_configured
+def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: bool) -> None:
+    """Begin a lineage from an existing Vowpal Wabbit model or River pickle: writes its first snapshot.
+
+    The learner's arguments or factory stand in the configuration; its events begin at source.start.
+    """
+    from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
+
+    name = learner or config.champion
+    if name not in config.learners:
+        raise CommandError(f"there is no learner {name!r} in the configuration; it has {', '.join(config.learners)}")
+    if config.learners[name].kind == "river" and not trust:
+        raise RefusedError(
+            f"{file} would be loaded as a pickle, which is a program. What it may run is held to an allow-list; if you "
+            "know where the file comes from, add --trust. Nothing was changed"
+        )
+    begin = beginning(operator=_operator(), imports={name: str(file.resolve())})
+    number = trainer_of(config, stopping=_stopping(), begin=begin).first_snapshot()
+    click.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
+
+
+@main.group(cls=Group)
+def learning() -> None:
+    """Let a learner learn again that was set aside, or set one aside."""
+
+
+@learning.command("stop")
+@click.argument("learner")
+@_why_option
+@_configured
+def learning_stop(config: Config, learner: str, why: str) -> None:
+    """Let a learner learn nothing from here on; what comes is quarantined for it. Others go on."""
+    _learning(config, learner, why, "stop_learning")
+
+
+@learning.command("resume")
+@click.argument("learner")
+@_why_option
+@_configured
+def learning_resume(config: Config, learner: str, why: str) -> None:
+    """Let a learner learn again, from the present on; what it missed stays in its quarantine."""
+    _learning(config, learner, why, "resume_learning")
+
+
+def _learning(config: Config, learner: str, why: str, action: str) -> None:
+    lineage = _lineage(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        newest = lineage.refresh().newest()
+        if newest is None or learner not in newest.learners:
+            raise RefusedError(f"there is no learner {learner!r} in the newest snapshot; nothing was changed")
+        if (lineage.stopped(learner) is None) == (action == "resume_learning"):
+            raise RefusedError(f"{learner} is not stopped; nothing was changed" if action == "resume_learning"
+                               else f"{learner} is stopped already; nothing was changed")  # fmt: skip
+        return Decision(action=action, by=_operator(), why=why, learner=learner)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(
+        f"ledger entry {entry.seq}: {learner} {'learns again' if action == 'resume_learning' else 'is set aside'}"
+    )
 
 
 @main.group(cls=Group)

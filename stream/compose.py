@@ -52,9 +52,11 @@ def membership_of(config: Config, lineage: Lineage, now: float) -> Membership:
     return Membership(bytes.fromhex(charter.key), config.holdout.rate)
 
 
-def beginning(*, fresh: bool = False, accept: bool = False, operator: str = "operator") -> Begin:
+def beginning(
+    *, fresh: bool = False, accept: bool = False, operator: str = "operator", imports: dict[str, str] | None = None
+) -> Begin:
     """How this process begins: it names itself, for a trainer that it takes over from."""
-    return Begin(f"{platform.node()} process {os.getpid()}", fresh, accept, operator)
+    return Begin(f"{platform.node()} process {os.getpid()}", fresh, accept, operator, imports or {})
 
 
 def trainer_of(

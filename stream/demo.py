@@ -100,7 +100,6 @@ class Demo:
         console.print("The learners are checked and the first snapshot is written: a few seconds …")
         with self._log.open("ab") as log:
             supervisor = Supervisor(self._path, self._environment, output=log)
-            supervisor.start()
             self._payments.start()
             try:
                 with self._screen() as show:

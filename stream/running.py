@@ -75,7 +75,9 @@ class Running:
 
     # Orders ------------------------------------------------------------------------------------------------------
 
-    def load(self, snapshot: int | None, labels: Sequence[LabelValue], *, accept: bool = False) -> None:
+    def load(
+        self, snapshot: int | None, labels: Sequence[LabelValue], *, accept: bool = False, imported: str = ""
+    ) -> None:
         """Begin to take the state of a snapshot, or to be new; :meth:`ready` waits for it."""
         with self._changed:
             if isinstance(self._trouble, RaisedAtError):
@@ -83,7 +85,7 @@ class Running:
             self._ahead.clear()
             self._labels_sent = len(labels)
             self._loaded = Future()
-        self._send(wire.Load(snapshot, list(labels), accept))
+        self._send(wire.Load(snapshot, list(labels), accept, imported))
 
     def ready(self) -> None:
         """Wait until the state is taken; raise what was wrong with it, as the learner's process raised it."""

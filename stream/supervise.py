@@ -5,12 +5,12 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
-
-import msgspec
 
 from stream.errors import StreamError
 
@@ -20,18 +20,44 @@ DRAIN_SECONDS = 9.0
 _GIVE_UP_AFTER = 5
 _QUICK_SECONDS = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
-_NOT_MENDED_BY_RESTART = {2, 5}
+_LAST_WORDS = 5
+#: exit codes: the configuration is wrong, so that no restart mends it; another trainer took over, so that none may
+_WRONG, _TAKEN = 2, 5
 _PR_SET_PDEATHSIG = 1
 
 
-class Child(msgspec.Struct):
-    """One role, its process, and how often it died soon after it was started."""
+class Child:
+    """One role, its process, how often it died soon after it was started, and the last lines that it wrote."""
 
-    role: str
-    process: subprocess.Popen[bytes]
-    started: float
-    quick_deaths: int = 0
-    again_at: float | None = None
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.quick_deaths = 0
+        self.again_at: float | None = 0.0
+        self.last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
+        self._listener: threading.Thread | None = None
+
+    def listen(self, output: IO[bytes]) -> None:
+        """Pass on what the process writes, and keep its last lines."""
+        stream = self.process.stderr if self.process else None
+        if stream is None:
+            return
+
+        def forward() -> None:
+            for line in stream:
+                self.last_words.append(line)
+                output.write(line)
+                output.flush()
+
+        self._listener = threading.Thread(target=forward, name=f"listen-{self.role}", daemon=True)
+        self._listener.start()
+
+    def words(self) -> str:
+        """The last lines that the process wrote."""
+        if self._listener is not None:
+            self._listener.join(1)
+        return b"".join(self.last_words).decode("utf-8", "replace").rstrip() or "(it wrote nothing)"
 
 
 def _die_with_parent() -> None:
@@ -40,7 +66,7 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """Starts the roles, watches them, and ends them together."""
+    """Starts the roles, watches them, and ends them together. ``first`` are arguments for a role's first start only."""
 
     def __init__(
         self,
@@ -48,45 +74,47 @@ class Supervisor:
         environment: Mapping[str, str],
         roles: Sequence[str] = ROLES,
         output: IO[bytes] | None = None,
+        first: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._config = config
         self._environment = dict(environment)
-        self._roles = roles
-        self._output = output
-        self.children: list[Child] = []
+        self._output = output or sys.stderr.buffer
+        self._first = dict(first or {})
+        self.children = [Child(role) for role in roles]
 
-    def start(self) -> None:
-        """Start every role."""
-        self.children = [Child(role, self._spawn(role), time.monotonic()) for role in self._roles]
-
-    def _spawn(self, role: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.cli", role, "--config", str(self._config)],
+    def _spawn(self, child: Child) -> None:
+        arguments = [child.role, "--config", str(self._config), *self._first.pop(child.role, ())]
+        child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-m", "stream.cli", *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  no threads are running in the supervisor
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
         )
+        child.started, child.again_at = time.monotonic(), None
+        child.listen(self._output)
 
     def watch(self) -> None:
         """Start dead children again with backoff; raise when one keeps dying, or cannot be mended by a restart."""
         for child in self.children:
             if child.again_at is not None:
                 if time.monotonic() >= child.again_at:
-                    child.process, child.started, child.again_at = self._spawn(child.role), time.monotonic(), None
-                continue
-            code = child.process.poll()
-            if code is not None:
+                    self._spawn(child)
+            elif child.process is not None and (code := child.process.poll()) is not None:
                 self._died(child, code)
 
     def _died(self, child: Child, code: int) -> None:
         quick = time.monotonic() - child.started < _QUICK_SECONDS
         child.quick_deaths = child.quick_deaths + 1 if quick else 1
-        if code in _NOT_MENDED_BY_RESTART or child.quick_deaths >= _GIVE_UP_AFTER:
+        if code == _TAKEN:
+            child.process = None
+            log.error("holdfast %s is not started again, since another took over; the others go on", child.role)
+            return
+        if code == _WRONG or child.quick_deaths >= _GIVE_UP_AFTER:
             raise StreamError(
                 f"holdfast {child.role} ended with {code}, {child.quick_deaths} times in a row; everything is stopped. "
-                f"Its last words stand above; try it alone: holdfast {child.role}"
+                f"Try it alone: holdfast {child.role}. Its last words:\n{child.words()}"
             )
         delay = min(_FIRST_DELAY * 2 ** (child.quick_deaths - 1), _LONGEST_DELAY)
         log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
@@ -94,7 +122,6 @@ class Supervisor:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run until asked to stop."""
-        self.start()
         try:
             while not stopping():
                 self.watch()
@@ -104,7 +131,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ask every child to end, and end those that do not within the time to drain."""
-        alive = [child.process for child in self.children if child.process.poll() is None]
+        alive = [one.process for one in self.children if one.process is not None and one.process.poll() is None]
         for process in alive:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + DRAIN_SECONDS

@@ -11,7 +11,7 @@ from learners import Event, LearnersError
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
-from snapshots.errors import LineageTakenError, SnapshotsError
+from snapshots.errors import LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import Membership
 from snapshots.ledger import Decision
 from snapshots.manifest import Counts, LearnerPart, Manifest, Part, Place
@@ -40,12 +40,16 @@ _NOTHING = Part("", 0, "")
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """How to begin: ``by`` names host and process, ``fresh`` a new lineage; ``accept`` takes changed learners."""
+    """How to begin: ``by`` names host and process, ``fresh`` a new lineage; ``accept`` takes changed learners.
+
+    ``imports`` maps learners to files to begin from, in a lineage that has no snapshot yet.
+    """
 
     by: str
     fresh: bool = False
     accept: bool = False
     operator: str = "operator"
+    imports: dict[str, str] = {}
 
 
 class Trainer:
@@ -110,6 +114,19 @@ class Trainer:
         except GaveUpError as cause:
             log.warning("asked to end: %s; nothing is lost, it comes again", cause)
             return False
+        finally:
+            self.close()
+
+    def first_snapshot(self) -> int:
+        """Write the first snapshot of a lineage that has none, with what is imported; return its number."""
+        try:
+            if self.lineage.refresh().numbers:
+                raise RefusedError(
+                    f"this lineage has learnt already: its newest snapshot is {self.lineage.numbers[-1]}; nothing was "
+                    "changed. To begin from a file, give it a name and a store.url of its own"
+                )
+            self.begin()
+            return self.writer.number - 1
         finally:
             self.close()
 
@@ -360,7 +377,12 @@ class Trainer:
             self.newest_event = newest.newest_event
         for learner in self.learners:
             known = newest is not None and learner.name in newest.learners
-            learner.load(newest.snapshot if newest and known else None, self.labels.names, accept=self._begin.accept)
+            learner.load(
+                newest.snapshot if newest and known else None,
+                self.labels.names,
+                accept=self._begin.accept,
+                imported=self._begin.imports.get(learner.name, "") if newest is None else "",
+            )
         for learner in self.learners:
             learner.ready()
             learner.forget()

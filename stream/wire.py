@@ -22,11 +22,15 @@ class Setup(_Message):
 
 
 class Load(_Message):
-    """Take the state of a snapshot, or with None be new. ``accept``: go on although the configuration was changed."""
+    """Take the state of a snapshot, or with None be new.
+
+    ``accept``: go on although the configuration was changed. ``imported``: a file to begin from, when new.
+    """
 
     snapshot: int | None
     labels: list[LabelValue]
     accept: bool = False
+    imported: str = ""
 
 
 class Batch(_Message):

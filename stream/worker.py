@@ -80,6 +80,9 @@ class Worker:
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
             built_from = building.built_from(one, self._learner)
+            if order.imported:
+                self._learner, about = building.imported(self._learner, Path(order.imported), self._name)
+                built_from |= {"imported": about}
         else:
             manifest = snapshots.read_manifest(self._store, order.snapshot)
             if manifest is None:
