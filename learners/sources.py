@@ -22,6 +22,8 @@ def digest(factory: str) -> str:
         _collect(module, name, found)
     except (ImportError, AttributeError, ValueError, OSError, TypeError, SyntaxError):
         return ""
+    if name not in found:
+        return ""
     return hashlib.sha256("\n".join(found[one] for one in sorted(found)).encode()).hexdigest()
 
 

@@ -64,6 +64,7 @@ def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
         "verdict": verdict.verdict if verdict else None,
         "why": verdict.why if verdict else None,
         "breaker": "closed",
+        "learning": "stopped" if lineage.stopped(name) is not None else "on",
     }
 
 
