@@ -1,5 +1,6 @@
 """Events from Kafka: assigned partitions, read in batches, never committed before a snapshot holds them."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -22,15 +23,27 @@ from stream.record import Record
 log = logging.getLogger("holdfast.kafka")
 _DISCOVER_SECONDS = 5.0
 _METADATA_SECONDS = 5.0
+_DESCRIBE_SECONDS = 2.0
 _CREATE_TIME = 1
 _LOG_APPEND_TIME = 2
 _AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 _NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 _HINTS = {
     KafkaError._AUTHENTICATION: ". Mend sasl.username and sasl.password in [source.kafka]",  # noqa: SLF001
-    KafkaError._SSL: ". Mend the certificates: ssl.ca.location, ssl.certificate.location in [source.kafka]",  # noqa: SLF001
+    KafkaError._SSL: ". Mend ssl.ca.location in [source.kafka], or renew the broker's certificate if it has expired",  # noqa: SLF001
 }
+_GO_ON = (
+    '. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn everything that is '
+    "there again: holdfast train --new-lineage"
+)
 Settings = Mapping[str, str | int | float | bool]
+
+
+def _made_anew(topic: str, was: str, now: str) -> str:
+    return (
+        f"topic {topic!r} was made anew: its id was {was} and is {now}. What the old topic held and was not learnt is "
+        "lost, and the place points into a topic that is gone"
+    )
 
 
 class KafkaSource:
@@ -55,6 +68,7 @@ class KafkaSource:
         self._topics = topics
         self._when_lost = when_lost
         self._ids: dict[str, str] = {}
+        self._held: list[Any] = []
         self._marked: dict[tuple[str, int], int] | None = None
         self._admin: AdminClient | None = None
         self._settings = settings
@@ -105,8 +119,7 @@ class KafkaSource:
 
     def _away(self, cause: KafkaException) -> SourceAwayError:
         """What to say when the broker does not answer: a wrong password is told by the library's callback only."""
-        for message in self._consumer.consume(1, 0):
-            log.debug("passed over while the broker is away: %s", message.error())
+        self._held += self._consumer.consume(1, 0)  # lets the library call back; a record that comes is kept
         trouble, self._trouble = self._trouble, None
         reason = trouble.str() if trouble is not None else cause.args[0].str()
         hint = _HINTS.get(trouble.code() if trouble is not None else None, "")
@@ -117,7 +130,7 @@ class KafkaSource:
         if self._admin is None:
             self._admin = AdminClient(dict(self._settings), logger=log)
         try:
-            found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_METADATA_SECONDS)
+            found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_DESCRIBE_SECONDS)
             return {topic: str(one.result().topic_id) for topic, one in found.items()}
         except KafkaException as cause:
             if cause.args[0].code() in _NOT_THERE:
@@ -125,8 +138,21 @@ class KafkaSource:
             raise self._away(cause) from cause
 
     def identities(self) -> dict[str, str]:
-        """The id of each topic, as the broker gave it when it was made."""
+        """The id of each topic, as the broker gave it when it was made.
+
+        Asked of the broker before every cut: records of a topic that was made anew under way may have been delivered at
+        the old one's offsets, and no snapshot must hold them. A broker that is away is no reason to cut nothing.
+        """
+        with contextlib.suppress(SourceAwayError):
+            self._refuse_made_anew()
         return dict(self._ids)
+
+    def _refuse_made_anew(self) -> None:
+        """Raise :class:`SourceLostError` when a topic that is being read is another than it was."""
+        now = self._described()
+        anew = [topic for topic, name in self._ids.items() if now.get(topic, name) != name]
+        if anew:
+            raise SourceLostError(_made_anew(anew[0], self._ids[anew[0]], now[anew[0]]) + _GO_ON)
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         try:
@@ -150,6 +176,7 @@ class KafkaSource:
         if self._positions:
             self._consumer.unassign()
         self._positions.clear()
+        self._held.clear()
         self._stumbled = None
         self._end = dict(self._marked) if self._marked is not None else None
         place = {topic: dict(partitions) for topic, partitions in place.items()}
@@ -162,10 +189,7 @@ class KafkaSource:
         self._ids = self._described()
         anew = [topic for topic, name in known.items() if self._ids.get(topic, name) != name]
         for topic in anew:
-            self._lose(
-                f"topic {topic!r} was made anew: its id was {known[topic]} and is {self._ids[topic]}. What the old "
-                "topic held and was not learnt is lost, and the place points into a topic that is gone"
-            )
+            self._lose(_made_anew(topic, known[topic], self._ids[topic]))
         return anew
 
     def _assign(self, place: Place) -> Place:
@@ -206,10 +230,7 @@ class KafkaSource:
     def _lose(self, what: str) -> None:
         """Note a loss and go on, or stop with it, as ``source.when_lost`` says."""
         if self._when_lost != "go_on":
-            raise SourceLostError(
-                f'{what}. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn '
-                "everything that is there again: holdfast train --new-lineage"
-            )
+            raise SourceLostError(what + _GO_ON)
         log.error("%s; going on, as source.when_lost says", what)
         self.losses.append(what)
 
@@ -218,7 +239,8 @@ class KafkaSource:
         if self._now() >= self._discover_at:
             self._discover()
         try:
-            messages = self._consumer.consume(limit, self._poll_seconds)
+            messages = [*self._held, *self._consumer.consume(limit, self._poll_seconds)]
+            self._held.clear()
         except KafkaException as cause:
             raise SourceAwayError(str(cause)) from cause
         records = []
@@ -246,9 +268,7 @@ class KafkaSource:
         """Pick up partitions that were added; an absent broker is no news here."""
         self._discover_at = self._now() + _DISCOVER_SECONDS
         try:
-            if self._check_ids(self._ids):
-                self._consumer.unassign()
-                self._positions.clear()
+            self._refuse_made_anew()
             self._assign({})
         except SourceAwayError as cause:
             log.debug("partitions were not looked up: %s", cause)
@@ -280,7 +300,7 @@ class KafkaSource:
                 self._end.pop(place, None)
         elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
             topic, partition = message.topic(), message.partition()
-            self._check_ids(self._ids)
+            self._refuse_made_anew()
             at = self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
             self._positions[topic, partition] = at
             self._consumer.incremental_unassign([TopicPartition(topic, partition)])
