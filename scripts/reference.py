@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from stream.api import Answers, build_app
+from stream.api import Answers, add_events, build_app
 from stream.cli import main as command
+from stream.config import Config, Tokens
+from stream.intake import Intake
 from stream.metrics import METRICS, RequestCounts
 from stream.reasons import MEANING
 from stream.serving import Server
@@ -39,7 +41,10 @@ def _parameter(parameter: click.Parameter) -> str:
 
 def endpoints() -> list[str]:
     """Every HTTP endpoint with its summary."""
-    app = build_app(Server.__new__(Server), Answers.__new__(Answers), RequestCounts(), None)
+    server = Server.__new__(Server)
+    server.config = Config(name="x", task="binary", learners={})
+    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens())
+    add_events(app, server, Intake.__new__(Intake), RequestCounts(), None)
     rows = [
         f"| `{method.upper()} {path}` | {one.get('summary', '')} |"
         for path, methods in app.openapi()["paths"].items()

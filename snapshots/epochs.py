@@ -66,6 +66,11 @@ def take(store: Store, known: list[Epoch], start: int | None, *, ledger: int, no
 
 def refuse_superseded(store: Store, mine: Epoch) -> None:
     """Raise :class:`LineageTakenError` when a later epoch was taken, and say by whom."""
+    if store.get(name_of(mine.number)) is None:
+        raise DamagedError(
+            f"{name_of(mine.number)} is gone from the store: somebody removed or replaced it while this trainer ran. "
+            "Nothing more is written. Put the store back, or start again to begin anew in what is there now"
+        )
     later = read(store, mine.number + 1)
     if later is not None:
         start = "the beginning" if later.start is None else f"snapshot {later.start}"

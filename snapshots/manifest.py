@@ -5,6 +5,7 @@ the digest of itself, so that a single flipped byte in it is found.
 """
 
 import hashlib
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
@@ -16,6 +17,22 @@ FORMAT = 2
 Place = dict[str, dict[str, int]]
 #: topic → partition → [from, to), ``to`` exclusive, None while open
 Ranges = dict[str, dict[str, tuple[int, int | None]]]
+
+
+#: upper bounds, in seconds, of how long it took to write a snapshot
+WRITE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class Durations(msgspec.Struct):
+    """How many snapshots took how long to write (by ``WRITE_BUCKETS``, the last for more), and the seconds of all."""
+
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(WRITE_BUCKETS) + 1))
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(WRITE_BUCKETS, seconds)] += 1
+        self.seconds += seconds
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -70,7 +87,8 @@ class LearnerPart(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC.
 
-    ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it.
+    ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
+    ``written`` tells how long earlier snapshots took to write.
     """
 
     format: int
@@ -83,6 +101,7 @@ class Manifest(msgspec.Struct, frozen=True):
     topics: dict[str, str]
     newest_event: float
     counts: Counts
+    written: Durations
     shared: Part
     learners: dict[str, LearnerPart]
     versions: dict[str, str]

@@ -13,7 +13,7 @@ from learners.labels import Labels
 from learners.restore import restore
 from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
-from snapshots.manifest import FORMAT, Counts, LearnerPart, Manifest, Part, Place
+from snapshots.manifest import FORMAT, Counts, Durations, LearnerPart, Manifest, Part, Place
 from snapshots.store import Store, claim
 
 _WIDTH = 12
@@ -44,6 +44,7 @@ class Cut(msgspec.Struct):
     topics: dict[str, str]
     newest_event: float
     counts: Counts
+    written: Durations
     shared: bytes
 
 
@@ -85,6 +86,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         topics=cut.topics,
         newest_event=cut.newest_event,
         counts=cut.counts,
+        written=cut.written,
         shared=put(store, number, "shared", cut.shared),
         learners=dict(learners),
         versions=versions(),

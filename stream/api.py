@@ -3,6 +3,7 @@
 Measured: a FastAPI route with Pydantic models answers a quarter of the requests that a raw route does.
 """
 
+import asyncio
 import getpass
 import hmac
 import time
@@ -22,6 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from learners.event import Features
 from snapshots.errors import RefusedError, SnapshotsError
 from stream import status as states
+from stream.building import intake_of
+from stream.config import Tokens
+from stream.errors import StreamError
+from stream.intake import Intake
 from stream.metrics import HoldfastCollector, RequestCounts
 from stream.reasons import Reason, Refusal
 from stream.serving import Server, Serving, answer_of
@@ -45,6 +50,16 @@ class Questions(BaseModel):
     """Several events to predict."""
 
     instances: list[Question]
+
+
+class EventBody(BaseModel):
+    """One event as producers send it to Kafka; the names of its fields are those of ``[event]``."""
+
+    id: str | int
+    x: dict[str, Any] = Field(examples=[{"amount": 12.5, "country": "de"}])
+    y: str | float | bool | None = None
+    ts: str | float | None = None
+    w: float | None = None
 
 
 class RevertRequest(BaseModel):
@@ -161,19 +176,64 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return body if size <= limit else None
 
 
-def application(server: Server, token: str | None) -> FastPath:
+def application(server: Server, tokens: Tokens, counts: RequestCounts) -> FastPath:
     """Build the whole door over a server."""
-    counts = RequestCounts()
     answers = Answers(server, counts)
-    return FastPath(build_app(server, answers, counts, token), answers, server.config.serve.max_bytes)
+    app = build_app(server, answers, counts, tokens)
+    add_events(app, server, intake_of(server.config, server.now), counts, tokens.events)
+    return FastPath(app, answers, server.config.serve.max_bytes)
 
 
-def build_app(server: Server, answers: Answers, counts: RequestCounts, token: str | None) -> FastAPI:  # noqa: C901  small routes
+def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCounts, token: str | None) -> None:
+    """Add ``POST /events``, the door for producers without Kafka, with a token of its own."""
+    missing = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
+    allowed = Depends(_bearer(token, missing))
+    limit = server.config.serve.max_bytes
+
+    async def durable(body: bytes | None) -> tuple[int, bytes]:
+        if body is None:
+            return 413, _refused(Refusal(Reason.TOO_LARGE, "", f"more than serve.max_bytes = {limit}"))[1]
+        taken = intake.take(body)
+        if isinstance(taken, Refusal):
+            return _refused(taken)
+        try:
+            where = await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds)
+        except TimeoutError:
+            return 503, _detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
+        except StreamError as cause:
+            return 503, _detail(f"{cause}; nothing is known to be stored: send it again as it is")
+        return 202, orjson.dumps(where)
+
+    @app.post(
+        "/events",
+        openapi_extra=_body_schema(EventBody),
+        summary="Take one event; 202 once it is durable in the source",
+        status_code=202,
+        dependencies=[allowed],
+        responses={code: {} for code in (400, 401, 403, 413, 422, 503)},
+    )
+    async def events(request: Request) -> Response:
+        began = time.perf_counter()
+        code, answer = await durable(await _limited(request, limit))
+        counts.add(code, time.perf_counter() - began)
+        return Response(answer, code, media_type="application/json")
+
+
+async def _limited(request: Request, limit: int) -> bytes | None:
+    """Read the body; None when it is larger than the limit."""
+    body = b""
+    async for part in request.stream():
+        body = body + part if len(body) <= limit else body
+    return body if len(body) <= limit else None
+
+
+def build_app(server: Server, answers: Answers, counts: RequestCounts, tokens: Tokens) -> FastAPI:  # noqa: C901  small routes
     """Build the FastAPI application: every endpoint, documented at ``/docs``."""
     app = FastAPI(title="Holdfast", description="Predictions from the newest good snapshot.", version="0.1.0")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HoldfastCollector(server, counts))
-    allowed = Depends(_bearer(token))
+    off = "changes over HTTP are off: there is no serve.token_file and no HOLDFAST_TOKEN"
+    allowed = Depends(_bearer(tokens.changes, off))
 
     @app.post("/predict", openapi_extra=_body_schema(Question), summary="Predict one event")
     async def predict(request: Request) -> Response:
@@ -262,14 +322,14 @@ def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _bearer(token: str | None) -> Callable[..., None]:
+def _bearer(token: str | None, off: str) -> Callable[..., None]:
     scheme = HTTPBearer(auto_error=False)
 
     def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         if token is None:
-            raise HTTPException(403, "changes over HTTP are off: there is no serve.token_file and no HOLDFAST_TOKEN")
+            raise HTTPException(403, off)
         said = given.credentials if given else ""
         if not hmac.compare_digest(said.encode(), token.encode()):
-            raise HTTPException(401, "a change needs the bearer token", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     return check

@@ -20,6 +20,7 @@ from snapshots.store import open_store
 from stream.codec import Codec
 from stream.config import Config, LearnerConfig
 from stream.errors import ConfigError
+from stream.intake import FilesIntake, Intake, KafkaIntake, Sink
 
 log = logging.getLogger("holdfast.learner")
 
@@ -67,6 +68,18 @@ def types_of(config: Config, learner: str) -> list[str]:
     """The further types that a learner's state may name."""
     found = config.learners.get(learner)
     return found.types if found else []
+
+
+def intake_of(config: Config, now: Callable[[], float]) -> Intake:
+    """What takes events over HTTP and appends them to the configured source."""
+    source, seconds = config.source, config.serve.events_seconds
+
+    def sink() -> Sink:
+        if source.kind == "files":
+            return FilesIntake(config.base / source.directory)
+        return KafkaIntake(source.kafka, source.topics[0], seconds)
+
+    return Intake(codec_of(config, labels_of(config)), sink, seconds, now)
 
 
 def fit_labels(config: Config, labels: Labels) -> None:

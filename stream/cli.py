@@ -213,7 +213,7 @@ def serve(config: Config) -> None:
     """Answer predictions over HTTP from the newest snapshot that passed."""
     from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
 
-    serve_forever(config, os.environ)
+    serve_forever(config, os.environ, _stopping() if config.serve.workers > 1 else lambda: False)
 
 
 @main.command()

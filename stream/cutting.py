@@ -13,7 +13,7 @@ from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots.epochs import Epoch
 from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
-from snapshots.manifest import LearnerPart, Manifest
+from snapshots.manifest import Durations, LearnerPart, Manifest
 from snapshots.retention import Keep, kept
 from snapshots.snapshot import Cut, Shared
 from stream.wire import Saved
@@ -56,6 +56,7 @@ class Writer:
         self._pending: Future[Manifest] | None = None
         self._then: Callable[[], None] = lambda: None
         self._epoch: Epoch | None = None
+        self.written = Durations()
         self._closing = threading.Event()
         self.number = 0
 
@@ -87,8 +88,8 @@ class Writer:
         self._pending = self._pool.submit(self._write, draft)
 
     def _write(self, draft: Draft) -> Manifest:
-        parts = self._parts(draft)
         began, delay = self._now(), 0.2
+        parts = self._parts(draft)
         while True:
             try:
                 self.refuse_superseded()
@@ -103,7 +104,9 @@ class Writer:
                 delay = min(delay * 2, _BACKOFF_SECONDS)
             else:
                 break
-        log.info("snapshot %d: %d consumed, %.3f s", self.number, draft.cut.counts.consumed, self._now() - began)
+        seconds = max(0.0, self._now() - began)
+        self.written.add(seconds)
+        log.info("snapshot %d: %d consumed, %.3f s", self.number, draft.cut.counts.consumed, seconds)
         self.number += 1
         self._forget()
         return manifest

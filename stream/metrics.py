@@ -1,13 +1,17 @@
 """Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python."""
 
+import contextlib
+import mmap
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from snapshots.manifest import LearnerPart, Manifest
+from snapshots.errors import SnapshotsError
+from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
+from stream.presence import present
 
 if TYPE_CHECKING:
     from stream.serving import Server
@@ -27,30 +31,61 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("learner", "metric", "span"),
         "prequential metric over the life or the recent window",
     ),
+    "holdfast_lag": ("gauge", (), "what waits in the source: offsets of Kafka, bytes of files"),
+    "holdfast_source_reading": ("gauge", (), "1 while the trainer reads, 0 while it waits for the source or the disk"),
+    "holdfast_process_resident_bytes": ("gauge", ("role", "pid"), "resident memory of each process, learners included"),
+    "holdfast_snapshot_write_duration_seconds": (
+        "histogram",
+        (),
+        "from a cut to its snapshot being durable, since the lineage began",
+    ),
     "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
     "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot"),
     "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
     "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
     "holdfast_event_age_seconds": ("gauge", (), "time since the newest event in the snapshot that answers"),
-    "holdfast_requests_total": ("counter", ("code",), "predictions answered by this process, by HTTP status"),
-    "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction"),
+    "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
+    "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
 }
 _BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
-class RequestCounts:
-    """Requests of this process: by status, and how long they took."""
+_CODES = (200, 202, 400, 401, 403, 413, 422, 503)
+_COLUMN = {code: column for column, code in enumerate(_CODES)}
+_SECONDS = len(_CODES)
+_FIRST_BUCKET = _SECONDS + 1
+_COLUMNS = _FIRST_BUCKET + len(_BUCKETS) + 1
+ROW_BYTES = 8 * _COLUMNS
 
-    def __init__(self) -> None:
-        self.by_code: dict[int, int] = {}
-        self.seconds = 0.0
-        self.buckets = [0] * (len(_BUCKETS) + 1)
+
+class RequestCounts:
+    """Requests by status, and how long they took, of every process that shares the port.
+
+    ``shared`` is memory that the processes share, a row of float64 for each; a process writes only its own, number
+    ``index``, so that nobody waits for anybody.
+    """
+
+    def __init__(self, shared: mmap.mmap | bytearray | None = None, index: int = 0) -> None:
+        self._all = memoryview(shared if shared is not None else bytearray(ROW_BYTES)).cast("d")
+        self._mine = self._all[index * _COLUMNS : (index + 1) * _COLUMNS]
 
     def add(self, code: int, seconds: float) -> None:
         """Count one request."""
-        self.by_code[code] = self.by_code.get(code, 0) + 1
-        self.seconds += seconds
-        self.buckets[bisect_left(_BUCKETS, seconds)] += 1
+        mine = self._mine
+        mine[_COLUMN[code]] += 1
+        mine[_SECONDS] += seconds
+        mine[_FIRST_BUCKET + bisect_left(_BUCKETS, seconds)] += 1
+
+    def _sum(self, column: int) -> float:
+        return float(sum(self._all[column::_COLUMNS]))
+
+    def by_code(self) -> dict[int, int]:
+        """How many requests got each status."""
+        return {code: count for code, column in _COLUMN.items() if (count := int(self._sum(column)))}
+
+    def durations(self) -> tuple[list[int], float]:
+        """How many requests took how long, and the seconds of all."""
+        return [int(self._sum(_FIRST_BUCKET + i)) for i in range(len(_BUCKETS) + 1)], self._sum(_SECONDS)
 
 
 class HoldfastCollector(Collector):
@@ -78,10 +113,23 @@ class HoldfastCollector(Collector):
             found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
             found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.manifest.created)
             found["holdfast_event_age_seconds"].add_metric([], now - current.manifest.newest_event)
-        for code, count in self._counts.by_code.items():
+        for code, count in self._counts.by_code().items():
             found["holdfast_requests_total"].add_metric([str(code)], count)
-        self._durations(found["holdfast_request_duration_seconds"])
+        _histogram(found["holdfast_request_duration_seconds"], _BUCKETS, *self._counts.durations())
+        self._processes(found)
         yield from found.values()
+
+    def _processes(self, found: dict[str, Any]) -> None:
+        """What each process last said of itself; nothing when the store is away."""
+        words = []
+        with contextlib.suppress(SnapshotsError):
+            words = present(self._server.lineage.store, self._server.now())
+        for word in words:
+            found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
+            if word["role"] == "trainer":
+                found["holdfast_source_reading"].add_metric([], float(word["state"] == "reading"))
+                if word["lag"] is not None:
+                    found["holdfast_lag"].add_metric([], word["lag"])
 
     def _place(self, found: dict[str, Any], newest: Manifest) -> None:
         counts = newest.counts
@@ -91,13 +139,16 @@ class HoldfastCollector(Collector):
             found["holdfast_dead_lettered_total"].add_metric([reason], count)
         found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
         found["holdfast_snapshot_age_seconds"].add_metric([], self._server.now() - newest.created)
+        written = newest.written
+        _histogram(found["holdfast_snapshot_write_duration_seconds"], WRITE_BUCKETS, written.counts, written.seconds)
 
-    def _durations(self, family: Any) -> None:
-        total, buckets = 0, []
-        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self._counts.buckets, strict=True):
-            total += count
-            buckets.append((bound, total))
-        family.add_metric([], buckets, self._counts.seconds)
+
+def _histogram(family: Any, bounds: Sequence[float], counts: Sequence[int], seconds: float) -> None:
+    total, buckets = 0, []
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    family.add_metric([], buckets, seconds)
 
 
 def _learner(found: dict[str, Any], name: str, part: LearnerPart, manifest: Manifest) -> None:

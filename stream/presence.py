@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,10 @@ _PASSING = {"lag", "waiting"}
 
 
 class Presence:
-    """One process's word, renewed about every second; a word older than ten seconds is nobody's."""
+    """One process's word, renewed about every second; a word older than ten seconds is nobody's.
+
+    ``others`` are processes that belong to this one; their memory is told with its own.
+    """
 
     def __init__(self, store: Store, role: str, now: Callable[[], float]) -> None:
         self._store = store
@@ -31,6 +35,7 @@ class Presence:
         self._said: dict[str, Any] = {}
         self._pool = ThreadPoolExecutor(1, "presence")
         self._pending: Future[None] | None = None
+        self.others: list[int] = []
 
     def say(self, **word: Any) -> None:
         """Say it when it matters or a second has passed; written beside the caller, who never waits for the disk.
@@ -43,7 +48,8 @@ class Presence:
         if self._pending is not None and not self._pending.done():
             return
         self._due, self._said = self._now() + _EVERY_SECONDS, matters
-        full = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now(), **word}
+        about = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now()}
+        full = {**about, "rss": sum(map(resident_bytes, (os.getpid(), *self.others))), **word}
         self._pending = self._pool.submit(self._write, msgspec.json.encode(full))
 
     def _write(self, data: bytes) -> None:
@@ -61,6 +67,14 @@ class Presence:
         with contextlib.suppress(SnapshotsError):
             if self._last is not None:
                 self._store.delete(self._last)
+
+
+def resident_bytes(process: int) -> int:
+    """Resident memory of a process; 0 when it is gone."""
+    try:
+        return int(Path("/proc", str(process), "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _words(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -69,6 +69,7 @@ class Running:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         theirs.close()
+        self.process = self._process.pid
         table = msgspec.msgpack.encode(config, enc_hook=str)
         self._send(wire.Setup(table, str(config.base), name))
         threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True).start()

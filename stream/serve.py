@@ -1,27 +1,54 @@
-"""``holdfast serve``: one process that answers over HTTP."""
+"""``holdfast serve``: answers over HTTP, in one process or in several that share a port."""
 
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import msgspec
 import uvicorn
 
+from stream import logs
 from stream.api import application
-from stream.config import Config, read_token
+from stream.config import Config, read_tokens
 from stream.errors import CommandError
+from stream.metrics import ROW_BYTES, RequestCounts
 from stream.serving import Server
 
+_PR_SET_PDEATHSIG = 1
+_BACKLOG = 4096
+_AGAIN_SECONDS = 0.5
+_DRAIN_SECONDS = 6.0
 
-def serve_forever(config: Config, environment: Mapping[str, str]) -> None:
+
+def serve_forever(config: Config, environment: Mapping[str, str], stopping: Callable[[], bool]) -> None:
     """Answer until SIGTERM or SIGINT; requests under way are finished first."""
-    _refuse_taken_port(config)
+    with _listen(config) as listening, tempfile.TemporaryFile() as counts:
+        counts.truncate(ROW_BYTES * config.serve.workers)
+        if config.serve.workers == 1:
+            answer(config, environment, listening, RequestCounts(mmap.mmap(counts.fileno(), 0), 0))
+        else:
+            _Workers(config, environment, listening, counts.fileno()).run(stopping)
+
+
+def answer(config: Config, environment: Mapping[str, str], listening: socket.socket, counts: RequestCounts) -> None:
+    """Answer in this process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Server(config, now=time.time)
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(
-            application(server, read_token(config, environment)),
-            host=config.serve.host,
-            port=config.serve.port,
+            application(server, read_tokens(config, environment), counts),
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -29,20 +56,84 @@ def serve_forever(config: Config, environment: Mapping[str, str]) -> None:
         )
     )
     try:
-        web.run()
+        web.run([listening])
     except KeyboardInterrupt:
         pass
     finally:
         server.stop()
 
 
-def _refuse_taken_port(config: Config) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.serve.host, config.serve.port))
-        except OSError as cause:
-            raise CommandError(
-                f"{config.serve.host}:{config.serve.port} cannot be listened on: {cause.strerror}. "
-                "Set serve.port, or HOLDFAST_SERVE__PORT"
-            ) from cause
+def _listen(config: Config) -> socket.socket:
+    """Take the port, or say what to do when somebody else has it."""
+    family = socket.AF_INET6 if ":" in config.serve.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.serve.host, config.serve.port))
+        listening.listen(_BACKLOG)
+    except OSError as cause:
+        listening.close()
+        raise CommandError(
+            f"{config.serve.host}:{config.serve.port} cannot be listened on: {cause.strerror}. "
+            "Set serve.port, or HOLDFAST_SERVE__PORT"
+        ) from cause
+    return listening
+
+
+class _Workers:
+    """Processes that accept from one socket; one that dies is started again, the others go on answering."""
+
+    def __init__(self, config: Config, environment: Mapping[str, str], listening: socket.socket, counts: int) -> None:
+        self._config, self._environment = config, dict(environment)
+        self._pass = (listening.fileno(), counts)
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Keep them running until asked to stop."""
+        for index in range(self._config.serve.workers):
+            self._start(index)
+        while not stopping():
+            time.sleep(0.1)
+            for index, process in self._processes.items():
+                if process.poll() is not None:
+                    sys.stderr.write(f"holdfast: serving process {process.pid} ended; another takes its place\n")
+                    time.sleep(_AGAIN_SECONDS)
+                    self._start(index)
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _start(self, index: int) -> None:
+        process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-m", "stream.serve", *map(str, self._pass), str(index)],
+            stdin=subprocess.PIPE,
+            pass_fds=self._pass,
+            env={**self._environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        setup = msgspec.msgpack.encode((str(self._config.base), self._config), enc_hook=str)
+        with contextlib.suppress(BrokenPipeError):
+            if process.stdin is not None:
+                process.stdin.write(setup)
+                process.stdin.close()
+        self._processes[index] = process
+
+
+def main() -> None:
+    """One of several serving processes: its socket, the counts that they share, and its row of them."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
+    listening, counts, index = map(int, sys.argv[1:])
+    base, config = msgspec.msgpack.decode(
+        sys.stdin.buffer.read(), type=tuple[str, Config], dec_hook=lambda _, value: Path(value)
+    )
+    config.base = Path(base)
+    answer(config, os.environ, socket.socket(fileno=listening), RequestCounts(mmap.mmap(counts, 0), index))
+
+
+if __name__ == "__main__":
+    main()

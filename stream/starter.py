@@ -19,6 +19,7 @@ def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SA
         folder / "holdfast.toml": CONFIGURATION.format(name=name, port=port).encode(),
         folder / "model.py": MODEL.encode(),
         folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
+        folder / "events-token": secrets.token_urlsafe(24).encode() + b"\n",
     }
     if sample:
         lines = (orjson.dumps(payment(number, _BEGINNING + number)) + b"\n" for number in range(sample))
@@ -30,6 +31,6 @@ def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SA
         )
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600 if path.name == "token" else 0o644)
+        path.touch(mode=0o600 if path.name.endswith("token") else 0o644)
         path.write_bytes(data)
     return list(files)

@@ -49,6 +49,7 @@ rate = 0.02                           # share of labelled events set aside and n
 host = "127.0.0.1"
 port = {port}
 token_file = "token"                  # bearer token for POST /revert
+events_token_file = "events-token"    # bearer token for POST /events
 """
 
 MODEL = '''"""The River models of this lineage. Change them freely; a changed model begins under a new name."""

@@ -11,10 +11,10 @@ from learners import Event, LearnersError
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
-from snapshots.errors import LineageTakenError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import Membership
 from snapshots.ledger import Decision
-from snapshots.manifest import Counts, LearnerPart, Manifest, Part, Place
+from snapshots.manifest import Counts, Durations, LearnerPart, Manifest, Part, Place
 from snapshots.snapshot import Cut, Shared
 from stream.codec import Codec
 from stream.config import Config
@@ -81,6 +81,7 @@ class Trainer:
         self.dead_letters, self.lineage, self.membership = dead_letters, lineage, membership
         self.presence, self.now, self.sleep, self.stopping, self.progress = presence, now, sleep, stopping, progress
         self.learners, self._begin = learners, begin
+        self.presence.others = [learner.process for learner in learners]
         self.epoch: int | None = None
         self.place: Place = {}
         self.start: Place = {}
@@ -200,7 +201,7 @@ class Trainer:
             self.writer.refuse_superseded()
             self.lineage.refresh_entries()
         except SnapshotsError as cause:
-            if isinstance(cause, LineageTakenError):
+            if isinstance(cause, (LineageTakenError, DamagedError)):
                 raise
             log.error("the ledger cannot be followed: %s", cause)
             return
@@ -315,6 +316,7 @@ class Trainer:
             topics=self.source.identities(),
             newest_event=self.newest_event,
             counts=copy_counts(self.counts),
+            written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start)),
         )
         parts = {learner.name: self.part(learner, place) for learner in self.learners}
@@ -375,6 +377,7 @@ class Trainer:
         if newest is not None:
             self.place, self.counts = copy_place(newest.place), copy_counts(newest.counts)
             self.newest_event = newest.newest_event
+            self.writer.written = Durations(list(newest.written.counts), newest.written.seconds)
         for learner in self.learners:
             known = newest is not None and learner.name in newest.learners
             learner.load(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stream.config import load, read_token
+from stream.config import load, read_tokens
 from stream.errors import ConfigError
 
 GOOD = """
@@ -120,10 +120,10 @@ def test_one_learner_alone_is_the_champion(tmp_path: Path) -> None:
 def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
     """And is None when there is neither."""
     config: Any = load(write(tmp_path, GOOD), {})
-    assert read_token(config, {}) is None
+    assert read_tokens(config, {}).changes is None
     (tmp_path / "token").write_text("secret\n")
-    assert read_token(config, {}) == "secret"
-    assert read_token(config, {"HOLDFAST_TOKEN": "other"}) == "other"
+    assert read_tokens(config, {}).changes == "secret"
+    assert read_tokens(config, {"HOLDFAST_TOKEN": "other"}).changes == "other"
 
 
 DESIGN = """

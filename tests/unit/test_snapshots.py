@@ -17,7 +17,7 @@ from snapshots import LocalStore, Store
 from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError
-from snapshots.manifest import Counts, LearnerPart, Manifest
+from snapshots.manifest import Counts, Durations, LearnerPart, Manifest
 from snapshots.snapshot import Cut, Shared
 from stream.cutting import encode_shared
 from stream.guarding import Guarding
@@ -27,7 +27,7 @@ def write(store: Store, number: int, model: bytes | None = None, **changes: Any)
     """A snapshot of one learner, its parts written as a learner's process writes them."""
     fields: dict[str, Any] = {
         "lineage": "test", "task": "binary", "epoch": 1, "created": 1.0, "place": {"t": {"0": 3}}, "topics": {"t": "x"},
-        "newest_event": 1.0, "counts": Counts(consumed=3), "shared": encode_shared(Shared()),
+        "newest_event": 1.0, "counts": Counts(consumed=3), "written": Durations(), "shared": encode_shared(Shared()),
     }  # fmt: skip
     part = LearnerPart(
         kind="river", role="champion", line=0, learnt=3, quarantined=0, quarantine=[],

@@ -1,0 +1,199 @@
+"""Events from producers without Kafka: ``POST /events``. Accepted only once they are durable where the trainer reads.
+
+The body is checked by the trainer's own codec; what it refuses is the caller's to mend and never becomes a dead letter.
+"""
+
+import fcntl
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from learners.event import Event
+from stream.codec import Codec
+from stream.dead_letter import producer_settings
+from stream.errors import SourceAwayError
+from stream.kafka import Settings
+from stream.reasons import Refusal
+from stream.record import Record
+
+log = logging.getLogger("holdfast.intake")
+_TOGETHER = 1000
+_MOST_WAITING = 10_000
+
+
+class Sink(Protocol):
+    """Where accepted events go; the future holds once the event is durable, or says why it is not."""
+
+    def append(self, value: bytes, identity: str) -> "Future[dict[str, Any]]":
+        """Take one event; the result names where it is."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class Intake:
+    """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable."""
+
+    def __init__(self, codec: Codec, sink: Callable[[], Sink], seconds: float, now: Callable[[], float]) -> None:
+        self._codec, self._make, self._now = codec, sink, now
+        self.seconds = seconds
+        self._sink: Sink | None = None
+
+    def take(self, body: bytes) -> Refusal | Future[dict[str, Any]]:
+        """Return why the event is refused, or what tells when it is durable."""
+        event = self._codec.decode(Record("http", "0", 0, 0, body, self._now()))
+        if not isinstance(event, Event):
+            return event
+        if self._sink is None:
+            self._sink = self._make()
+        return self._sink.append(body, event.id)
+
+    def close(self) -> None:
+        """Let go of the sink."""
+        if self._sink is not None:
+            self._sink.close()
+
+
+class KafkaIntake:
+    """Produces to the first topic of the source, acknowledged by all replicas in sync."""
+
+    def __init__(self, settings: Settings, topic: str, seconds: float) -> None:
+        self._topic = topic
+        self._producer = Producer(
+            {
+                "linger.ms": 2,
+                "message.max.bytes": 10_000_000,
+                "log_level": 2,
+                **producer_settings(settings),
+                "message.timeout.ms": round(seconds * 1000),
+                "acks": "all",
+                "enable.idempotence": True,
+            },
+            logger=log,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="intake", daemon=True)
+        self._thread.start()
+
+    def _poll(self) -> None:
+        while not self._stop.is_set():
+            self._producer.poll(0.1)
+
+    def append(self, value: bytes, identity: str) -> "Future[dict[str, Any]]":
+        """Produce, keyed by the id."""
+        future: Future[dict[str, Any]] = Future()
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                where = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+                future.set_result(where)
+            else:
+                future.set_exception(SourceAwayError(f"the broker did not take it: {error.str()}"))
+
+        try:
+            self._producer.produce(self._topic, value, identity, on_delivery=delivered)
+        except (BufferError, KafkaException) as cause:
+            future.set_exception(SourceAwayError(f"the broker does not keep up: {cause}"))
+        return future
+
+    def close(self) -> None:
+        """Send what is waiting."""
+        self._stop.set()
+        self._thread.join(1)
+        self._producer.flush(2)
+
+
+class FilesIntake:
+    """Appends to a file of the events' directory that no other process has, named ``http-0.jsonl`` and so on.
+
+    Many callers share one flush to the disk. A last line that a crash tore is ended before the next is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._waiting: queue.Queue[tuple[bytes, Future[dict[str, Any]]] | None] = queue.Queue(_MOST_WAITING)
+        self._file: IO[bytes] | None = None
+        self._torn = False
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread.start()
+
+    def append(self, value: bytes, identity: str) -> "Future[dict[str, Any]]":  # noqa: ARG002  a file has no keys
+        """Append a line."""
+        future: Future[dict[str, Any]] = Future()
+        try:
+            self._waiting.put_nowait((value.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n", future))
+        except queue.Full:
+            future.set_exception(SourceAwayError("the disk does not keep up"))
+        return future
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            lot, ending = [first], False
+            while len(lot) < _TOGETHER and not self._waiting.empty():
+                more = self._waiting.get()
+                if more is None:
+                    ending = True
+                    break
+                lot.append(more)
+            self._write(lot)
+            if ending:
+                return
+
+    def _write(self, lot: list[tuple[bytes, "Future[dict[str, Any]]"]]) -> None:
+        """Write a lot of lines and flush them to the disk, all or none acknowledged."""
+        try:
+            file = self._file or self._open()
+            if self._torn:
+                file.write(b"\n")
+            self._torn = True
+            offset = file.tell()
+            file.write(b"".join(line for line, _ in lot))
+            file.flush()
+            os.fsync(file.fileno())
+            self._torn = False
+        except OSError as cause:
+            for _, future in lot:
+                future.set_exception(SourceAwayError(f"{self._directory} cannot be written: {cause.strerror}"))
+            return
+        name = Path(file.name).name
+        for line, future in lot:
+            future.set_result({"topic": self._directory.name, "partition": name, "offset": offset})
+            offset += len(line)
+
+    def _open(self) -> IO[bytes]:
+        """Take the first file that nobody has, and end its last line if it is torn."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while True:
+            path = self._directory / f"http-{number}.jsonl"
+            file = path.open("ab", buffering=0)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                number += 1
+                continue
+            break
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        if path.stat().st_size:
+            with path.open("rb") as reading:
+                reading.seek(-1, os.SEEK_END)
+                self._torn = reading.read(1) != b"\n"
+        self._file = file
+        return file
+
+    def close(self) -> None:
+        """Write what is waiting, and give the file free."""
+        self._waiting.put(None)
+        self._thread.join(2)
+        if self._file is not None:
+            self._file.close()

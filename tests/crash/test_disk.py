@@ -1,0 +1,199 @@
+"""The store full, gone, read-only, damaged; the clock set back: what is said, and what is served."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lineages import Folder, accounted, wait_for
+from samples import numbers
+
+from snapshots import LocalStore
+from snapshots.errors import StoreError
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    where = tmp_path / "small"
+    where.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "holdfast-test", str(where)], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=False)
+
+
+def predicts(here: Folder) -> int:
+    with here.http() as client:
+        return client.post("/predict", json={"x": {"f0": 1.0}}).status_code
+
+
+def test_a_full_disk_stops_nothing_and_loses_nothing(folder: Callable[..., Folder], small_disk: Path) -> None:
+    """Learning goes on, serving answers; the log says what to free; then a snapshot is written again."""
+    here = folder(store__url=str(small_disk / "store"))
+    here.write(numbers(300))
+    here.start("train")
+    here.start("guard")
+    here.start("serve")
+    here.wait_ready()
+    filler = small_disk / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError:
+            pass
+    here.write(numbers(300, first=300))
+    wait_for(lambda: "No space left on device" in here.log("train"))
+    assert "learning goes on, trying again" in here.log("train") or "trying again" in here.log("train")
+    assert predicts(here) == 200
+    filler.unlink()
+    wait_for(lambda: _status(here)["events"]["learnt"] == 600)
+    assert accounted(_status(here)["events"])
+    here.end()
+    assert here.run("snapshots", "verify").returncode == 0
+
+
+def _status(here: Folder) -> dict[str, dict[str, int]]:
+    learners: dict[str, dict[str, dict[str, int]]] = here.json("status")["learners"]
+    return learners.get("linear", {"events": {"learnt": -1}})
+
+
+def test_a_store_that_is_taken_away_under_way(folder: Callable[..., Folder]) -> None:
+    """Serving answers from memory and says so; when the store is back, all goes on; a store begun anew is not mixed in."""
+    here = folder()
+    here.write(numbers(300))
+    trainer = here.start("train")
+    here.start("guard")
+    here.start("serve")
+    here.wait_ready()
+    wait_for(lambda: here.learner()["events"]["learnt"] == 300)
+    store, away = here.path / "store", here.path / "away"
+    store.rename(away)
+    store.write_bytes(b"something else")
+    here.write(numbers(300, first=300))
+    wait_for(lambda: "trying again" in here.log("train"))
+    assert predicts(here) == 200
+    with here.http() as client:
+        wait_for(lambda: "store" in client.get("/ready").json())
+    store.unlink()
+    away.rename(store)
+    wait_for(lambda: here.learner()["events"]["learnt"] == 600)
+    assert trainer.poll() is None
+    never = folder("never-away")
+    never.write(numbers(600))
+    never.train()
+    assert here.state() == never.state()
+
+
+def test_a_store_directory_that_is_deleted_is_not_begun_anew_silently(folder: Callable[..., Folder]) -> None:
+    """A running trainer that finds its epoch gone stops: what it would write could not be told from another's."""
+    here = folder()
+    here.write(numbers(300))
+    trainer = here.start("train")
+    here.start("serve")
+    wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] == 300)
+    here.run("guard", "--once")
+    here.wait_ready()
+    shutil.rmtree(here.path / "store")
+    here.write(numbers(300, first=300))
+    assert trainer.wait(30) == 4
+    assert "epochs/000000000001.json is gone" in here.log("train")
+    assert predicts(here) == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_a_store_that_may_not_be_written_is_said(folder: Callable[..., Folder]) -> None:
+    """As another user: the path, the reason, what to do; nothing was changed."""
+    here = folder()
+    here.write(numbers(100))
+    here.train()
+    for path in (here.path, *here.path.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o055)
+    for parent in here.path.parents:
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    script = "import os, sys; os.setgid(65534); os.setuid(65534); from stream.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--config", str(here.config_path), "snapshots", "pin", "1"],
+        capture_output=True, text=True, cwd=here.path,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "cannot write" in done.stderr
+    assert "Permission denied" in done.stderr
+    assert "mend permissions" in done.stderr
+    assert here.json("ledger") == []
+
+
+def test_a_clock_set_back_an_hour_changes_nothing_that_is_learnt(folder: Callable[..., Folder]) -> None:
+    """Snapshots are ordered by number, decisions by their place in the ledger; the newest still serves."""
+    here = folder()
+    here.write(numbers(300))
+    here.trained()
+    here.write(numbers(300, first=300))
+    back = (
+        "import time; real = time.time; time.time = lambda: real() - 3600\n"
+        "import sys; sys.argv = ['holdfast', '--config', sys.argv[1], *sys.argv[2:]]\n"
+        "from stream.cli import main; main()"
+    )
+    for command in (["train", "--until-end"], ["guard", "--once"], ["snapshots", "revert", "linear", "1"]):
+        subprocess.run([sys.executable, "-c", back, str(here.config_path), *command], check=True, cwd=here.path,
+                       capture_output=True)  # fmt: skip
+    assert here.learner()["serving"] == 1
+    here.write(numbers(300, first=600))
+    subprocess.run([sys.executable, "-c", back, str(here.config_path), "train", "--until-end"], check=True,
+                   cwd=here.path, capture_output=True)  # fmt: skip
+    here.run("guard", "--once")
+    counts = here.learner()["events"]
+    assert accounted(counts)
+    assert (counts["learnt"], counts["quarantined"]) == (600, 300)
+    assert here.learner()["serving"] == here.lineage.numbers[-1]
+    assert here.run("ledger", "verify").returncode == 0
+
+
+def test_what_was_not_flushed_is_lost_with_the_power_and_nothing_else(tmp_path: Path) -> None:
+    """A file system that forgets whatever was not flushed: what ``create`` said True to is there, whole, or not at all."""
+    from lossy import Lossy
+
+    for seed in range(300):
+        disk = Lossy(tmp_path / f"{seed}", seed)
+        store = LocalStore(disk.root)
+        promised: dict[str, bytes] = {}
+        with disk.crashing():
+            for number in range(6):
+                name, data = f"a/{number % 3}/b{number}", os.urandom(50 + number)
+                if store.create(name, data):
+                    promised[name] = data
+        disk.lose_power()
+        for name, data in promised.items():
+            assert store.get(name) == data
+        for name in store.names("a/"):
+            assert len(store.get(name) or b"") >= 50
+
+
+def test_a_store_says_what_is_wrong(tmp_path: Path) -> None:
+    """With the path."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"cannot write .*file"):
+        LocalStore(tmp_path / "file").create("a", b"")
+
+
+def test_a_trainer_that_is_stopped_for_a_while_goes_on(folder: Callable[..., Folder]) -> None:
+    """SIGSTOP and SIGCONT without anybody taking over: nothing is lost."""
+    here = folder(snapshots__every_seconds=0.05)
+    here.write(numbers(300))
+    process = here.start("train")
+    wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] > 0)
+    process.send_signal(signal.SIGSTOP)
+    here.write(numbers(300, first=300))
+    time.sleep(2)
+    process.send_signal(signal.SIGCONT)
+    wait_for(lambda: here.learner()["events"]["learnt"] == 600)
+    assert accounted(here.learner()["events"])

@@ -1,0 +1,230 @@
+"""POST /events: accepted only when durable; the caller hears what is wrong; several processes on one port."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from broker import Broker
+from lineages import Folder, accounted, wait_for
+from samples import mixed, numbers
+
+BOTH = {
+    "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},
+    "hashed": {"kind": "vw", "args": "--loss_function logistic"},
+}
+TOKEN = {"Authorization": "Bearer let-me-in"}
+
+
+@pytest.fixture
+def serving(folder: Callable[..., Folder]) -> Callable[..., Folder]:
+    """A lineage that has learnt a little, and serves."""
+
+    def build(**settings: Any) -> Folder:
+        here = folder(learners=BOTH, **settings)
+        (here.path / "events-token").write_text("let-me-in")
+        here.write(mixed(500))
+        here.trained()
+        here.start("serve")
+        here.wait_ready()
+        return here
+
+    return build
+
+
+def test_an_event_that_is_taken_is_learnt(serving: Callable[..., Folder]) -> None:
+    """202 with where it is; the trainer finds it there, once."""
+    here = serving()
+    with here.http() as client:
+        answers = [client.post("/events", json=event, headers=TOKEN) for event in numbers(50)]
+        pretty = orjson.dumps(numbers(1, first=50)[0], option=orjson.OPT_INDENT_2)
+        answers.append(client.post("/events", content=pretty, headers=TOKEN))
+    assert {answer.status_code for answer in answers} == {202}
+    assert answers[0].json() == {"topic": "events", "partition": "http-0.jsonl", "offset": 0}
+    lines = (here.events / "http-0.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["id"] for line in lines] == [f"e{i}" for i in range(51)]
+    here.train()
+    counts = here.learner()["events"]
+    assert (counts["consumed"], counts["learnt"], counts["dead_lettered"]) == (551, 551, 0)
+
+
+def test_a_bad_event_is_the_callers_to_mend(serving: Callable[..., Folder]) -> None:
+    """4xx with field and reason, nothing written; and the two tokens open two doors."""
+    here = serving()
+    bad = [(b"nope", 400, "not_json"), (b"[]", 400, "not_an_object"), (b'{"x":{}}', 422, "no_id"),
+           (b'{"id":"a","x":{"f":1e39},"y":1}', 422, "bad_number"), (b'{"id":"a","x":{},"y":"maybe"}', 422, "unknown_label")]  # fmt: skip
+    with here.http() as client:
+        for body, code, reason in bad:
+            answer = client.post("/events", content=body, headers=TOKEN)
+            assert (answer.status_code, answer.json()["reason"]) == (code, reason)
+        large = client.post("/events", content=b" " * 2_000_000, headers=TOKEN)
+        assert large.status_code == 413
+        event = numbers(1)[0]
+        assert client.post("/events", json=event).status_code == 401
+        assert client.post("/events", json=event, headers={"Authorization": "Bearer open-sesame"}).status_code == 401
+        assert client.post("/revert", json={}, headers=TOKEN).status_code == 401
+    assert not (here.events / "http-0.jsonl").exists()
+
+
+def test_a_torn_last_line_is_ended_before_the_next(serving: Callable[..., Folder]) -> None:
+    """What a crash cut off was never acknowledged: it becomes a dead letter, and the next event is whole."""
+    here = serving()
+    (here.events / "http-0.jsonl").write_bytes(b'{"id": "torn", "x": {"f0"')
+    with here.http() as client:
+        assert client.post("/events", json=numbers(1)[0], headers=TOKEN).status_code == 202
+    here.train()
+    counts = here.learner()["events"]
+    assert (counts["learnt"], counts["dead_lettered"]) == (501, 1)
+
+
+def test_a_disk_that_cannot_be_written_is_503(serving: Callable[..., Folder]) -> None:
+    """And when it can be again, the next event is taken."""
+    here = serving()
+    here.events.rename(here.path / "elsewhere")
+    here.events.write_bytes(b"in the way")
+    with here.http() as client:
+        answer = client.post("/events", json=numbers(1)[0], headers=TOKEN)
+        assert answer.status_code == 503
+        assert "cannot be written" in answer.json()["detail"]
+        here.events.unlink()
+        (here.path / "elsewhere").rename(here.events)
+        assert client.post("/events", json=numbers(1)[0], headers=TOKEN).status_code == 202
+
+
+@pytest.mark.kafka
+def test_events_go_to_the_topic_and_a_broker_that_is_away_is_503(
+    folder: Callable[..., Folder], tmp_path: Path, topic: str
+) -> None:
+    """202 only after its acknowledgement."""
+    broker = Broker(tmp_path / "own").start()
+    try:
+        here = folder(
+            learners=BOTH, source__kind="kafka", source__topics=[topic], serve__events_seconds=3.0,
+            source__kafka={"bootstrap.servers": broker.address},
+        )  # fmt: skip
+        (here.path / "events-token").write_text("let-me-in")
+        here.start("serve")
+        with here.http() as client:
+            wait_for(lambda: _alive(client))
+            answer = client.post("/events", json=numbers(1)[0], headers=TOKEN)
+            assert answer.status_code == 202, answer.text
+            assert answer.json() == {"topic": topic, "partition": 0, "offset": 0}
+            here.train()
+            assert here.learner()["events"]["learnt"] == 1
+            broker.stop(signal.SIGKILL)
+            answer = client.post("/events", json=numbers(2)[1], headers=TOKEN)
+            assert answer.status_code == 503
+            broker.start()
+            wait_for(lambda: client.post("/events", json=numbers(2)[1], headers=TOKEN).status_code == 202, 30)
+        here.end()
+    finally:
+        broker.stop()
+
+
+def _alive(client: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return client.get("/health").status_code == 200
+    return False
+
+
+def test_several_processes_share_a_port_and_their_counts(serving: Callable[..., Folder]) -> None:
+    """All answer from the same snapshot; metrics are of all together; one that is killed is replaced; a file each."""
+    here = serving(serve__workers=3)
+    wait_for(lambda: len(here.status()["serving"]) == 3)
+    asked = 120
+
+    def ask(number: int) -> int:
+        with here.http() as client:
+            return client.post("/predict", json={"id": number, "x": {"amount": 3.0}}).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(ask, range(asked))) == {200}
+    with here.http() as client:
+        text = client.get("/metrics").text
+    assert f'holdfast_requests_total{{code="200"}} {asked}.0' in text
+    process = here.status()["serving"][0]["pid"]
+    os.kill(process, signal.SIGKILL)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda n: _asked(here, n), range(200)))
+    assert answers.count(200) >= 199  # at most the one that was being answered there
+    wait_for(lambda: process not in (pids := [one["pid"] for one in here.status()["serving"]]) and len(pids) == 3, 30)
+
+    def send(event: dict[str, Any]) -> int:
+        with here.http() as client:
+            return client.post("/events", json=event, headers=TOKEN).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(send, numbers(100))) == {202}
+    files = sorted(path.name for path in here.events.glob("http-*.jsonl"))
+    assert set(files) <= {"http-0.jsonl", "http-1.jsonl", "http-2.jsonl"}
+    here.train()
+    assert here.learner()["events"]["consumed"] == 600
+    assert accounted(here.learner()["events"])
+
+
+def _asked(here: Folder, number: int) -> int:
+    try:
+        with here.http() as client:
+            return client.post("/predict", json={"id": number, "x": {"amount": 3.0}}).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_ten_thousand_connections_and_slow_callers_hold_nobody_up(serving: Callable[..., Folder]) -> None:
+    """Half-open, silent and slow ones; the others are answered as before.
+
+    ``HOLDFAST_TEST_CONNECTIONS`` says how many (2,000; ``make soak``: 10,000).
+    """
+    wanted = int(os.environ.get("HOLDFAST_TEST_CONNECTIONS", "2000"))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    here = serving()
+    beginnings = [b"", b"POST /predict HT", b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{"x":']
+    held = []
+    try:
+        for number in range(wanted):
+            one = socket.create_connection(("127.0.0.1", here.port), timeout=20)
+            one.sendall(beginnings[number % 3])
+            held.append(one)
+        slowest = 0.0
+        with here.http() as client:
+            for number in range(200):
+                began = time.monotonic()
+                assert client.post("/predict", json={"id": number, "x": {"amount": 3.0}}).status_code == 200
+                slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 2
+    finally:
+        for one in held:
+            one.close()
+    assert _asked(here, 1) == 200
+
+
+def test_requests_are_answered_while_a_caller_sends_a_byte_a_second(serving: Callable[..., Folder]) -> None:
+    """A slow body holds up its own request alone."""
+    here = serving()
+    done = threading.Event()
+
+    def slowly() -> None:
+        with socket.create_connection(("127.0.0.1", here.port)) as one:
+            one.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+            for byte in b'{"x":{}}':
+                one.sendall(bytes([byte]))
+                time.sleep(0.2)
+            assert one.recv(15) == b"HTTP/1.1 200 OK"
+            done.set()
+
+    thread = threading.Thread(target=slowly)
+    thread.start()
+    assert all(_asked(here, n) == 200 for n in range(50))
+    thread.join(10)
+    assert done.is_set()
