@@ -51,18 +51,29 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._seen = root.is_dir()
+
+    def _refuse_gone(self) -> None:
+        """Raise :class:`StoreError` when the directory was there and is not: a disk that is not mounted, say."""
+        if self.root.is_dir():
+            self._seen = True
+        elif self._seen or self.root.exists():
+            raise StoreError(f"{self.root} is gone, or no directory any more. Put it back, or set store.url")
 
     def get(self, name: str) -> bytes | None:
         """Return the blob, or None."""
         try:
             return self.root.joinpath(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            self._refuse_gone()
             return None
         except OSError as cause:
             raise _trouble("read", self.root / name, cause) from cause
 
     def create(self, name: str, data: bytes) -> bool:
         """Write, fsync, link, fsync the directory; see the contract of :class:`Store`."""
+        if self._seen:
+            self._refuse_gone()
         path = self.root / name
         hidden = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
         try:
@@ -95,6 +106,7 @@ class LocalStore:
         try:
             entries = list(os.scandir(directory))
         except (FileNotFoundError, NotADirectoryError):
+            self._refuse_gone()
             return
         for entry in entries:
             if entry.name.startswith("."):

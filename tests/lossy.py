@@ -41,7 +41,7 @@ class Lossy:
         def flush(descriptor: int) -> None:
             self._step()
             fsync(descriptor)
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             if path.is_dir():
                 self._entries[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
             else:

@@ -61,8 +61,13 @@ def test_an_event_that_is_taken_is_learnt(serving: Callable[..., Folder]) -> Non
 def test_a_bad_event_is_the_callers_to_mend(serving: Callable[..., Folder]) -> None:
     """4xx with field and reason, nothing written; and the two tokens open two doors."""
     here = serving()
-    bad = [(b"nope", 400, "not_json"), (b"[]", 400, "not_an_object"), (b'{"x":{}}', 422, "no_id"),
-           (b'{"id":"a","x":{"f":1e39},"y":1}', 422, "bad_number"), (b'{"id":"a","x":{},"y":"maybe"}', 422, "unknown_label")]  # fmt: skip
+    bad = [
+        (b"nope", 400, "not_json"),
+        (b"[]", 400, "not_an_object"),
+        (b'{"x":{}}', 422, "no_id"),
+        (b'{"id":"a","x":{"f":1e39},"y":1}', 422, "bad_number"),
+        (b'{"id":"a","x":{},"y":"maybe"}', 422, "unknown_label"),
+    ]
     with here.http() as client:
         for body, code, reason in bad:
             answer = client.post("/events", content=body, headers=TOKEN)
@@ -156,7 +161,7 @@ def test_several_processes_share_a_port_and_their_counts(serving: Callable[..., 
     os.kill(process, signal.SIGKILL)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda n: _asked(here, n), range(200)))
-    assert answers.count(200) >= 199  # at most the one that was being answered there
+    assert answers.count(200) >= 200 - 16  # at most those that were being answered there
     wait_for(lambda: process not in (pids := [one["pid"] for one in here.status()["serving"]]) and len(pids) == 3, 30)
 
     def send(event: dict[str, Any]) -> int:
