@@ -24,10 +24,12 @@ fix: $(VENV)/test.stamp  ## mend what can be mended by itself
 	$(BIN)/python scripts/reference.py
 
 bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
-	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
-soak: $(VENV)/test.stamp  ## the long crash run: 200 kills
-	HOLDFAST_TEST_KILLS=200 $(BIN)/python -m pytest tests/crash/test_kill.py -s -p no:randomly $(ARGS)
+soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, floods of 10^6, 10,000 callers, a longer day
+	HOLDFAST_TEST_POINTS=1000 HOLDFAST_TEST_KILLS=200 HOLDFAST_TEST_FLOOD=1000000 HOLDFAST_TEST_CONNECTIONS=10000 \
+	HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
+	    tests/kafka/test_faults.py tests/http/test_events.py -s -p no:randomly $(ARGS)
 
 kafka: $(VENV)/test.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python tests/broker.py

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from figures import Row, broker, median_of
+from figures import Row, median_of
 from river import linear_model, optim, preprocessing
 from vowpalwabbit import Workspace
 
@@ -95,7 +95,7 @@ def produce(address: str, topic: str, lines: list[bytes]) -> None:
     producer.flush(120)
 
 
-def holdfast(kind: str, count: int, address: str, topic: str) -> float:
+def holdfast(kind: str, count: int, address: str, topic: str, every: float = 1.0) -> float:
     """Events a second of a whole trainer from the first batch to the last snapshot; its start is left out."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
@@ -106,6 +106,7 @@ def holdfast(kind: str, count: int, address: str, topic: str) -> float:
             "task": "binary",
             "source": {"kind": "kafka", "topics": [topic], "kafka": {"bootstrap.servers": address}},
             "learners": {"only": LEARNERS[kind]},
+            "snapshots": {"every_seconds": every, "every_events": 10**9},
         }
         moments: list[float] = []
         trainer = trainer_of(
@@ -118,6 +119,12 @@ def holdfast(kind: str, count: int, address: str, topic: str) -> float:
         return (count - 1000) / (time.perf_counter() - moments[0])
 
 
+def prepare(address: str) -> None:
+    """Put the events of every kind into a topic."""
+    for kind, count in EVENTS.items():
+        produce(address, f"bench-{kind}", events(count))
+
+
 def rows(address: str) -> list[Row]:
     """Measure in turns."""
     yardsticks: list[tuple[str, str, Callable[[list[bytes]], float], float]] = [
@@ -127,8 +134,6 @@ def rows(address: str) -> list[Row]:
     ]
     found = []
     made = {kind: events(count) for kind, count in EVENTS.items()}
-    for kind, lines in made.items():
-        produce(address, f"bench-{kind}", lines)
     for name, kind, yardstick, bar in yardsticks:
         pairs = [
             (holdfast(kind, len(made[kind]), address, f"bench-{kind}"), yardstick(made[kind])) for _ in range(ROUNDS)
@@ -137,9 +142,3 @@ def rows(address: str) -> list[Row]:
         ratio, low, high = median_of([o / t for o, t in pairs])
         found.append(Row(name, f"{ours:,.0f} / {theirs:,.0f} events/s", ratio, low, high, bar, at_least=True))
     return found
-
-
-if __name__ == "__main__":
-    with broker() as address:
-        for row in rows(address):
-            print(row)

@@ -7,6 +7,7 @@ trainer writes this lineage.
 
 import getpass
 import os
+import platform
 import signal
 import sys
 import time
@@ -217,7 +218,8 @@ def serve(config: Config) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.argument("files", nargs=-1, type=_FILE)
+@click.option("--demo", is_flag=True, help="Send the demo's card payments, made up on the spot, until Ctrl-C.")
 @click.option("--label", metavar="COLUMN", help="The column that holds the label.")
 @click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
 @click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
@@ -230,11 +232,18 @@ def serve(config: Config) -> None:
 @_configured
 def produce(
     config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
-    moment: str | None, features: str | None, rate: float | None, topic: str | None,
+    moment: str | None, features: str | None, rate: float | None, topic: str | None, *, demo: bool,
 ) -> None:  # fmt: skip
     """Send events: JSON lines as they are; CSV and Parquet as events made of their rows (gzip too)."""
     from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
 
+    if bool(files) == demo:
+        raise CommandError("name the files to send, or --demo, and not both")
+    if demo:
+        sink = producing.sink_of(config, topic, Path("demo.jsonl"))
+        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=_stopping())
+        click.echo(f"{sent} payments sent, {sink.close()} acknowledged")
+        return
     columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
     stopping = _stopping()
     for path in files:
@@ -245,6 +254,18 @@ def produce(
 
 
 # Looking -----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("role", type=click.Choice(["train", "guard", "serve"]))
+@_configured
+def alive(config: Config, role: str) -> None:
+    """Exit 0 when this role said something on this host within ten seconds, 1 when not: for health checks."""
+    wanted = {"train": "trainer", "guard": "guard", "serve": "serving"}[role]
+    words = present(_lineage(config).store, time.time())
+    here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
+    click.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
+    sys.exit(0 if here else 1)
 
 
 @main.command()

@@ -21,6 +21,7 @@ from learners.labels import canonical
 from stream.config import Config
 from stream.dead_letter import producer_settings
 from stream.errors import CommandError
+from stream.payments import payment
 
 csv.field_size_limit(16 * 2**20)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -173,6 +174,21 @@ def produce(
     except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error) as cause:
         raise CommandError(f"{path} cannot be read after event {sent}: {cause}") from cause
     progress(sent, path.stat().st_size)
+    return sent
+
+
+def produce_demo(
+    sink: Sink, rate: float, *, now: Callable[[], float], stopping: Callable[[], bool] = lambda: False
+) -> int:
+    """Send the demo's payments at a rate (events a second) until asked to stop; return how many were sent.
+
+    Numbers begin at the present millisecond, so that ids are not sent again when this is started again.
+    """
+    first, began, sent = int(now() * 1000), time.monotonic(), 0
+    while not stopping():
+        sink.send(orjson.dumps(payment(first + sent, now())), None)
+        sent += 1
+        time.sleep(max(0.0, sent / rate - (time.monotonic() - began)))
     return sent
 
 
