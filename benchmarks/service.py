@@ -137,12 +137,13 @@ def revert_and_restart(folder: Path) -> list[Row]:
             here.start("snapshots", "revert", "r", str(target))
             wait_for(lambda t=target: _all_from(here, t), 20)
             reverts.append(time.monotonic() - began)
-            trainer = next(w for w in _words(here) if w["role"] == "trainer")["pid"]
-            began = time.monotonic()
+            trainer = max((w for w in _words(here) if w["role"] == "trainer"), key=lambda w: w["time"])["pid"]
+            began, killed = time.monotonic(), time.time()
             os.kill(trainer, signal.SIGKILL)
             wait_for(
-                lambda old=trainer: any(
-                    w["role"] == "trainer" and w["pid"] != old and w["state"] == "reading" for w in _words(here)
+                lambda old=trainer, since=killed: any(
+                    w["role"] == "trainer" and w["pid"] != old and w["time"] > since and w["state"] == "reading"
+                    for w in _words(here)
                 ),
                 30,
             )
