@@ -135,6 +135,7 @@ class KafkaDeadLetters:
         self._producer = Producer(
             {
                 "linger.ms": 5,
+                "reconnect.backoff.max.ms": 1000,
                 "message.timeout.ms": 10_000,
                 "message.max.bytes": 10_000_000,
                 "log_level": 2,

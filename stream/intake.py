@@ -38,6 +38,13 @@ class Sink(Protocol):
         """Let go of everything."""
 
 
+def _promise() -> "Future[dict[str, Any]]":
+    """A future that a caller who stops waiting cannot cancel: what becomes of the event is found out all the same."""
+    future: Future[dict[str, Any]] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 class Intake:
     """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable."""
 
@@ -69,6 +76,7 @@ class KafkaIntake:
         self._producer = Producer(
             {
                 "linger.ms": 2,
+                "reconnect.backoff.max.ms": 1000,  # a broker that is back is used again within a second
                 "message.max.bytes": 10_000_000,
                 "log_level": 2,
                 **producer_settings(settings),
@@ -88,7 +96,7 @@ class KafkaIntake:
 
     def append(self, value: bytes, identity: str) -> "Future[dict[str, Any]]":
         """Produce, keyed by the id."""
-        future: Future[dict[str, Any]] = Future()
+        future = _promise()
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             if error is None:
@@ -126,7 +134,7 @@ class FilesIntake:
 
     def append(self, value: bytes, identity: str) -> "Future[dict[str, Any]]":  # noqa: ARG002  a file has no keys
         """Append a line."""
-        future: Future[dict[str, Any]] = Future()
+        future = _promise()
         try:
             self._waiting.put_nowait((value.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n", future))
         except queue.Full:

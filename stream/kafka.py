@@ -85,6 +85,7 @@ class KafkaSource:
             {
                 "allow.auto.create.topics": False,
                 "fetch.wait.max.ms": 50,
+                "reconnect.backoff.max.ms": 1000,
                 "fetch.queue.backoff.ms": 5,  # its default of a second starves a fast learner
                 "queued.max.messages.kbytes": 32768,
                 "log_level": 2,
