@@ -29,6 +29,8 @@ _identifier = msgspec.json.Decoder(str | int)
 _number = msgspec.json.Decoder(float)
 _LAST_SECOND = 253_402_300_800.0
 _MILLISECONDS_FROM = 1e11
+#: how many times a decoder is made for the names that the events have just now; a stream of many shapes soon stops
+_LAYOUTS = 32
 
 
 class Codec:
@@ -49,6 +51,10 @@ class Codec:
         fields = (paths.id, paths.time, paths.label, weight)
         self._left_out = {*fields, *(path.split(".")[0] for path in fields), *paths.exclude}
         self._types = paths.types
+        self._layout: Callable[[bytes], Any] | None = None
+        self._layout_names: tuple[str, ...] = ()
+        self._seen_names: tuple[str, ...] = ()
+        self._layouts_left = 0 if paths.types or paths.slices else _LAYOUTS  # whoever looks at values decodes anyway
         usual = decoder is None and not self._flat and not any("." in path for path in (*fields, paths.features))
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
 
@@ -67,13 +73,11 @@ class Codec:
         try:
             found = self._envelope(value)
             raw = bytes(found.features)
-            values = _features.decode(raw)
+            features, names, nested = self._usual_features(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        features, label, weight = Features(raw, values), found.label, found.weight
-        nested = raw.find(b"{", 1) > 0
-        names = 2 + (label is not UNSET) + (weight is not UNSET) + (found.time is not UNSET)
-        names += _names(features) if nested else len(values)
+        label, weight = found.label, found.weight
+        names += 2 + (label is not UNSET) + (weight is not UNSET) + (found.time is not UNSET)
         if value.count(b":") != names or b"\\" in raw or (b"_" in raw and b'"_' in raw):
             return None
         if nested and _dotted_twice(features):
@@ -94,6 +98,32 @@ class Codec:
             return None
         identity = found.id
         return Event(identity if type(identity) is str else str(identity), features, label, weight, time)
+
+    def _usual_features(self, raw: bytes) -> tuple[Features, int, bool]:
+        """Return the features, how many names they have, and whether some are nested.
+
+        A stream whose events all name the same features gets a decoder made for them, in half the time.
+        """
+        if self._layout is not None:
+            try:
+                self._layout(raw)
+                return Features(raw), len(self._layout_names), False
+            except msgspec.ValidationError:
+                pass  # other names or types than usual
+        values = _features.decode(raw)
+        features = Features(raw, values)
+        if raw.find(b"{", 1) > 0:
+            return features, _names(features), True
+        if self._layouts_left:
+            self._learn_layout(tuple(values))
+        return features, len(values), False
+
+    def _learn_layout(self, names: tuple[str, ...]) -> None:
+        """Make a decoder for these names when the event before had the same."""
+        if names == self._seen_names and names != self._layout_names and names:
+            self._layouts_left -= 1
+            self._layout, self._layout_names = _layout_of(names), names
+        self._seen_names = names
 
     def _usual_time(self, time: Any, recorded: float | None) -> float:
         if time is UNSET or time is None:
@@ -271,6 +301,14 @@ def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
         forbid_unknown_fields=True,
         gc=False,
     )
+    return msgspec.json.Decoder(kind).decode
+
+
+def _layout_of(names: tuple[str, ...]) -> Callable[[bytes], Any]:
+    """A decoder for features of exactly these names; it checks what the general one checks, and keeps nothing."""
+    fields = [(f"f{number}", _Scalar) for number in range(len(names))]
+    rename = {f"f{number}": name for number, name in enumerate(names)}
+    kind = msgspec.defstruct("Layout", fields, rename=rename, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(kind).decode
 
 

@@ -265,3 +265,28 @@ def test_mutated_real_events_never_raise(data: st.DataObject) -> None:
         else:
             random.Random(at).shuffle(value[at : at + 10])
     assert isinstance(decode(bytes(value)), (Event, Refusal))
+
+
+SHAPES = [{"a": 1.5}, {"a": 1, "b": "x"}, {"a": None, "b": True}, {"u": {"a": 2}, "a": 1}]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_decoder_made_for_the_usual_names_decides_as_the_general_one(shape: dict[str, object]) -> None:
+    """Whatever comes after many events of one shape: the same event, or refused for the same reason."""
+    warm = Codec(EventPaths(max_bytes=4096), Labels("binary"))
+    usual = json.dumps({"id": "w", "x": shape, "y": 1}).encode()
+    values = [value for _, _, value in BAD]
+    values += [json.dumps({"id": "e", "x": other, "y": 0}).encode() for other in SHAPES]
+    values += [b'{"id":"e","x":{"a":1e39},"y":1}', b'{"id":"e","x":{"a":1,"a":2},"y":1}', b'{"id":"e","x":{},"y":1}']
+    values += [b'{"id":"e","x":{"b":1,"b":"x"},"y":1}', b'{"id":"e","x":{"a":"\xff"},"y":1}', b'{"id":"e","x":{"a":[1]}}']
+    for number, value in enumerate(values):
+        for _ in range(3):
+            warm.decode(Record("t", "0", 0, 1, usual, time=RECORDED))
+        record = Record("t", "0", number, number + 1, value, time=RECORDED)
+        fresh = Codec(EventPaths(max_bytes=4096), Labels("binary")).decode(record)
+        found = warm.decode(record)
+        if isinstance(fresh, Event):
+            assert isinstance(found, Event)
+            assert (found.id, found.features.values, found.label) == (fresh.id, fresh.features.values, fresh.label)
+        else:
+            assert found == fresh
