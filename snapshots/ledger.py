@@ -16,6 +16,7 @@ _FIRST = "0" * 64
 class Entry(msgspec.Struct, frozen=True):
     """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
 
+    ``cause`` and ``slices`` say which finding of the guard it follows.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
@@ -29,6 +30,8 @@ class Entry(msgspec.Struct, frozen=True):
     previous: str
     stay: bool = False
     nonce: str = ""
+    cause: str = ""
+    slices: list[str] = []
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -40,6 +43,8 @@ class Decision(msgspec.Struct, frozen=True):
     learner: str | None = None
     snapshot: int | None = None
     stay: bool = False
+    cause: str = ""
+    slices: list[str] = []
 
 
 def _name(seq: int) -> str:

@@ -21,6 +21,7 @@ from snapshots.store import Store, claim
 from snapshots.verdict import Verdict
 
 log = logging.getLogger("holdfast.snapshots")
+_STOPS, _RESUMES = ("stop_learning", "open_breaker"), ("resume_learning", "half_open", "close_breaker")
 
 
 class Charter(msgspec.Struct, frozen=True):
@@ -121,9 +122,15 @@ class Lineage:
         """Return the decision that stopped a learner's learning, unless it was resumed since."""
         last = None
         for entry in self.entries:
-            if entry.learner == learner and entry.action in ("stop_learning", "resume_learning"):
+            if entry.learner == learner and entry.action in (*_STOPS, *_RESUMES):
                 last = entry
-        return last if last is not None and last.action == "stop_learning" else None
+        return last if last is not None and last.action in _STOPS else None
+
+    def breaker(self, learner: str) -> str:
+        """Return the state of a learner's circuit breaker: ``closed``, ``open`` or ``half_open``."""
+        states = {"open_breaker": "open", "half_open": "half_open", "close_breaker": "closed"}
+        found = [states[e.action] for e in self.entries if e.learner == learner and e.action in states]
+        return found[-1] if found else "closed"
 
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""

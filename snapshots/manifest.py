@@ -12,7 +12,7 @@ import msgspec
 
 from snapshots.errors import DamagedError, VersionMismatchError
 
-FORMAT = 2
+FORMAT = 3
 #: topic → partition → next offset
 Place = dict[str, dict[str, int]]
 #: topic → partition → [from, to), ``to`` exclusive, None while open
@@ -69,8 +69,31 @@ class Counts(msgspec.Struct):
         return self.consumed - self.dead_lettered - self.unlabelled - self.duplicate - self.held_out
 
 
+class HoldoutVersion(msgspec.Struct, frozen=True):
+    """A sealed holdout: its blob, its rows, when it was sealed (Unix seconds), and the labels' spread (regression)."""
+
+    number: int
+    part: Part
+    rows: int
+    sealed: float
+    scale: float = 1.0
+
+
+class HoldoutState(msgspec.Struct):
+    """The holdout at a place: sealed versions, oldest first, and the candidate for the next one.
+
+    ``chunks`` are blobs of candidate rows, oldest first; the newest rows are in the shared part. ``candidate`` counts
+    both. ``followed`` is the last ``refresh`` of the ledger that was sealed.
+    """
+
+    versions: list[HoldoutVersion] = []
+    chunks: list[Part] = []
+    candidate: int = 0
+    followed: int = 0
+
+
 class LearnerPart(msgspec.Struct, frozen=True):
-    """One learner at the place of the snapshot."""
+    """One learner at the place of the snapshot; ``reference`` is the snapshot that it is compared with."""
 
     kind: str
     role: str
@@ -80,6 +103,8 @@ class LearnerPart(msgspec.Struct, frozen=True):
     quarantine: list[Quarantined]
     model: Part
     metrics: Part
+    evidence: Part
+    reference: int | None
     figures: dict[str, Any]
     built_from: dict[str, Any]
 
@@ -101,6 +126,7 @@ class Manifest(msgspec.Struct, frozen=True):
     topics: dict[str, str]
     newest_event: float
     counts: Counts
+    holdout: HoldoutState
     written: Durations
     shared: Part
     learners: dict[str, LearnerPart]

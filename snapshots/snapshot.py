@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from learners import Learner, Metrics
+from learners.evidence import Paired
 from learners.labels import Labels
 from learners.restore import restore
 from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
-from snapshots.manifest import FORMAT, Counts, Durations, LearnerPart, Manifest, Part, Place
+from snapshots.holdout import HeldRow
+from snapshots.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
 from snapshots.store import Store, claim
 
 _WIDTH = 12
@@ -24,13 +26,14 @@ class Shared(msgspec.Struct):
 
     ``recent_ids``: 8 bytes each, the keyed hashes of recent ids, oldest first. ``labels``: the multi-class map.
     ``rows``: the newest valid labelled events' features, for the guard's fast lane.
-    ``start``: where the lineage began.
+    ``start``: where the lineage began. ``held``: the newest rows of the holdout's candidate.
     """
 
     recent_ids: bytes = b""
     labels: list[str | float | bool] = []
     rows: list[bytes] = []
     start: Place = {}
+    held: list[HeldRow] = []
 
 
 class Cut(msgspec.Struct):
@@ -44,6 +47,7 @@ class Cut(msgspec.Struct):
     topics: dict[str, str]
     newest_event: float
     counts: Counts
+    holdout: HoldoutState
     written: Durations
     shared: bytes
 
@@ -86,6 +90,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         topics=cut.topics,
         newest_event=cut.newest_event,
         counts=cut.counts,
+        holdout=cut.holdout,
         written=cut.written,
         shared=put(store, number, "shared", cut.shared),
         learners=dict(learners),
@@ -162,11 +167,17 @@ def read_learner(
     return restore(part.kind, built_from or part.built_from, labels, model, types), Metrics.load(metrics)
 
 
+def read_evidence(store: Store, manifest: Manifest, name: str) -> Paired:
+    """Return the evidence on a learner, verified before it is decoded."""
+    part = manifest.learners[name].evidence
+    return Paired.load(manifests.verify(part, store.get(part.name)))
+
+
 def verify_all(store: Store, manifest: Manifest) -> None:
     """Verify every part of a snapshot; raise :class:`DamagedError` for the first that is wrong."""
     parts = [manifest.shared]
     for learner in manifest.learners.values():
-        parts += [learner.model, learner.metrics]
+        parts += [learner.model, learner.metrics, learner.evidence]
     for part in parts:
         manifests.verify(part, store.get(part.name))
 

@@ -1,7 +1,7 @@
 """Verdicts: what the guard found about one learner in one snapshot. Values, kept beside the snapshots."""
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,12 @@ _SHARD = 1000
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """``created`` is the snapshot's time, ``judged`` the verdict's, in Unix seconds. ``why`` is one sentence."""
+    """``created`` is the snapshot's time, ``judged`` the verdict's, in Unix seconds. ``why`` is one sentence.
+
+    ``found`` says which row of the guard's table it is, and ``slices`` where (empty name: the whole stream).
+    ``holdout`` is the version that it was scored on, ``reference`` the snapshot that the learner is compared with from
+    here on, ``previous`` the snapshot whose looks this one goes on from, ``details`` the figures per slice.
+    """
 
     learner: str
     snapshot: int
@@ -23,6 +28,12 @@ class Verdict(msgspec.Struct, frozen=True):
     figures: dict[str, float]
     created: float
     judged: float
+    found: str = ""
+    slices: list[str] = []
+    holdout: int | None = None
+    reference: int | None = None
+    previous: int | None = None
+    details: dict[str, dict[str, Any]] = {}
 
 
 def shard(number: int) -> str:

@@ -25,6 +25,7 @@ from snapshots import Lineage, SnapshotsError
 from snapshots import manifest as manifests
 from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError
+from snapshots.holdout import FEWEST_ROWS
 from snapshots.ledger import Decision, Entry
 from stream import logs, printing
 from stream import status as states
@@ -187,14 +188,18 @@ def train(config: Config, *, until_end: bool, new_lineage: bool, accept: bool) -
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="Judge every unjudged snapshot; exit 0 if none failed and 1 if one did.")
+@click.option("--once", is_flag=True, help="Judge every unjudged snapshot; exit 0 if all passed and 1 if not.")
+@click.option("--explain", type=int, metavar="N", help="Compute the verdicts on snapshot N again, and compare.")
 @_json_option
 @_configured
-def guard(config: Config, *, once: bool, as_json: bool) -> None:
+def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> None:
     """Run the guard: judge every new snapshot before it may answer requests."""
     from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
 
     guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=_stopping())
+    if explain is not None:
+        _explain(guarding, explain, as_json=as_json)
+        return
     if not once:
         guarding.run()
         return
@@ -206,6 +211,36 @@ def guard(config: Config, *, once: bool, as_json: bool) -> None:
         else:
             click.echo(f"snapshot {verdict.snapshot} {verdict.learner}: {verdict.verdict}: {verdict.why}")
     sys.exit(1 if failed else 0)
+
+
+def _explain(guarding: Any, number: int, *, as_json: bool) -> None:
+    """Print each learner's verdict with its figures; exit 1 when one is not what was given."""
+    manifest = _manifest(guarding.lineage.refresh(), number)
+    differs = False
+    for learner in manifest.learners:
+        verdict, same = guarding.explain(number, learner)
+        differs |= not same
+        if as_json:
+            printing.as_json({**msgspec.to_builtins(verdict), "same": same})
+            continue
+        click.echo(f"snapshot {number} of {learner}: {verdict.verdict}: {verdict.why}")
+        columns = [
+            "found",
+            "holdout",
+            "fresh",
+            "rows",
+            "loss",
+            "level",
+            "margin",
+            "above",
+            "fresh_events",
+            "difference",
+        ]
+        rows = [[name or "(all)", *(one.get(c) for c in columns)] for name, one in verdict.details.items()]
+        if rows:
+            printing.table(f"holdout {verdict.holdout}, reference {verdict.reference}", ["slice", *columns], rows)
+        click.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
+    sys.exit(1 if differs else 0)
 
 
 @main.command()
@@ -574,6 +609,87 @@ def quarantine_list(config: Config, *, as_json: bool) -> None:
     printing.table("quarantine", ["learner", "id", "events", "state", "cause", "ranges"], [
         (r["learner"], r["id"], r["events"], r["state"], r["cause"], printing.ranges(r["ranges"])) for r in rows
     ])  # fmt: skip
+
+
+@quarantine.command("show")
+@click.argument("identity", metavar="ID")
+@_configured
+def quarantine_show(config: Config, identity: str) -> None:
+    """Show one quarantined range with the decision that made it."""
+    lineage = _lineage(config)
+    rows = [row for row in states.quarantine(lineage) if row["id"] == identity]
+    if not rows:
+        raise RefusedError(f"there is no quarantine {identity}. See: holdfast quarantine list")
+    made = [msgspec.to_builtins(entry) for entry in lineage.entries if str(entry.seq) == identity]
+    printing.as_json([{**row, "decision": made[0] if made else None} for row in rows])
+
+
+@quarantine.command("drop")
+@click.argument("identity", metavar="ID")
+@click.option("--learner", default=None, help="Which learner; default the champion.")
+@_why_option
+@_configured
+def quarantine_drop(config: Config, identity: str, learner: str | None, why: str) -> None:
+    """Decide that these events are never learnt; they stay counted as quarantined."""
+    lineage, name = _lineage(config), learner or config.champion
+
+    def decide(_: list[Entry]) -> Decision:
+        rows = [row for row in states.quarantine(lineage) if (row["learner"], row["id"]) == (name, identity)]
+        if not rows:
+            raise RefusedError(f"{name} has no quarantine {identity}; nothing was changed")
+        if rows[0]["state"] == "dropped":
+            raise RefusedError(f"quarantine {identity} of {name} is dropped already; nothing was changed")
+        return Decision(action="drop", by=_operator(), why=why, learner=name, cause=identity)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: quarantine {identity} of {name} is dropped")
+
+
+@main.group(cls=Group)
+def holdout() -> None:
+    """Show the rows that snapshots are scored on, or seal newer ones."""
+
+
+@holdout.command("show")
+@_json_option
+@_configured
+def holdout_show(config: Config, *, as_json: bool) -> None:
+    """Show the versions of the holdout, their labels and slices, and the candidate for the next one."""
+    report = states.holdout(_lineage(config), config.task, time.time())
+    if as_json:
+        printing.as_json(report)
+        return
+    columns = ["version", "rows", "sealed", "from", "to", "mean label"]
+    printing.table("holdout", columns, [
+        [one["version"], one["rows"], *(printing.moment(one[key]) for key in ("sealed", "from", "to")),
+         one["mean_label"]] for one in report["versions"]
+    ])  # fmt: skip
+    for one in report["versions"][-1:]:
+        click.echo("slices: " + (", ".join(f"{name} {count:,}" for name, count in one["slices"].items()) or "none"))
+    click.echo(f"{report['candidate']:,} rows collected for the next version")
+    if report["warning"]:
+        click.echo(report["warning"])
+
+
+@holdout.command("refresh")
+@click.option("--approve", "why", required=True, metavar="WHY", help="Why newer rows are to be trusted.")
+@_configured
+def holdout_refresh(config: Config, why: str) -> None:
+    """Seal the rows collected since as the next version; the old one stays as a floor."""
+    lineage = _lineage(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        newest = lineage.refresh().newest()
+        rows = newest.holdout.candidate if newest else 0
+        if rows < FEWEST_ROWS:
+            raise RefusedError(
+                f"only {rows} rows are collected for the next version, and {FEWEST_ROWS} are needed; nothing was "
+                "changed. Wait for more events"
+            )
+        return Decision(action="refresh", by=_operator(), why=why)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: the trainer seals the next version of the holdout")
 
 
 # Parts -------------------------------------------------------------------------------------------------------------

@@ -100,6 +100,9 @@ class Holdout(_Table):
     rate: Fraction = 0.02
     rows: Annotated[int, Meta(ge=1)] = 5000
     by: str = "id"
+    min_slice_rows: Annotated[int, Meta(ge=1)] = 200
+    min_class_rows: Annotated[int, Meta(ge=1)] = 50
+    floor_tolerance: Positive = 0.1
 
 
 class MetricsConfig(_Table):
@@ -109,14 +112,39 @@ class MetricsConfig(_Table):
 
 
 class GuardConfig(_Table):
-    """How often the guard looks for new snapshots, and by what it will judge them on the holdout."""
+    """How the guard judges, how sure it has to be, and how often it looks for new snapshots."""
 
     tolerance: Positive = 0.01
     false_reverts_per_year: Positive = 1.0
     moved: Literal["hold", "revert", "follow"] = "hold"
     hold_events: Count = 50_000
     hold_seconds: Annotated[float, Meta(ge=0)] = 900.0
+    wait_events: Count = 5000
+    wait_seconds: Annotated[float, Meta(ge=0)] = 900.0
+    look_events: Count = 50
+    reference_events: Count = 10_000
+    sample: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    act: bool = True
     poll_seconds: Positive = 0.1
+
+
+class Breaker(_Table):
+    """When learning is stopped for a while by itself, and how it is tried again."""
+
+    reverts: Annotated[int, Meta(ge=1)] = 3
+    seconds: Positive = 3600.0
+    dead_letter_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    dead_letter_events: Annotated[int, Meta(ge=1)] = 1000
+    when_open: Literal["score", "wait"] = "score"
+    half_open_seconds: Positive = 900.0
+    half_open_events: Annotated[int, Meta(ge=1)] = 5000
+
+
+class Notify(_Table):
+    """Who is told of reverts, holds and requests: a command (JSON on its standard input), an address of HTTP."""
+
+    command: list[str] = []
+    webhook: str = ""
 
 
 class Serve(_Table):
@@ -145,6 +173,8 @@ class Config(_Table):
     holdout: Holdout = msgspec.field(default_factory=Holdout)
     metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     guard: GuardConfig = msgspec.field(default_factory=GuardConfig)
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    notify: Notify = msgspec.field(default_factory=Notify)
     serve: Serve = msgspec.field(default_factory=Serve)
     base: Path = Path()
 

@@ -16,6 +16,7 @@ from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError
 from snapshots.manifest import Durations, LearnerPart, Manifest
 from snapshots.retention import Keep, kept
 from snapshots.snapshot import Cut, Shared
+from snapshots.store import claim
 from stream.wire import Saved
 
 log = logging.getLogger("holdfast.trainer")
@@ -34,6 +35,7 @@ class Draft(msgspec.Struct):
     cut: Cut
     learners: dict[str, LearnerPart]
     saved: dict[str, Future[Saved]]
+    blobs: dict[str, bytes] = {}
 
 
 class Writer:
@@ -57,6 +59,7 @@ class Writer:
         self._then: Callable[[], None] = lambda: None
         self._epoch: Epoch | None = None
         self.written = Durations()
+        self.references: dict[str, int] = {}
         self._closing = threading.Event()
         self.number = 0
 
@@ -93,6 +96,8 @@ class Writer:
         while True:
             try:
                 self.refuse_superseded()
+                for name, data in draft.blobs.items():
+                    claim(self._view.store, name, data)
                 manifest = snapshots.write(self._view.store, self.number, draft.cut, parts)
             except NumberTakenError:
                 parts = self._renumber(parts)
@@ -122,7 +127,12 @@ class Writer:
                 wrong = wrong or cause
             else:
                 found[name] = msgspec.structs.replace(
-                    draft.learners[name], model=saved.model, metrics=saved.metrics, figures=saved.figures
+                    draft.learners[name],
+                    model=saved.model,
+                    metrics=saved.metrics,
+                    evidence=saved.evidence,
+                    reference=saved.reference,
+                    figures=saved.figures,
                 )
         if wrong is not None:
             raise wrong
@@ -146,6 +156,7 @@ class Writer:
                 part,
                 model=snapshots.rehome(store, self.number, part.model),
                 metrics=snapshots.rehome(store, self.number, part.metrics),
+                evidence=snapshots.rehome(store, self.number, part.evidence),
             )
             for name, part in parts.items()
         }
@@ -159,6 +170,7 @@ class Writer:
         """Delete passing snapshots that ``snapshots.keep`` no longer asks for. Done by the trainer alone."""
         try:
             self._view.refresh()
+            self.references = references(self._view)
             void = late(self._view)
             for number in [*forgettable(self._view, self._keep), *void]:
                 self.refuse_superseded()
@@ -166,10 +178,25 @@ class Writer:
                     log.warning("snapshot %d is void: it lies beyond where this epoch began, and is removed", number)
                 if number not in needed(self._view):  # somebody may have just decided to go back to it
                     snapshots.remove(self._view.store, number)
+            self._forget_rows()
         except StoreError as cause:
             log.error("old snapshots were not removed: %s", cause)
         except LineageTakenError:
             log.warning("old snapshots are left to the trainer that took over")
+
+    def _forget_rows(self) -> None:
+        """Delete candidate rows of the holdout that no snapshot names any more; sealed versions are kept."""
+        named = {
+            part.name
+            for number in self._view.numbers
+            if (manifest := self._view.manifest(number)) is not None
+            for part in manifest.holdout.chunks
+        }
+        if self._view.damaged or not named:
+            return
+        for name in self._view.store.names("holdout/"):
+            if name.startswith("holdout/rows-") and name not in named:
+                self._view.store.delete(name)
 
     def _ending(self) -> bool:
         return self._stopping() or self._closing.is_set()
@@ -184,6 +211,22 @@ def late(view: Lineage) -> list[int]:
     """Void snapshots that a superseded trainer wrote; those from before a new lineage began are kept."""
     began = max((epoch.number for epoch in view.epochs if epoch.start is None), default=0)
     return [number for number in view.void if (found := view.manifest(number)) and found.epoch >= began]
+
+
+def references(view: Lineage) -> dict[str, int]:
+    """For each learner, the snapshot that the guard last chose to compare it with, on its present line."""
+    found: dict[str, int] = {}
+    newest = view.newest()
+    for learner in newest.learners if newest else {}:
+        line = view.line(learner).number
+        for number in reversed(view.numbers):
+            verdict = view.verdict(number, learner)
+            if verdict is not None and verdict.line != line:
+                break
+            if verdict is not None and verdict.reference is not None:
+                found[learner] = verdict.reference
+                break
+    return found
 
 
 def needed(view: Lineage) -> set[int]:
@@ -208,7 +251,9 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
     always = needed(view) | {view.numbers[0]} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
     for learner in newest.learners if newest else {}:
         serving, line = view.serving(learner), view.line(learner)
-        always |= {number for number in (serving, line.target) if number is not None}
+        wanted = (serving, line.target, newest.learners[learner].reference if newest else None)
+        always |= {number for number in wanted if number is not None}
+    always |= set(references(view).values())
     keeping = kept(passing, keep) | always
     return [number for number in judged if number not in keeping]
 

@@ -1,23 +1,51 @@
-"""The guard's process: judges every snapshot that has no verdict, newest first, and never stalls learning."""
+"""The guard's process: judges snapshots as they come, and undoes what harms. It never stalls learning."""
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from snapshots import Lineage
+from snapshots import looks as looks_
+from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
-from snapshots.errors import SnapshotsError
-from snapshots.guard import judge
+from snapshots.errors import RefusedError, SnapshotsError
+from snapshots.guard import Judge, Rules, target_of
+from snapshots.ledger import Decision, Entry
 from snapshots.verdict import Verdict
+from stream.breaker import Step, next_step
 from stream.building import labels_of, reach_modules, store_of, types_of
 from stream.config import Config
+from stream.notify import Notifier
 from stream.presence import Presence
 
 log = logging.getLogger("holdfast.guard")
-BACKLOG = 50
+#: findings that are about the learner, and not about a file
+_HARM = ("broken", "forgetting", "diverged", "moved")
+_YEAR_SECONDS = 31_536_000.0
+
+
+def rules_of(config: Config) -> Rules:
+    """How ``[guard]`` and ``[holdout]`` have snapshots judged."""
+    guard = config.guard
+    return Rules(
+        tolerance=guard.tolerance,
+        floor_tolerance=config.holdout.floor_tolerance,
+        false_reverts_per_year=guard.false_reverts_per_year,
+        looks_a_year=_YEAR_SECONDS / config.snapshots.every_seconds,
+        min_slice_rows=config.holdout.min_slice_rows,
+        look_events=guard.look_events,
+        reference_events=guard.reference_events,
+        sample=guard.sample,
+        wait_events=guard.wait_events,
+        wait_seconds=guard.wait_seconds,
+        moved=guard.moved,
+        hold_events=guard.hold_events,
+        hold_seconds=guard.hold_seconds,
+    )
 
 
 class Guarding:
-    """Follows the store. The newest snapshot comes first; when too many wait, the oldest are marked skipped."""
+    """Follows the store: judges the newest snapshot, marks those that it overtook, and acts on what fails."""
 
     def __init__(
         self, config: Config, *, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]
@@ -26,7 +54,9 @@ class Guarding:
         store = store_of(config)
         self.config, self.now, self.sleep, self.stopping = config, now, sleep, stopping
         self.lineage = Lineage(store)
+        self.judging = Judge(self.lineage, rules_of(config))
         self.presence = Presence(store, "guard", now)
+        self.notifier = Notifier(config, now)
 
     def run(self) -> None:
         """Judge until asked to stop."""
@@ -39,26 +69,33 @@ class Guarding:
                     self.sleep(1.0)
                 self.sleep(self.config.guard.poll_seconds)
         finally:
+            self.notifier.close()
             self.presence.close()
 
     def follow(self) -> None:
-        """Judge the newest snapshot, then older ones until a newer one comes; skip what is left too far behind."""
+        """Judge every learner of the newest snapshot; those before it that nobody judged are overtaken."""
         waiting = list(self._unjudged())
         self.presence.say(waiting=len(waiting))
         if not waiting:
+            self.watch_breakers()
             return
-        newest = waiting[-1][0]
-        for number, learner in waiting[:-BACKLOG]:
-            self.give(self.skip(number, learner, newest))
-        for number, learner in reversed(waiting[-BACKLOG:]):
-            if number != newest and (self.stopping() or self.lineage.refresh().numbers[-1] > newest):
-                return
-            self.give(self.judge(number, learner))
+        newest: dict[str, int] = {}
+        for number, learner in reversed(waiting):
+            if learner in newest:
+                self.skip(number, learner, newest[learner])
+                continue
+            verdict = self.give(number, learner)
+            self.act(verdict)
+            if verdict.found != "damaged":
+                newest[learner] = number
+        self.watch_breakers()
 
     def once(self) -> Iterator[Verdict]:
         """Judge every unjudged snapshot, oldest first, skipping none."""
-        for number, learner in self._unjudged():
-            yield self.give(self.judge(number, learner))
+        for number, learner in list(self._unjudged()):
+            verdict = self.give(number, learner)
+            yield verdict
+            self.act(verdict)
 
     def _unjudged(self) -> Iterator[tuple[int, str]]:
         self.lineage.refresh()
@@ -73,21 +110,148 @@ class Guarding:
             for learner in self.lineage.waiting(number):
                 yield number, learner
 
-    def judge(self, number: int, learner: str) -> Verdict:
-        """Judge one learner of one snapshot."""
-        labels = labels_of(self.config)
-        return judge(self.lineage, number, learner, labels, types_of(self.config, learner), self.now())
-
-    def skip(self, number: int, learner: str, newest: int) -> Verdict:
-        """The verdict on a snapshot that a newer one overtook."""
+    def skip(self, number: int, learner: str, newest: int) -> None:
+        """Give the verdict on a snapshot that a newer one overtook."""
         part = self.lineage.part(number, learner)
         manifest = self.lineage.manifest(number)
         line, created = (part.line, manifest.created) if part and manifest else (-1, self.now())
-        return Verdict(learner, number, line, "skipped", f"overtaken by snapshot {newest}", {}, created, self.now())
+        why = f"overtaken by snapshot {newest}"
+        verdicts.give(self.lineage.store, Verdict(learner, number, line, "skipped", why, {}, created, self.now()))
 
-    def give(self, verdict: Verdict) -> Verdict:
-        """Write a verdict and say it; the first one written counts."""
+    def give(self, number: int, learner: str) -> Verdict:
+        """Judge, write looks and verdict, and say it; the first verdict written counts."""
+        labels, types = labels_of(self.config), types_of(self.config, learner)
+        verdict, looks = self.judging.judge(number, learner, labels, types, self.now())
+        if looks is not None:
+            looks_.write(self.lineage.store, number, learner, looks)
         verdicts.give(self.lineage.store, verdict)
-        level = logging.ERROR if verdict.verdict == "fail" else logging.INFO
-        log.log(level, "snapshot %d of %s: %s: %s", verdict.snapshot, verdict.learner, verdict.verdict, verdict.why)
+        self.lineage.refresh()
+        level = {"fail": logging.ERROR, "suspect": logging.WARNING}.get(verdict.verdict, logging.INFO)
+        log.log(level, "snapshot %d of %s: %s: %s", number, learner, verdict.verdict, verdict.why)
         return verdict
+
+    def explain(self, number: int, learner: str) -> tuple[Verdict, bool]:
+        """Compute a verdict again from the store alone; tell whether it is the one that was given.
+
+        Raises :class:`RefusedError` when there is none, or nothing left to compute it from.
+        """
+        given = self.lineage.refresh().verdict(number, learner)
+        if given is None or self.lineage.manifest(number) is None:
+            raise RefusedError(
+                f"snapshot {number} of {learner} has no verdict, or is gone; see holdfast snapshots list"
+            )
+        known = looks_.read(self.lineage.store, number, learner)
+        labels, types = labels_of(self.config), types_of(self.config, learner)
+        again, _ = self.judging.judge(number, learner, labels, types, given.judged, known)
+        return again, again == given or given.verdict == "skipped"
+
+    # Acting ------------------------------------------------------------------------------------------------------
+
+    def act(self, verdict: Verdict) -> None:
+        """Do what follows from a verdict: revert, hold, follow, ask for a retrain; and tell."""
+        if not self.config.guard.act or verdict.line != self.lineage.line(verdict.learner).number:
+            return
+        if verdict.verdict == "fail" and verdict.found in _HARM:
+            self.revert(verdict)
+        elif verdict.found == "moved" and verdict.verdict == "suspect":
+            self.once_for("hold", verdict)
+        elif verdict.found == "moved":
+            self.once_for("refresh", verdict)
+        elif verdict.found == "world_changed":
+            self.once_for("retrain", verdict)
+
+    def watch_breakers(self) -> None:
+        """Open, half open or close each learner's breaker, as the ledger and the newest snapshots have it."""
+        newest = self.lineage.newest()
+        if not self.config.guard.act or newest is None:
+            return
+        for learner in newest.learners:
+            step = next_step(self.lineage, learner, self.config.breaker, self.now())
+            if step is not None:
+                self.step_breaker(learner, step)
+
+    def step_breaker(self, learner: str, step: Step) -> None:
+        """Write a breaker's next state; opening it asks for a full retrain as well."""
+        was = self.lineage.breaker(learner)
+
+        def decide(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if self.lineage.breaker(learner) != was:
+                raise RefusedError("somebody else moved it first")
+            return Decision(step.action, "guard", step.why, learner, cause="breaker")
+
+        try:
+            entry = self.lineage.ledger.append(self.now(), decide)
+        except RefusedError:
+            return
+        log.error("%s: %s: %s", learner, step.action, step.why)
+        if step.action == "open_breaker":
+            asked = Decision("retrain", "guard", f"the breaker opened: {step.why}", learner, cause="breaker")
+            self.lineage.ledger.append(self.now(), lambda _: asked)
+        self.notifier.tell(
+            {
+                "lineage": self.config.name,
+                "action": step.action,
+                "learner": learner,
+                "why": step.why,
+                "time": self.now(),
+                "entry": entry.seq,
+            }
+        )
+
+    def revert(self, verdict: Verdict) -> None:
+        """Put the learner back to the reference of the comparison that failed."""
+        compared = self.lineage.part(verdict.snapshot, verdict.learner)
+        target = target_of(self.lineage, verdict, compared.reference if compared else None)
+        if target is None:
+            log.error("%s fails, and there is no passing snapshot to go back to: %s", verdict.learner, verdict.why)
+            return
+        line = verdict.line
+
+        def decide(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if self.lineage.line(verdict.learner).number != line:
+                raise RefusedError("somebody else reverted it first")
+            return Decision(
+                "revert", "guard", verdict.why, verdict.learner, target, cause=verdict.found, slices=verdict.slices
+            )
+
+        try:
+            snapshots.verify_all(self.lineage.store, self._manifest(target))
+            entry = self.lineage.ledger.append(self.now(), decide)
+        except RefusedError as cause:
+            log.info("%s is not reverted: %s", verdict.learner, cause)
+            return
+        log.error("%s is reverted to snapshot %d: %s", verdict.learner, target, verdict.why)
+        self.tell("revert", verdict, target=target, entry=entry.seq)
+
+    def _manifest(self, number: int) -> Any:
+        manifest = self.lineage.manifest(number)
+        if manifest is None:
+            raise RefusedError(f"snapshot {number} is gone")
+        return manifest
+
+    def once_for(self, action: str, verdict: Verdict) -> None:
+        """Append an entry unless this line has one of the kind already since its holdout was sealed."""
+        manifest = self.lineage.manifest(verdict.snapshot)
+        sealed = manifest.holdout.versions[-1].sealed if manifest and manifest.holdout.versions else 0.0
+        for entry in self.lineage.entries:
+            same = (entry.action, entry.learner) == (action, verdict.learner)
+            if same and entry.seq > verdict.line and entry.time >= sealed:
+                return
+        decision = Decision(
+            action, "guard", verdict.why, verdict.learner, verdict.snapshot, cause=verdict.found, slices=verdict.slices
+        )
+        entry = self.lineage.ledger.append(self.now(), lambda _: decision)
+        log.warning("%s: %s: %s", verdict.learner, action, verdict.why)
+        self.tell(action, verdict, entry=entry.seq)
+
+    def tell(self, action: str, verdict: Verdict, **more: int) -> None:
+        """Notify whoever is configured; never waits."""
+        self.notifier.tell(
+            {
+                "lineage": self.config.name, "action": action, "learner": verdict.learner,
+                "snapshot": verdict.snapshot, "found": verdict.found, "slices": verdict.slices, "why": verdict.why,
+                "time": self.now(), **more,
+            }
+        )  # fmt: skip

@@ -51,6 +51,7 @@ class Running:
         self.learnt = 0
         self.quarantined = 0
         self.quarantine: list[Quarantined] = []
+        self.reference: int | None = None
         self.stopped: Quarantined | None = None
         self.save_seconds = 0.0
         self._number = 0
@@ -59,7 +60,7 @@ class Running:
         self._changed = threading.Condition()
         self._trouble: Exception | None = None
         self._loaded: Future[dict[str, Any]] | None = None
-        self._saved: Future[wire.Saved] | None = None
+        self._saves: dict[int, Future[wire.Saved]] = {}
         ours, theirs = Pipe()
         self._connection: Connection = ours
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
@@ -96,7 +97,8 @@ class Running:
 
     def take(
         self, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
-        labels: list[LabelValue],
+        labels: list[LabelValue], scale: float | None = None,
+        *, learn: bool = True,
     ) -> None:  # fmt: skip
         """Hand on a batch to predict, score and learn; waits while the learner is too far behind."""
         if not events:
@@ -116,9 +118,18 @@ class Running:
                 None if weights.count(1.0) == len(weights) else weights,
                 slices,
                 fresh,
+                scale,
+                learn,
             )
         )
-        self.learnt += len(events)
+        if learn:
+            self.learnt += len(events)
+
+    def refer(self, snapshot: int) -> None:
+        """Have the learner compared with this snapshot from here on."""
+        if snapshot != self.reference:
+            self.reference = snapshot
+            self._send(wire.Refer(snapshot))
 
     def drain(self) -> None:
         """Wait until everything handed on is learnt; raise what went wrong."""
@@ -135,9 +146,10 @@ class Running:
     def save(self, snapshot: int) -> "Future[wire.Saved]":
         """Have the state after everything handed on so far written as parts of a snapshot."""
         self.check()
-        self._saved = Future()
-        self._send(wire.Save(snapshot))
-        return self._saved
+        self._number += 1
+        saved = self._saves[self._number] = Future()
+        self._send(wire.Save(snapshot, self._number))
+        return saved
 
     def check(self) -> None:
         """Raise what went wrong in the learner's process."""
@@ -180,7 +192,7 @@ class Running:
                     self._raised(reply)
                 case wire.Saved():
                     self.save_seconds = reply.seconds
-                    _resolve(self._saved, reply)
+                    _resolve(self._saves.pop(reply.order, None), reply)
                 case wire.Loaded():
                     _resolve(self._loaded, reply.built_from)
                 case wire.Failed():
@@ -198,8 +210,10 @@ class Running:
             self._fail(RaisedAtError(self.name, origins[reply.index], reply.error))
 
     def _failed(self, reply: wire.Failed) -> None:
-        cause = _ERRORS.get(reply.kind, StreamError)(reply.message)
-        waiting = {"Load": self._loaded, "Save": self._saved}.get(reply.order)
+        cause: Exception = _ERRORS.get(reply.kind, StreamError)(reply.message)
+        waiting: Future[Any] | None = self._loaded
+        if reply.order == "Save":
+            waiting, cause = self._saves.pop(reply.number, None), self._trouble or cause
         if waiting is None:
             self._fail(cause)
         elif not waiting.done():
@@ -209,7 +223,9 @@ class Running:
         with self._changed:
             self._trouble = self._trouble or cause
             self._changed.notify_all()
-        for waiting in (self._loaded, self._saved):
+        if isinstance(cause, RaisedAtError):
+            return  # the process goes on: what was to be saved before is, what comes after is answered by a failure
+        for waiting in (self._loaded, *self._saves.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(cause)
 
@@ -225,13 +241,13 @@ class Running:
     def restore(self, part: LearnerPart) -> None:
         """Take counts, line and quarantine of a snapshot."""
         self.line, self.learnt, self.quarantined = part.line, part.learnt, part.quarantined
-        self.quarantine = list(part.quarantine)
+        self.quarantine, self.reference = list(part.quarantine), part.reference
         self.stopped = None
 
     def forget(self) -> None:
         """Be new again."""
         self.line = self.learnt = self.quarantined = 0
-        self.quarantine, self.stopped = [], None
+        self.quarantine, self.stopped, self.reference = [], None, None
 
     def pass_over(self, name: str, cause: str, ranges: Ranges, counts: Counts) -> None:
         """Quarantine everything of these ranges that this learner has not learnt."""

@@ -49,6 +49,7 @@ class Server:
         self.newest: Manifest | None = None
         self.why_not = "no snapshot has been written yet: start holdfast train (or holdfast up)"
         self.store_trouble = ""
+        self.unjudged: tuple[int, float | None] = (0, None)
         self._refused: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -92,6 +93,9 @@ class Server:
                 self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
+        waiting = [one for one in self.lineage.numbers if self.lineage.waiting(one)]
+        oldest = self.lineage.manifest(waiting[0]) if waiting else None
+        self.unjudged = (len(waiting), oldest.created if oldest else None)
         current = self.current
         self.presence.say(
             learner=current.name if current else None,
@@ -141,6 +145,8 @@ class Server:
             "snapshot": current.snapshot,
             "snapshot_age_seconds": round(self.now() - current.manifest.created, 3),
         }
+        waiting, since = self.unjudged
+        word["unjudged"] = {"snapshots": waiting, "seconds": round(self.now() - since, 3) if since else 0.0}
         if self.store_trouble:
             word["store"] = self.store_trouble
         return True, word

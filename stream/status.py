@@ -6,7 +6,11 @@ import msgspec
 
 from snapshots import Lineage
 from snapshots import history as histories
+from snapshots import snapshot as cuts
 from snapshots.errors import SnapshotsError
+from snapshots.guard import advice
+from snapshots.holdout import HeldRow, moved_away, read_version, rows_of, shares
+from snapshots.manifest import HoldoutState, Manifest, verify
 from stream.config import Config
 from stream.presence import present
 
@@ -29,6 +33,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
             "lag": trainer["lag"] if trainer else None,
         },
         "refused": dict(newest.counts.refused) if newest else {},
+        "holdout": _holdout(newest),
         "baseline": None,
         "serving": [_process(lineage, word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
@@ -63,7 +68,10 @@ def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
         **part.figures,
         "verdict": verdict.verdict if verdict else None,
         "why": verdict.why if verdict else None,
-        "breaker": "closed",
+        "found": verdict.found if verdict else None,
+        "reference": part.reference,
+        "advice": advice(lineage, name),
+        "breaker": lineage.breaker(name),
         "learning": "stopped" if lineage.stopped(name) is not None else "on",
     }
 
@@ -119,11 +127,53 @@ def _damaged(number: int, why: str, *, pinned: bool) -> dict[str, Any]:
 def quarantine(lineage: Lineage) -> list[dict[str, Any]]:
     """Every quarantined range of every learner."""
     newest = lineage.refresh().newest()
+    dropped = {(entry.learner, entry.cause) for entry in lineage.entries if entry.action == "drop"}
     return [
-        {"learner": name, **{key: value for key, value in msgspec.to_builtins(one).items() if key != "error" or value}}
+        {
+            "learner": name,
+            **{key: value for key, value in msgspec.to_builtins(one).items() if key != "error" or value},
+            **({"state": "dropped"} if (name, one.id) in dropped else {}),
+        }
         for name in (newest.learners if newest else {})
         for one in lineage.quarantine(name)
     ]
+
+
+def _holdout(newest: Manifest | None) -> dict[str, Any]:
+    state = newest.holdout if newest else HoldoutState()
+    last = state.versions[-1] if state.versions else None
+    return {
+        "version": last.number if last else None,
+        "rows": last.rows if last else 0,
+        "sealed": last.sealed if last else None,
+        "candidate": state.candidate,
+    }
+
+
+def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
+    """Every version of the holdout, the candidate, and a warning when recent events have moved away."""
+    newest = lineage.refresh().newest()
+    state = newest.holdout if newest else HoldoutState()
+    versions = []
+    for version in state.versions:
+        about = shares(read_version(lineage.store, version), task)
+        versions.append(
+            {
+                "version": version.number,
+                "sealed": version.sealed,
+                "age_seconds": round(now - version.sealed, 1),
+                "sha256": version.part.sha256,
+                **about,
+            }
+        )
+    rows: list[HeldRow] = []
+    if newest is not None:
+        for part in state.chunks:
+            rows += rows_of(verify(part, lineage.store.get(part.name)), part.name)
+        rows += cuts.read_shared(lineage.store, newest).held
+    fresh = shares(rows, task)
+    warning = moved_away(versions[-1], fresh) if versions else None
+    return {"versions": versions, "candidate": len(rows), "fresh": fresh, "warning": warning}
 
 
 def served_at(lineage: Lineage, moment: float) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
-from snapshots.holdout import Membership
+from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision
-from snapshots.manifest import Counts, Durations, LearnerPart, Manifest, Part, Place
+from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, verify
 from snapshots.snapshot import Cut, Shared
 from stream.codec import Codec
 from stream.config import Config
@@ -89,6 +89,8 @@ class Trainer:
         self.recent = RecentIds(config.event.recent_ids)
         self.rows: deque[bytes] = deque(maxlen=FAST_LANE_ROWS)
         self.newest_event = 0.0
+        rules = config.holdout
+        self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
         self._raised: set[tuple[str, str, str, int]] = set()
         self._refusing: dict[tuple[str, str, str, int], str] = {}
@@ -159,7 +161,7 @@ class Trainer:
             elif self.recent.seen(digest := self.membership.digest(event.id)):
                 self.counts.duplicate += 1
             elif self.membership.claims(self.owner(event, digest)):
-                self.counts.held_out += 1
+                self.hold_out(record, event)
             else:
                 events.append(event)
                 origins.append(record)
@@ -178,6 +180,8 @@ class Trainer:
         """Hand the events to one learner, but for those that it may not or cannot learn."""
         learner.check()
         if learner.stopped is not None:
+            if learner.stopped.cause == "breaker":
+                learner.take(events, origins, slices, self.labels.names, learn=False)
             learner.skip(len(events))
             return
         if self._refusing:
@@ -190,7 +194,28 @@ class Trainer:
                     self.refuse(learner, origin, error)
             events, origins = [events[i] for i in kept], [origins[i] for i in kept]
             slices = [slices[i] for i in kept] if slices is not None else None
-        learner.take(events, origins, slices, self.labels.names)
+        versions = self.holdout.versions
+        learner.take(events, origins, slices, self.labels.names, versions[-1].scale if versions else None)
+
+    def hold_out(self, record: Record, event: Event) -> None:
+        """Count an event that is never learnt, and keep it for the holdout; seal a version when it is time."""
+        self.counts.held_out += 1
+        time = event.time or record.time or 0.0
+        label = event.label if event.label is not None else 0
+        row = HeldRow(
+            record.topic, record.partition, record.offset, event.features.raw, label, time, self.slices_of(event)
+        )
+        self.holdout.add(row)
+        if self.holdout.due(self.counts.remaining() + self.counts.held_out):
+            self.seal()
+
+    def seal(self) -> bool:
+        """Seal the candidate as the next version of the holdout, without rows of what a revert quarantined."""
+        left_out = [one.ranges for learner in self.learners for one in learner.quarantine if one.id.isdigit()]
+        version = self.holdout.seal(left_out, self.now())
+        if version is not None:
+            log.info("holdout version %d is sealed: %d rows", version.number, version.rows)
+        return version is not None
 
     def follow_ledger(self, *, at_once: bool = False) -> None:
         """Apply what the ledger decides and this trainer has not cut yet: reverts, learning stopped or resumed."""
@@ -211,14 +236,26 @@ class Trainer:
                 self.revert(learner)
                 changed = True
             changed |= self.stop_or_resume(learner)
+            if (reference := self.writer.references.get(learner.name)) is not None:
+                learner.refer(reference)
+        changed |= self.refresh_holdout()
         if changed:
             self.cut(wait=True)
+
+    def refresh_holdout(self) -> bool:
+        """Seal the next version of the holdout when the ledger says so; tell whether it was sealed."""
+        refresh = [entry.seq for entry in self.lineage.entries if entry.action == "refresh"]
+        if not refresh or refresh[-1] <= self.holdout.followed:
+            return False
+        self.holdout.followed = refresh[-1]
+        return self.seal()
 
     def stop_or_resume(self, learner: Running) -> bool:
         """Stop or resume a learner's learning as the ledger says; tell whether that changed anything."""
         wanted = self.lineage.stopped(learner.name)
         if wanted is not None and learner.stopped is None:
-            learner.stop(f"stopped-{wanted.seq}", "set_aside", self.place)
+            cause = "breaker" if wanted.action == "open_breaker" else "set_aside"
+            learner.stop(f"stopped-{wanted.seq}", cause, self.place)
             log.warning("%s learns nothing from here on: %s", learner.name, wanted.why)
         elif wanted is None and learner.stopped is not None:
             learner.resume(self.place)
@@ -316,13 +353,16 @@ class Trainer:
             topics=self.source.identities(),
             newest_event=self.newest_event,
             counts=copy_counts(self.counts),
+            holdout=self.holdout.state(),
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
-            shared=encode_shared(Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start)),
+            shared=encode_shared(
+                Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start, self.holdout.tail())
+            ),
         )
         parts = {learner.name: self.part(learner, place) for learner in self.learners}
         saved = {learner.name: learner.save(self.writer.number) for learner in self.learners}
         self._cut_at, self._cut_consumed = self.now(), self.counts.consumed
-        self.writer.write(Draft(cut, parts, saved), then=lambda: self.source.commit(place))
+        self.writer.write(Draft(cut, parts, saved, self.holdout.unwritten()), then=lambda: self.source.commit(place))
         if wait:
             self.writer.wait()
         self.say("reading")
@@ -338,6 +378,8 @@ class Trainer:
             quarantine=learner.quarantine_at(place),
             model=_NOTHING,
             metrics=_NOTHING,
+            evidence=_NOTHING,
+            reference=None,
             figures={},
             built_from=learner.built_from,
         )
@@ -373,6 +415,10 @@ class Trainer:
         self.rows.clear()
         self.rows.extend(shared.rows)
         self.start = shared.start
+        state = newest.holdout if newest is not None else HoldoutState()
+        store = self.lineage.store
+        for damage in self.holdout.restore(state, shared.held, lambda part: verify(part, store.get(part.name))):
+            log.error("rows of the next holdout are lost: %s", damage)
         self.place, self.counts, self.newest_event = {}, Counts(), 0.0
         if newest is not None:
             self.place, self.counts = copy_place(newest.place), copy_counts(newest.counts)
@@ -438,12 +484,20 @@ class Trainer:
         def once() -> None:
             found.extend(self.source.poll(self.config.source.batch))
 
+        if self.config.breaker.when_open == "wait" and self.breaker_open():
+            self.say("waiting", "a breaker is open, and breaker.when_open is wait")
+            self.sleep(_LEDGER_SECONDS)
+            return found
         with contextlib.suppress(GaveUpError):
             self._patiently(once)
         self._note_losses()
         self.progress(self.counts.consumed, self.source.lag() if found else 0)
         self.say("reading")
         return found
+
+    def breaker_open(self) -> bool:
+        """Tell whether the guard stopped some learner's learning."""
+        return any(one.stopped is not None and one.stopped.cause == "breaker" for one in self.learners)
 
     def _patiently(self, action: Callable[[], object]) -> None:
         """Try again with backoff while the source is away, saying so; the place stays.

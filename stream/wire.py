@@ -34,7 +34,11 @@ class Load(_Message):
 
 
 class Batch(_Message):
-    """Events to predict, score and learn, column by column. ``weights`` None: all 1. ``labels`` None: no new ones."""
+    """Events to predict, score and learn, column by column. ``weights`` None: all 1. ``labels`` None: no new ones.
+
+    ``scale`` is the unit of a regression's errors; None while there is no holdout, so that no evidence is wanted yet.
+    ``learn`` False: predict and score only.
+    """
 
     number: int
     features: list[bytes]
@@ -42,12 +46,24 @@ class Batch(_Message):
     weights: list[float] | None
     slices: list[list[str]] | None
     labels: list[LabelValue] | None
+    scale: float | None = None
+    learn: bool = True
+
+
+class Refer(_Message):
+    """Compare with this snapshot from here on; the evidence starts again."""
+
+    snapshot: int
 
 
 class Save(_Message):
-    """Write the learner as it now is as parts of a snapshot."""
+    """Write the learner as it now is as parts of a snapshot. ``order`` numbers what is asked, and comes back.
+
+    A snapshot's number may be asked for twice, when the first one came to nothing.
+    """
 
     snapshot: int
+    order: int
 
 
 class Loaded(_Message):
@@ -73,22 +89,28 @@ class Raised(_Message):
 class Saved(_Message):
     """The parts are durable. ``seconds``: how long learning stood still for it."""
 
-    snapshot: int
+    order: int
     model: Part
     metrics: Part
+    evidence: Part
+    reference: int | None
     figures: dict[str, Any]
     seconds: float
 
 
 class Failed(_Message):
-    """An order (the name of its class) cannot be followed: the name of the error's class, and its message."""
+    """An order (the name of its class) cannot be followed: the name of the error's class, and its message.
+
+    ``number`` is that of a save.
+    """
 
     order: str
     kind: str
     message: str
+    number: int = 0
 
 
-Order: TypeAlias = Setup | Load | Batch | Save
+Order: TypeAlias = Setup | Load | Batch | Refer | Save
 Reply: TypeAlias = Loaded | Learnt | Raised | Saved | Failed
 encode = msgspec.msgpack.Encoder().encode
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
-from learners import Event, Features, Learner, LearnersError, Metrics, learn
+from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.errors import LearnerRaisedError
+from learners.evidence import Paired, losses
 from snapshots import SnapshotsError, Store
 from snapshots import snapshot as snapshots
 from snapshots.errors import RefusedError, StoreError
@@ -42,6 +43,10 @@ class Worker:
         self._labels = building.labels_of(config)
         self._learner: Learner | None = None
         self._metrics = Metrics(config.task)
+        self._paired = self._no_evidence()
+        self._reference: Learner | None = None
+        self._seen = 0
+        self._stride = max(1, round(1 / config.guard.sample))
         self._spoilt = True
         self._pool = ThreadPoolExecutor(1, "parts")
         self._sending = threading.Lock()
@@ -63,8 +68,10 @@ class Worker:
         match order:
             case wire.Batch():
                 self._learn(order)
+            case wire.Refer():
+                self._refer(order.snapshot)
             case wire.Save():
-                self._save(order.snapshot)
+                self._save(order)
             case wire.Load():
                 self._reply(wire.Loaded(self._load(order)))
 
@@ -79,6 +86,7 @@ class Worker:
         if order.snapshot is None:
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
+            self._paired, self._reference, self._seen = self._no_evidence(), None, 0
             built_from = building.built_from(one, self._learner)
             if order.imported:
                 self._learner, about = building.imported(self._learner, Path(order.imported), self._name)
@@ -92,8 +100,53 @@ class Worker:
             self._learner, self._metrics = snapshots.read_learner(
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
+            self._paired, self._seen = snapshots.read_evidence(self._store, manifest, self._name), part.learnt
+            self._reference = self._loaded(self._paired.reference)
         self._spoilt = False
         return built_from
+
+    def _no_evidence(self) -> Paired:
+        return Paired(self._config.guard.tolerance, None, self._config.event.max_slices)
+
+    def _refer(self, number: int) -> None:
+        self._reference = self._loaded(number)
+        self._paired.refer(number if self._reference is not None else None)
+
+    def _loaded(self, number: int | None) -> Learner | None:
+        """The learner of an older snapshot, to predict beside this one; None when it is gone, which is said."""
+        if number is None:
+            return None
+        try:
+            manifest = snapshots.read_manifest(self._store, number)
+            if manifest is None:
+                raise RefusedError(f"snapshot {number} is gone")
+            types = self._config.learners[self._name].types
+            return snapshots.read_learner(self._store, manifest, self._name, self._labels, types)[0]
+        except (LearnersError, SnapshotsError, KeyError) as cause:
+            log.warning("%s cannot be compared with snapshot %d: %s", self._name, number, cause)
+            return None
+
+    def _compare(self, batch: wire.Batch, events: list[Event], predictions: list[Prediction]) -> None:
+        """Score every so-many-th event for learner and reference, both as they were before they learnt it."""
+        chosen = range(-self._seen % self._stride, len(events), self._stride)
+        self._seen += len(events)
+        if batch.scale is None or not chosen:
+            return
+        few = [events[index] for index in chosen]
+        answers = [event.label for event in few]
+        own = losses(self._config.task, answers, [predictions[index] for index in chosen], batch.scale)
+        others = None
+        if self._reference is not None:
+            try:
+                asked = [self._reference.predict(event.features) for event in few]
+            except Exception as cause:
+                log.warning("the reference of %s raised %s: %s", self._name, type(cause).__name__, cause)
+                self._reference = None
+                self._paired.refer(None)
+            else:
+                others = losses(self._config.task, answers, asked, batch.scale)
+        slices = [batch.slices[index] for index in chosen] if batch.slices is not None else None
+        self._paired.update(own, others, slices)
 
     def _learn(self, batch: wire.Batch) -> None:
         if self._spoilt or self._learner is None:
@@ -105,7 +158,10 @@ class Worker:
             Event("", Features(features), label, weight)
             for features, label, weight in zip(batch.features, batch.answers, weights, strict=True)
         ]
-        predictions = []
+        predictions: list[Prediction] = []
+        if not batch.learn:
+            self._score(batch, events)
+            return
         try:
             for _, prediction in learn(self._learner, events, name=self._name):
                 predictions.append(prediction)
@@ -115,40 +171,55 @@ class Worker:
             self._reply(wire.Raised(batch.number, len(predictions), f"{type(cause).__name__}: {cause}"))
             return
         self._metrics.update(events, predictions, batch.slices)
+        self._compare(batch, events, predictions)
         self._reply(wire.Learnt(batch.number))
 
-    def _save(self, number: int) -> None:
+    def _score(self, batch: wire.Batch, events: list[Event]) -> None:
+        """Predict and score what an open breaker passes over; an event that it raises at counts as no opinion."""
+        predictions = []
+        for event in events:
+            try:
+                predictions.append(self._learner.predict(event.features) if self._learner else Prediction(None))
+            except Exception:
+                predictions.append(Prediction(None))
+        self._metrics.update(events, predictions, batch.slices)
+        self._reply(wire.Learnt(batch.number))
+
+    def _save(self, order: wire.Save) -> None:
         if self._spoilt or self._learner is None:
-            self._reply(wire.Failed("Save", "StreamError", "the learner is no longer what it was"))
+            self._reply(wire.Failed("Save", "StreamError", "the learner is no longer what it was", order.order))
             return
         began = time.perf_counter()
-        model, metrics = self._learner.save(), self._metrics.dump()
+        self._paired.close_look()
+        parts = {"model": self._learner.save(), "metrics": self._metrics.dump(), "evidence": self._paired.dump()}
         figures = {
             "metrics": self._metrics.overall(),
             "recent": self._metrics.recent(),
             "slices": self._metrics.by_slice(),
         }
         seconds = time.perf_counter() - began
-        self._pool.submit(self._write, number, model, metrics, figures, seconds)
+        self._pool.submit(self._write, order, parts, figures, self._paired.reference, seconds)
 
-    def _write(self, number: int, model: bytes, metrics: bytes, figures: dict[str, Any], seconds: float) -> None:
-        """Write both parts, trying again while the store is away."""
+    def _write(
+        self, order: wire.Save, parts: dict[str, bytes], figures: dict[str, Any], reference: int | None, seconds: float
+    ) -> None:
+        """Write the parts, trying again while the store is away."""
         delay = 0.2
         while True:
             try:
-                parts = [
-                    snapshots.put(self._store, number, f"{self._name}.{what}", data)
-                    for what, data in (("model", model), ("metrics", metrics))
-                ]
+                model, metrics, evidence = (
+                    snapshots.put(self._store, order.snapshot, f"{self._name}.{what}", data)
+                    for what, data in parts.items()
+                )
             except StoreError as cause:
-                log.error("snapshot %d of %s is not written: %s; trying again", number, self._name, cause)
+                log.error("snapshot %d of %s is not written: %s; trying again", order.snapshot, self._name, cause)
                 time.sleep(delay)
                 delay = min(delay * 2, _BACKOFF_SECONDS)
             except SnapshotsError as cause:
-                self._reply(wire.Failed("Save", type(cause).__name__, str(cause)))
+                self._reply(wire.Failed("Save", type(cause).__name__, str(cause), order.order))
                 return
             else:
-                self._reply(wire.Saved(number, parts[0], parts[1], figures, seconds))
+                self._reply(wire.Saved(order.order, model, metrics, evidence, reference, figures, seconds))
                 return
 
 

@@ -278,7 +278,11 @@ def test_a_decoder_made_for_the_usual_names_decides_as_the_general_one(shape: di
     values = [value for _, _, value in BAD]
     values += [json.dumps({"id": "e", "x": other, "y": 0}).encode() for other in SHAPES]
     values += [b'{"id":"e","x":{"a":1e39},"y":1}', b'{"id":"e","x":{"a":1,"a":2},"y":1}', b'{"id":"e","x":{},"y":1}']
-    values += [b'{"id":"e","x":{"b":1,"b":"x"},"y":1}', b'{"id":"e","x":{"a":"\xff"},"y":1}', b'{"id":"e","x":{"a":[1]}}']
+    values += [
+        b'{"id":"e","x":{"b":1,"b":"x"},"y":1}',
+        b'{"id":"e","x":{"a":"\xff"},"y":1}',
+        b'{"id":"e","x":{"a":[1]}}',
+    ]
     for number, value in enumerate(values):
         for _ in range(3):
             warm.decode(Record("t", "0", 0, 1, usual, time=RECORDED))

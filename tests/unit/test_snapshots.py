@@ -12,12 +12,13 @@ from lineages import Folder
 from samples import numbers
 
 from learners.errors import UnsafeStateError
+from learners.evidence import Paired
 from learners.labels import Labels
 from snapshots import LocalStore, Store
 from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError
-from snapshots.manifest import Counts, Durations, LearnerPart, Manifest
+from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest
 from snapshots.snapshot import Cut, Shared
 from stream.cutting import encode_shared
 from stream.guarding import Guarding
@@ -27,12 +28,15 @@ def write(store: Store, number: int, model: bytes | None = None, **changes: Any)
     """A snapshot of one learner, its parts written as a learner's process writes them."""
     fields: dict[str, Any] = {
         "lineage": "test", "task": "binary", "epoch": 1, "created": 1.0, "place": {"t": {"0": 3}}, "topics": {"t": "x"},
-        "newest_event": 1.0, "counts": Counts(consumed=3), "written": Durations(), "shared": encode_shared(Shared()),
+        "newest_event": 1.0, "counts": Counts(consumed=3), "holdout": HoldoutState(), "written": Durations(),
+        "shared": encode_shared(Shared()),
     }  # fmt: skip
     part = LearnerPart(
         kind="river", role="champion", line=0, learnt=3, quarantined=0, quarantine=[],
         model=snapshots.put(store, number, "a.model", pickle.dumps(1) if model is None else model),
-        metrics=snapshots.put(store, number, "a.metrics", b"m"), figures={}, built_from={},
+        metrics=snapshots.put(store, number, "a.metrics", b"m"),
+        evidence=snapshots.put(store, number, "a.evidence", Paired(0.01).dump()), reference=None,
+        figures={}, built_from={},
     )  # fmt: skip
     return snapshots.write(store, number, Cut(**(fields | changes)), {"a": part})
 
@@ -50,6 +54,7 @@ def test_a_snapshot_exists_only_once_its_manifest_does(tmp_path: Path) -> None:
     assert [name.split("/")[-1].rsplit("-", 1)[0] for name in order] == [
         "a.model",
         "a.metrics",
+        "a.evidence",
         "shared",
         "manifest.json",
     ]

@@ -1,0 +1,369 @@
+"""Evidence that a learner forgets: pure functions of values, and the sums that a snapshot carries of them.
+
+Three instruments, each for the whole stream and for every slice:
+
+* :class:`Lane`: looks at the same frozen rows. Scoring them again gives no new evidence each time, so a look counts by
+  being above a level that was held before, many times in a row; no probability is claimed for a single look.
+* :class:`Paired`: loss differences between the learner and its reference on the same fresh events, scored before either
+  learns. The alarm is an e-detector of Shiryaev-Roberts kind: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a
+  nonparametric framework for sequential change detection" (2023), theorem 2.4: while the mean difference stays at or
+  below the tolerance, the expected number of looks to an alarm at threshold c is at least c, whatever the distribution.
+* intervals that people see: the predictable plug-in empirical-Bernstein confidence sequence of I. Waudby-Smith and
+  A. Ramdas, "Estimating means of bounded random variables by betting" (2024), theorem 2; valid at all times at once.
+
+All losses lie in [0, 1]: the squared error of the probability (binary), half the squared distance of the probabilities
+(multi-class), the absolute error in units of the holdout's own spread, capped (regression).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from learners.errors import StateRefusedError
+from learners.event import Label, Prediction, Task
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+#: the whole stream, beside the slices
+WHOLE = ""
+MEDIAN_LOOKS = 21
+SPREAD_LOOKS = 60
+FIRST_RISES = 10
+#: fixed bets of the e-detectors; a bet chosen from the data would not be valid
+BETS: Floats = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
+RECENT_EVENTS = 2000
+FEW_EVENTS = 100
+LEANING = 100.0
+_WORSE, _BETTER, _WORLD = 0, 1, 2
+_ALPHA = 0.05
+_LARGEST = 1e300
+
+
+def losses(task: Task, labels: Sequence[Label | None], predictions: Sequence[Prediction], scale: float = 1.0) -> Floats:
+    """Loss of each prediction, in [0, 1] (float64, one per prediction).
+
+    ``scale`` is the spread of the labels that an error is measured in (regression). What is not finite loses all, and
+    no opinion loses what an even one does.
+    """
+    lost = [_loss(task, label, one, scale) for label, one in zip(labels, predictions, strict=True)]
+    found = np.array(lost, np.float64)
+    return np.where(np.isfinite(found), np.clip(found, 0.0, 1.0), 1.0)
+
+
+def _loss(task: Task, label: Label | None, prediction: Prediction, scale: float) -> float:
+    value = prediction.value
+    if task == "regression":
+        return abs(float(label or 0) - float(value)) / scale if value is not None else 1.0
+    if task == "binary":
+        chance = prediction.probability
+        if chance is None:
+            chance = 0.5 if value is None else float(value)
+        return (chance - float(label or 0)) ** 2
+    chances = prediction.probabilities
+    if chances is None:
+        return 0.5 if value is None else float(value != label)
+    own = chances.get(label, 0.0)  # type: ignore[arg-type]
+    return (sum(chance * chance for chance in chances.values()) - own * own + (1 - own) ** 2) / 2
+
+
+# The holdout lane ----------------------------------------------------------------------------------------------------
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """The looks of one slice at one holdout version.
+
+    ``level`` is the lowest median of 21 consecutive looks so far (None before); ``spread`` the 90 % point of how far
+    looks lay above the level, over the first 60 that had one and were not suspect (poison must not widen the margin);
+    ``above`` how many looks in a row are above level and
+    margin, ``far`` how many are far above.
+    """
+
+    looks: int = 0
+    window: tuple[float, ...] = ()
+    level: float | None = None
+    level_since: int | None = None
+    rises: tuple[float, ...] = ()
+    spread: float = 0.0
+    above: int = 0
+    far: int = 0
+
+    def margin(self, tolerance: float) -> float:
+        """How far above the level a look may lie: the tolerance, or the learner's own fluctuation if that is larger."""
+        return max(tolerance, self.spread)
+
+
+def look(lane: Lane, loss: float, tolerance: float, snapshot: int) -> Lane:
+    """Return the lane after one more look: ``loss`` is the mean over the slice's rows, ``snapshot`` whose it is."""
+    level, rises, spread = lane.level, lane.rises, lane.spread
+    above = far = 0
+    if level is not None:
+        margin = lane.margin(tolerance)
+        above = lane.above + 1 if loss > level + margin else 0
+        far = lane.far + 1 if loss > level + far_margin(margin) else 0
+        if len(rises) < FIRST_RISES or (len(rises) < SPREAD_LOOKS and not above):
+            rises = (*rises, max(0.0, loss - level))
+            spread = float(np.quantile(rises, 0.9))
+    window = (*lane.window, loss)[-MEDIAN_LOOKS:]
+    since = lane.level_since
+    if len(window) == MEDIAN_LOOKS:
+        middle = sorted(window)[MEDIAN_LOOKS // 2]
+        if level is None or middle < level:
+            level, since = middle, snapshot
+    return Lane(lane.looks + 1, window, level, since, rises, spread, above, far)
+
+
+def far_margin(margin: float) -> float:
+    """How far above the level a look is far above it: no waiting for many of those."""
+    return max(0.1, 5 * margin)
+
+
+FAR_LOOKS = 3
+
+
+def after_revert(lane: Lane) -> Lane:
+    """The lane of the line that a revert begins: the level is kept, what counted against the old line is not."""
+    return msgspec.structs.replace(lane, window=(), above=0, far=0)
+
+
+def looks_in_a_row(looks_a_year: float, slices: int, false_reverts_per_year: float) -> int:
+    """How many looks in a row must be above the level to count as worse.
+
+    >>> [looks_in_a_row(31_536_000, slices, 1.0) for slices in (1, 20, 200)]
+    [13, 15, 17]
+    """
+    return max(1, math.ceil(math.log(max(1.0, looks_a_year * max(1, slices) / false_reverts_per_year)) / math.log(4)))
+
+
+def alarm_at(looks_a_year: float, slices: int, learners: int, false_reverts_per_year: float) -> float:
+    """The threshold of the e-detectors: the expected number of looks to a false alarm, all tests together."""
+    return max(1.0, looks_a_year * max(1, slices) * max(1, learners) / false_reverts_per_year)
+
+
+# The fresh lane ------------------------------------------------------------------------------------------------------
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A mean with its 95 % confidence sequence over ``n`` events; ``n`` 0: nothing is known."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Paired:
+    """Differences of loss, learner minus reference, on fresh events; row 0 is the whole stream, the others slices.
+
+    Every look (``close_look``) multiplies what the events since the last one bet into the detectors:
+    R ← (R + 1)·∏(1 + λ(d - tolerance)/(1 + tolerance)), for each λ of ``BETS``; the alarm looks at their average. The
+    same for "better" with -d, and for "the world": the reference's own loss above what it was when it became reference.
+    """
+
+    def __init__(self, tolerance: float, reference: int | None = None, max_slices: int = 200) -> None:
+        self.tolerance = tolerance
+        self.reference = reference
+        self.max_slices = max_slices
+        self.slices: dict[str, int] = {WHOLE: 0}
+        self.learner: Floats = np.full(1, np.nan)
+        self._recent: Integers = np.zeros(1, np.int64)
+        self._begin()
+
+    def _begin(self) -> None:
+        rows = len(self.slices)
+        self.n: Integers = np.zeros(rows, np.int64)
+        self._open: Integers = np.zeros(rows, np.int64)
+        self._levels: Floats = np.where(self._recent >= FEW_EVENTS, self.learner, np.nan)
+        self._r: Floats = np.zeros((rows, 3, len(BETS)))
+        self._s: Floats = np.zeros((rows, 3, len(BETS)))
+        self._cs: Floats = np.zeros((rows, 5))  # sums of λ, λx, ψv; of x, of (x - mean)²
+
+    def refer(self, reference: int | None) -> None:
+        """Compare with another reference from here on; the detectors start again."""
+        self.reference = reference
+        self._begin()
+
+    def row(self, name: str) -> int | None:
+        """The row of a slice, made when it is new; None when there are too many."""
+        found = self.slices.get(name)
+        if found is None and len(self.slices) <= self.max_slices:
+            found = self.slices[name] = len(self.slices)
+            self.learner = np.append(self.learner, np.nan)
+            self._levels = np.append(self._levels, np.nan)
+            self.n, self._open, self._recent = (np.append(one, 0) for one in (self.n, self._open, self._recent))
+            self._r, self._s, self._cs = (
+                np.concatenate((one, np.zeros((1, *one.shape[1:])))) for one in (self._r, self._s, self._cs)
+            )
+        return found
+
+    def update(self, learner: Floats, reference: Floats | None, slices: Sequence[Sequence[str]] | None) -> None:
+        """Take the losses of a batch of fresh events (both of shape (events,)), scored before either learnt them."""
+        pairs = [(0, index) for index in range(len(learner))]
+        for index, names in enumerate(slices or ()):
+            pairs += [(row, index) for name in names if (row := self.row(name)) is not None]
+        table = np.array(pairs, np.int64).reshape(-1, 2)
+        rows, events = table[:, 0], table[:, 1]
+        size = len(self.slices)
+        count = np.bincount(rows, minlength=size)
+        if reference is not None:
+            self._bet(rows, learner[events] - reference[events], reference[events])
+            self._sum(rows, learner[events] - reference[events], count)
+            self.n += count
+            self._open += count
+        seen = count > 0
+        means = np.bincount(rows, learner[events], size)[seen] / count[seen]
+        share = np.maximum(count[seen] / np.minimum(self._recent[seen] + count[seen], RECENT_EVENTS), 0.0)
+        before = np.where(self._recent[seen] > 0, self.learner[seen], means)
+        self.learner[seen] = before + np.minimum(share, 1.0) * (means - before)
+        self._recent[seen] += count[seen]
+
+    def _bet(self, rows: Integers, differences: Floats, reference: Floats) -> None:
+        grown = reference - self._levels[rows]
+        bets = np.stack((differences, -differences, np.where(np.isfinite(grown), grown, self.tolerance)), axis=1)
+        stake = (bets - self.tolerance) / (1 + self.tolerance)
+        np.add.at(self._s, rows, np.log1p(stake[:, :, None] * BETS))
+
+    def _sum(self, rows: Integers, differences: Floats, count: Integers) -> None:
+        """Add to the confidence sequences; bet and mean are those from before this batch, so they are predictable."""
+        size = len(self.slices)
+        x = (differences + 1) / 2
+        n = self.n
+        mean = (0.5 + self._cs[:, 3]) / (n + 1)
+        variance = (0.25 + self._cs[:, 4]) / (n + 1)
+        stake = np.minimum(0.5, np.sqrt(2 * math.log(2 / _ALPHA) / (variance * (n + 1) * np.log(n + 2))))
+        square = np.bincount(rows, (x - mean[rows]) ** 2, size)
+        total = np.bincount(rows, x, size)
+        psi = -np.log1p(-stake) - stake
+        self._cs += np.stack((stake * count, stake * total, psi * square, total, square), axis=1)
+
+    def close_look(self) -> None:
+        """Let what was bet since the last look count; slices without events since stay as they are."""
+        fresh = self._open > 0
+        with np.errstate(over="ignore"):
+            self._r[fresh] = np.minimum((self._r[fresh] + 1) * np.exp(self._s[fresh]), _LARGEST)
+        self._s[fresh] = 0.0
+        self._open[:] = 0
+
+    def worse(self, name: str = WHOLE) -> float:
+        """The e-detector for "the learner is worse than its reference" (0 where nothing was seen)."""
+        return self._detector(name, _WORSE)
+
+    def better(self, name: str = WHOLE) -> float:
+        """The e-detector for "the learner is better than its reference"."""
+        return self._detector(name, _BETTER)
+
+    def world(self, name: str = WHOLE) -> float:
+        """The e-detector for "the reference itself loses more than when it became the reference"."""
+        return self._detector(name, _WORLD)
+
+    def _detector(self, name: str, which: int) -> float:
+        row = self.slices.get(name)
+        return 0.0 if row is None else float(self._r[row, which].mean())
+
+    def events(self, name: str = WHOLE) -> int:
+        """How many fresh events of a slice were scored against this reference."""
+        row = self.slices.get(name)
+        return 0 if row is None else int(self.n[row])
+
+    def recent(self, name: str = WHOLE) -> float | None:
+        """The learner's own mean loss over about the last 2,000 scored events of a slice."""
+        row = self.slices.get(name)
+        return None if row is None or not np.isfinite(self.learner[row]) else float(self.learner[row])
+
+    def interval(self, name: str = WHOLE) -> Interval:
+        """The mean difference with its confidence sequence."""
+        row = self.slices.get(name)
+        if row is None or not self.n[row]:
+            return Interval(0.0, -1.0, 1.0, 0)
+        stakes, weighted, variance, total, _ = self._cs[row]
+        middle = 2 * weighted / stakes - 1
+        half = 2 * (math.log(2 / _ALPHA) + variance) / stakes
+        mean = 2 * total / self.n[row] - 1
+        return Interval(float(mean), float(max(-1.0, middle - half)), float(min(1.0, middle + half)), int(self.n[row]))
+
+    def dump(self) -> bytes:
+        """Encode the whole state as msgpack."""
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        return msgspec.msgpack.encode(
+            {
+                "tolerance": self.tolerance,
+                "reference": self.reference,
+                "max_slices": self.max_slices,
+                "slices": list(self.slices),
+                **arrays,
+            }
+        )
+
+    @classmethod
+    def load(cls, data: bytes) -> "Paired":
+        """Return what :meth:`dump` wrote; raise :class:`StateRefusedError` when it does not decode."""
+        try:
+            saved: dict[str, Any] = msgspec.msgpack.decode(data)
+            found = cls(saved["tolerance"], saved["reference"], saved["max_slices"])
+            found.slices = {name: row for row, name in enumerate(saved["slices"])}
+            for name in _ARRAYS:
+                setattr(found, name, np.array(saved[name], np.int64 if name in _WHOLE_NUMBERS else np.float64))
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as cause:
+            raise StateRefusedError(f"the evidence does not decode: {cause}") from cause
+        return found
+
+
+_ARRAYS = ("learner", "_recent", "n", "_open", "_levels", "_r", "_s", "_cs")
+_WHOLE_NUMBERS = ("_recent", "n", "_open")
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+Holdout: TypeAlias = Literal["absent", "early", "same", "above", "worse", "far"]
+Fresh: TypeAlias = Literal["absent", "inconclusive", "leans_better", "worse", "better"]
+Found: TypeAlias = Literal["broken", "forgetting", "diverged", "suspect", "moved", "world_changed", "pass"]
+#: the worst first: between slices it wins
+ORDER: tuple[Found, ...] = ("broken", "forgetting", "diverged", "suspect", "moved", "world_changed", "pass")
+
+
+def holdout_finding(lane: Lane | None, in_a_row: int) -> Holdout:
+    """What a slice's looks say; ``early`` before its level is known."""
+    if lane is None:
+        return "absent"
+    if lane.level is None:
+        return "early"
+    if lane.above >= in_a_row:
+        return "worse"
+    if lane.far >= FAR_LOOKS:
+        return "far"
+    return "above" if lane.above else "same"
+
+
+def fresh_finding(paired: Paired, name: str, threshold: float) -> Fresh:
+    """What a slice's fresh events say of learner and reference."""
+    if not paired.events(name):
+        return "absent"
+    if paired.worse(name) >= threshold:
+        return "worse"
+    if paired.better(name) >= threshold:
+        return "better"
+    leaning = paired.better(name) > max(paired.worse(name), LEANING)
+    return "leans_better" if leaning else "inconclusive"
+
+
+def finding(holdout: Holdout, fresh: Fresh, *, waited: bool, world_changed: bool) -> Found:  # noqa: PLR0911  one line per row of the table
+    """The table of the design, for one slice.
+
+    ``waited``: enough fresh events or time went by since the holdout became worse. ``world_changed``: the reference
+    itself loses more on fresh events than when it became the reference.
+    """
+    if holdout == "far" and fresh not in ("better", "leans_better"):
+        return "broken"
+    if holdout == "worse":
+        if fresh in ("worse", "absent"):
+            return "forgetting"
+        if fresh == "better":
+            return "moved"
+        return "forgetting" if waited else "suspect"
+    if fresh == "worse":
+        return "diverged"
+    if holdout in ("above", "far"):
+        return "suspect"
+    return "world_changed" if world_changed else "pass"

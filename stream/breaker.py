@@ -1,0 +1,85 @@
+"""The circuit breaker for learning: what opens it, when it is tried again, and when it closes. Pure but for reading.
+
+Its state is in the ledger: ``open_breaker``, ``half_open``, ``close_breaker``. While it is open a learner's events are
+predicted and scored, and quarantined (or the trainer waits, ``breaker.when_open``); predictions go on.
+"""
+
+import msgspec
+
+from snapshots import Lineage
+from snapshots.ledger import Entry
+from snapshots.manifest import Manifest
+from stream.config import Breaker
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What to write into the ledger next, and why."""
+
+    action: str
+    why: str
+
+
+def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float) -> Step | None:
+    """Return the breaker's next step, or None when it stays as it is."""
+    state = lineage.breaker(learner)
+    changes = [e for e in lineage.entries if e.learner == learner and e.action in _CHANGES]
+    since = changes[-1] if changes else None
+    reverts = [e for e in lineage.entries if _by_guard(e, learner) and (since is None or e.seq > since.seq)]
+    if state == "open":
+        waited = now - (since.time if since else now)
+        if waited < rules.half_open_seconds:
+            return None
+        return Step("half_open", f"open for {waited:,.0f} s; {rules.half_open_events:,} events are tried")
+    if state == "half_open":
+        return _tried(lineage, learner, rules, reverts, since)
+    recent = [entry for entry in reverts if entry.time > now - rules.seconds]
+    if len(recent) >= rules.reverts:
+        return Step("open_breaker", f"{len(recent)} reverts within {rules.seconds:,.0f} s; the last: {recent[-1].why}")
+    share = _refused_lately(lineage, rules, since)
+    if share is not None and share > rules.dead_letter_share:
+        return Step(
+            "open_breaker",
+            f"{share:.0%} of the last records were refused, and breaker.dead_letter_share is "
+            f"{rules.dead_letter_share:.0%}",
+        )
+    return None
+
+
+_CHANGES = ("open_breaker", "half_open", "close_breaker")
+
+
+def _by_guard(entry: Entry, learner: str) -> bool:
+    return entry.action == "revert" and entry.by == "guard" and entry.learner == learner
+
+
+def _tried(lineage: Lineage, learner: str, rules: Breaker, reverts: list[Entry], since: Entry | None) -> Step | None:
+    """Half open: one revert opens it again; enough events that passed the guard close it."""
+    if reverts:
+        return Step("open_breaker", f"reverted again while it was half open: {reverts[-1].why}")
+    began = since.time if since else 0.0
+    tried = [n for n in lineage.numbers if (m := lineage.manifest(n)) is not None and m.created >= began]
+    parts = [part for number in tried if (part := lineage.part(number, learner)) is not None]
+    passed = [number for number in tried if lineage.passed(number, learner)]
+    learnt = parts[-1].learnt - parts[0].learnt if parts else 0
+    if learnt >= rules.half_open_events and passed and passed[-1] == tried[-1]:
+        return Step("close_breaker", f"{learnt:,} events were learnt, and the guard passed them")
+    return None
+
+
+def _refused_lately(lineage: Lineage, rules: Breaker, since: Entry | None) -> float | None:
+    """The share of dead letters among at least so many of the newest records; None while there are fewer."""
+    newest = lineage.newest()
+    if newest is None:
+        return None
+    for number in reversed(lineage.numbers):
+        older = lineage.manifest(number)
+        if older is None or (since is not None and older.created < since.time):
+            return None
+        if newest.counts.consumed - older.counts.consumed >= rules.dead_letter_events:
+            return _share(older, newest)
+    return None
+
+
+def _share(older: Manifest, newer: Manifest) -> float:
+    refused = newer.counts.dead_lettered - older.counts.dead_lettered
+    return refused / (newer.counts.consumed - older.counts.consumed)

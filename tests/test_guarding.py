@@ -1,0 +1,198 @@
+"""The guard end to end: real trainer, guard and serving; forgetting is caught, reverted, and explained."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from lineages import Folder, accounted, wait_for
+
+from snapshots.holdout import read_version
+
+LEARNERS = {
+    "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},
+    "hashed": {"kind": "vw", "args": "--loss_function logistic"},
+}
+COUNTRIES = ("de", "fr", "br")
+SETTINGS: dict[str, Any] = {
+    "holdout__rate": 0.15, "holdout__rows": 600, "holdout__min_slice_rows": 100, "event__slices": ["country"],
+    "guard__look_events": 50, "guard__reference_events": 500, "guard__sample": 0.5, "snapshots__every_seconds": 0.1,
+    "guard__wait_events": 400,
+}  # fmt: skip
+
+
+def event(number: int, change: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """A pure function of its number: a country, two numbers, and a label that mostly follows from them."""
+    draw = random.Random(number)
+    country = COUNTRIES[number % 3]
+    a, b = draw.gauss(0, 1), draw.gauss(0, 1)
+    turned = -1 if country == "br" else 1
+    x = {"a": round(a, 4), "b": round(b, 4), "country": country, "ab": round(turned * a, 4)}
+    made = {"id": f"g{number}", "x": x, "y": int(turned * a + 0.3 * b + draw.gauss(0, 0.4) > 0)}
+    if change is not None:
+        change(made)
+    return made
+
+
+class Stream:
+    """Writes events in lots, each of which becomes at least one look."""
+
+    def __init__(self, here: Folder) -> None:
+        self.here, self.number = here, 0
+
+    def lots(self, count: int, change: Callable[[dict[str, Any]], None] | None = None, pause: float = 0.13) -> None:
+        for _ in range(count):
+            self.here.write(event(n, change) for n in range(self.number, self.number + 120))
+            self.number += 120
+            time.sleep(pause)
+
+    def until(self, what: Callable[[], Any], change: Callable[[dict[str, Any]], None] | None, most: int = 250) -> Any:
+        """Go on writing until something holds."""
+        for _ in range(most):
+            self.lots(1, change)
+            if found := what():
+                return found
+        raise AssertionError(f"did not happen in {most} lots; guard: {self.here.log('guard')[-3000:]}")
+
+
+@pytest.fixture
+def steady(folder: Callable[..., Folder]) -> Callable[..., Stream]:
+    """A lineage that learns, is guarded, serves, and has levels to hold."""
+
+    def build(**settings: Any) -> Stream:
+        here = folder(learners=LEARNERS, **(SETTINGS | settings))
+        stream = Stream(here)
+        for role in ("train", "guard", "serve"):
+            here.start(role)
+        stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
+        stream.until(lambda: _settled(here), None)
+        return stream
+
+    return build
+
+
+def _settled(here: Folder) -> bool:
+    """Every learner has a level and a reference."""
+    lineage = here.lineage
+    newest = lineage.newest()
+    return newest is not None and all(part.reference is not None for part in newest.learners.values())
+
+
+def reverts(here: Folder, learner: str = "linear") -> list[dict[str, Any]]:
+    return [e for e in here.json("ledger") if e["action"] == "revert" and e["learner"] == learner]
+
+
+def flip(made: dict[str, Any]) -> None:
+    made["y"] = 1 - made["y"]
+
+
+def flip_br(made: dict[str, Any]) -> None:
+    if made["x"]["country"] == "br":
+        flip(made)
+
+
+def test_poison_is_held_back_undone_and_explained(steady: Callable[..., Stream]) -> None:
+    """Labels flipped in one country: nothing is promoted, it is reverted with the slice named, serving answers on."""
+    stream = steady(guard__moved="revert")
+    here = stream.here
+    before = here.status()["learners"]["linear"]
+    entry = stream.until(lambda: reverts(here), flip_br)[0]
+    assert entry["by"] == "guard"
+    assert entry["cause"] in ("forgetting", "moved", "diverged")
+    assert "country=br" in entry["slices"]
+    assert "holdout rows with country=br" in entry["why"]
+    assert entry["snapshot"] <= before["snapshot"]
+    lineage = here.lineage
+    failed = [n for n in lineage.numbers if (v := lineage.verdict(n, "linear")) and v.verdict == "fail"]
+    condemned = [n for n in lineage.numbers if (v := lineage.verdict(n, "linear")) and v.slices]
+    first_bad = min(condemned)
+    served = {v.snapshot for n in lineage.numbers if (v := lineage.verdict(n, "linear")) and v.verdict == "pass"}
+    assert not served.intersection(range(first_bad, failed[0]))  # nothing above level and margin was ever promoted
+    wait_for(lambda: here.learner("linear")["line"] == entry["seq"] and here.learner("linear")["events"]["quarantined"])
+    assert accounted(here.learner("linear")["events"])
+    rows = [row for row in here.json("quarantine", "list") if row["learner"] == "linear"]
+    assert rows[0]["id"] == str(entry["seq"])
+    done = here.run("guard", "--explain", str(failed[0]), code=None)
+    assert "the same as was given" in done.stdout
+    assert "NOT what was given" not in done.stdout
+    with here.http() as client:
+        assert client.post("/predict", json={"x": {"a": 1.0, "country": "de"}}).status_code == 200
+        assert "unjudged" in client.get("/ready").json()
+    here.run("quarantine", "drop", str(entry["seq"]), "--learner", "linear", "--why", "lies")
+    assert next(r["state"] for r in here.json("quarantine", "list") if r["learner"] == "linear") == "dropped"
+    assert "already" in here.run("quarantine", "drop", str(entry["seq"]), "--learner", "linear", code=3).stderr
+    assert '"action": "revert"' in here.run("quarantine", "show", str(entry["seq"])).stdout
+
+
+def test_labels_that_turn_for_good_are_held_for_somebody_to_decide(steady: Callable[..., Stream]) -> None:
+    """Worse on the holdout and better on fresh events: the guard asks once, and a refresh is the answer."""
+    stream = steady(guard__hold_events=10_000_000)
+    here = stream.here
+    stream.until(lambda: any(e["action"] == "hold" for e in here.json("ledger")), flip)
+    assert "Either the world changed" in next(e["why"] for e in here.json("ledger") if e["action"] == "hold")
+    assert here.learner("linear")["verdict"] == "suspect"
+    serving = here.learner("linear")["serving"]
+    stream.until(lambda: here.status()["holdout"]["candidate"] >= 600, flip)
+    assert here.learner("linear")["serving"] == serving
+    here.run("holdout", "refresh", "--approve", "the world changed")
+    stream.until(lambda: here.status()["holdout"]["version"] == 3, flip)
+    stream.until(lambda: here.learner("linear")["serving"] not in (None, serving), flip)
+    assert not reverts(here)
+    assert "holdout" in here.run("holdout", "show").stdout
+    assert [one["version"] for one in here.json("holdout", "show")["versions"]] == [1, 2, 3]
+
+
+def test_the_world_that_moves_is_followed_when_the_guard_is_told_to(steady: Callable[..., Stream]) -> None:
+    """``moved = "follow"``: promoted, and the holdout refreshed by the guard."""
+    stream = steady(guard__moved="follow")
+    here = stream.here
+    stream.until(lambda: any(e["action"] == "refresh" and e["by"] == "guard" for e in here.json("ledger")), flip)
+    stream.until(lambda: here.status()["holdout"]["version"] >= 3, flip)
+    assert not reverts(here)
+
+
+def test_repeated_reverts_open_the_breaker_and_it_is_tried_again(steady: Callable[..., Stream]) -> None:
+    """Learning stops, events are quarantined, predictions go on, a retrain is asked for; then half open."""
+    stream = steady(
+        guard__moved="revert", breaker__reverts=1, breaker__half_open_seconds=2.0, breaker__half_open_events=500
+    )
+    here = stream.here
+    stream.until(lambda: here.learner("linear")["breaker"] == "open", flip)
+    actions = [(e["action"], e["learner"]) for e in here.json("ledger")]
+    assert ("retrain", "linear") in actions
+    stream.until(lambda: here.learner("linear")["learning"] == "stopped", None)
+    stream.until(lambda: here.learner("linear")["breaker"] == "half_open", None)
+    stream.until(lambda: here.learner("linear")["breaker"] == "closed", None)
+    wait_for(lambda: accounted(here.learner("linear")["events"]))
+    with here.http() as client:
+        assert client.post("/predict", json={"x": {"a": 1.0}}).status_code == 200
+
+
+def test_a_steady_stream_is_left_alone(steady: Callable[..., Stream]) -> None:
+    """No revert, hold or refresh; what is held out is never learnt, and what is sealed is what was held out."""
+    stream = steady()
+    here = stream.here
+    stream.lots(40)
+    assert not [e for e in here.json("ledger") if e["action"] != "retrain"]
+    lineage = here.lineage
+    newest = lineage.newest()
+    assert newest is not None
+    rows = read_version(lineage.store, newest.holdout.versions[-1])
+    assert len(rows) == 600
+    sealed = {row.features for row in rows}
+    held = {orjson.dumps(event(n)["x"]) for n in range(stream.number)}
+    assert sealed <= held
+    counts = here.learner("linear")["events"]
+    assert accounted(counts)
+    assert 0.1 < counts["held_out"] / counts["consumed"] < 0.2
+
+
+def test_guard_that_only_looks_changes_nothing(steady: Callable[..., Stream]) -> None:
+    """``guard.act = false``: suspect snapshots are not promoted, and the ledger stays empty."""
+    stream = steady(guard__act=False)
+    here = stream.here
+    stream.until(lambda: here.learner("linear")["verdict"] in ("suspect", "fail"), flip)
+    stream.lots(20, flip)
+    assert here.json("ledger") == []
