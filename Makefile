@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix bench soak kafka clean
+.PHONY: run test check fix bench trust soak kafka clean
 
 run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
 	$(BIN)/holdfast demo $(ARGS)
@@ -25,6 +25,9 @@ fix: $(VENV)/test.stamp  ## mend what can be mended by itself
 
 bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+trust: $(VENV)/test.stamp  ## how often the guard is wrong and how soon it is right, simulated (20 years: some minutes)
+	$(BIN)/python benchmarks/trust.py $(ARGS)
 
 soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, floods of 10^6, 10,000 callers, a longer day
 	HOLDFAST_TEST_POINTS=1000 HOLDFAST_TEST_KILLS=200 HOLDFAST_TEST_FLOOD=1000000 HOLDFAST_TEST_CONNECTIONS=10000 \

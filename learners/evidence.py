@@ -32,7 +32,6 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 WHOLE = ""
 MEDIAN_LOOKS = 21
 SPREAD_LOOKS = 60
-FIRST_RISES = 10
 #: fixed bets of the e-detectors; a bet chosen from the data would not be valid
 BETS: Floats = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
 RECENT_EVENTS = 2000
@@ -76,17 +75,17 @@ def _loss(task: Task, label: Label | None, prediction: Prediction, scale: float)
 class Lane(msgspec.Struct, frozen=True):
     """The looks of one slice at one holdout version.
 
-    ``level`` is the lowest median of 21 consecutive looks so far (None before); ``spread`` the 90 % point of how far
-    looks lay above the level, over the first 60 that had one and were not suspect (poison must not widen the margin);
-    ``above`` how many looks in a row are above level and
-    margin, ``far`` how many are far above.
+    ``level`` is the lowest median of 21 consecutive looks so far (None before); ``spread`` the 90 % point of the steps
+    from look to look (``steps``), over the first 60 that had a level: a learner's own fluctuation, which neither a loss
+    that still falls nor poison that stays can widen (docs/adr/0012). ``above`` is how many looks in a row are above
+    level and margin, ``far`` how many are far above.
     """
 
     looks: int = 0
     window: tuple[float, ...] = ()
     level: float | None = None
     level_since: int | None = None
-    rises: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
     spread: float = 0.0
     above: int = 0
     far: int = 0
@@ -98,22 +97,22 @@ class Lane(msgspec.Struct, frozen=True):
 
 def look(lane: Lane, loss: float, tolerance: float, snapshot: int) -> Lane:
     """Return the lane after one more look: ``loss`` is the mean over the slice's rows, ``snapshot`` whose it is."""
-    level, rises, spread = lane.level, lane.rises, lane.spread
+    level, steps, spread = lane.level, lane.steps, lane.spread
     above = far = 0
     if level is not None:
         margin = lane.margin(tolerance)
         above = lane.above + 1 if loss > level + margin else 0
         far = lane.far + 1 if loss > level + far_margin(margin) else 0
-        if len(rises) < FIRST_RISES or (len(rises) < SPREAD_LOOKS and not above):
-            rises = (*rises, max(0.0, loss - level))
-            spread = float(np.quantile(rises, 0.9))
+        if lane.window and len(steps) < SPREAD_LOOKS:
+            steps = (*steps, abs(loss - lane.window[-1]))
+            spread = float(np.quantile(steps, 0.9))
     window = (*lane.window, loss)[-MEDIAN_LOOKS:]
     since = lane.level_since
     if len(window) == MEDIAN_LOOKS:
         middle = sorted(window)[MEDIAN_LOOKS // 2]
         if level is None or middle < level:
             level, since = middle, snapshot
-    return Lane(lane.looks + 1, window, level, since, rises, spread, above, far)
+    return Lane(lane.looks + 1, window, level, since, steps, spread, above, far)
 
 
 def far_margin(margin: float) -> float:

@@ -85,12 +85,14 @@ def test_the_level_is_the_lowest_median_and_not_the_best_look() -> None:
 
 
 def test_the_margin_is_the_learners_own_fluctuation_and_poison_does_not_widen_it() -> None:
-    """Learnt from looks that are not suspect."""
+    """Learnt from the steps between looks, so that neither a shift that stays nor a loss that falls widens it."""
     rng = np.random.default_rng(1)
     wild = looked(list(0.2 + rng.normal(0, 0.03, 80)))
     assert 0.02 < wild.margin(TOLERANCE) < 0.12
-    calm = looked([*[0.2, 0.201] * 20, *[0.5] * 60])
-    assert calm.margin(TOLERANCE) == TOLERANCE
+    for good in (23, 33, 60):
+        poisoned = looked([*([0.2, 0.201] * 40)[:good], *[0.5] * 60])
+        assert poisoned.margin(TOLERANCE) < 0.05
+        assert holdout_finding(poisoned, 13) == "worse"
     assert looked([0.3] * 21 + [0.3 - 0.001 * number for number in range(70)]).margin(TOLERANCE) == TOLERANCE
 
 
