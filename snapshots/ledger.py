@@ -16,7 +16,8 @@ _FIRST = "0" * 64
 class Entry(msgspec.Struct, frozen=True):
     """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
 
-    ``cause`` and ``slices`` say which finding of the guard it follows.
+    ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
+    ``only`` and ``without`` which ranges of it.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
@@ -32,6 +33,8 @@ class Entry(msgspec.Struct, frozen=True):
     nonce: str = ""
     cause: str = ""
     slices: list[str] = []
+    only: list[str] = []
+    without: list[str] = []
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -45,6 +48,8 @@ class Decision(msgspec.Struct, frozen=True):
     stay: bool = False
     cause: str = ""
     slices: list[str] = []
+    only: list[str] = []
+    without: list[str] = []
 
 
 def _name(seq: int) -> str:

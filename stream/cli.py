@@ -624,6 +624,46 @@ def quarantine_show(config: Config, identity: str) -> None:
     printing.as_json([{**row, "decision": made[0] if made else None} for row in rows])
 
 
+@quarantine.command("replay")
+@click.argument("identity", metavar="ID")
+@click.option("--learner", default=None, help="Which learner; default the champion.")
+@click.option("--only", multiple=True, metavar="RANGE", help="FROM-TO or TOPIC[PARTITION]:FROM-TO; may be repeated.")
+@click.option("--except", "without", multiple=True, metavar="RANGE", help="Leave these out; may be repeated.")
+@_why_option
+@_configured
+def quarantine_replay(
+    config: Config, identity: str, learner: str | None, only: tuple[str, ...], without: tuple[str, ...], why: str
+) -> None:
+    """Learn the events of a quarantined range after all, each once, in offset order; through the guard."""
+    from stream.compose import source_of  # noqa: PLC0415  a command imports what it needs
+    from stream.replay import opened, span_of  # noqa: PLC0415  the same
+
+    for text in (*only, *without):
+        span_of(text)
+    lineage, name = _lineage(config), learner or config.champion
+    newest = lineage.newest()
+    found = (
+        [one for one in lineage.quarantine(name) if one.id == identity] if newest and name in newest.learners else []
+    )
+    if newest is None or not found or found[0].state != "skipped":
+        state = f"it is {found[0].state}" if found else "see: holdfast quarantine list"
+        raise RefusedError(f"{name} has no quarantine {identity} that could be replayed: {state}; nothing was changed")
+    if lineage.stopped(name) is not None:
+        raise RefusedError(f"{name} learns nothing just now: holdfast learning resume {name} first")
+    source = source_of(config, when_lost="stop")
+    try:  # what retention has taken is said before anything changes
+        opened(source, found[0], newest.place, newest.topics)
+    finally:
+        source.close()
+    decision = Decision(
+        "replay", _operator(), why, name, cause=identity, only=list(only), without=list(without)
+    )  # fmt: skip
+    entry = lineage.ledger.append(time.time(), lambda _: decision)
+    click.echo(
+        f"ledger entry {entry.seq}: the trainer learns quarantine {identity} of {name} ({found[0].events:,} events)"
+    )
+
+
 @quarantine.command("drop")
 @click.argument("identity", metavar="ID")
 @click.option("--learner", default=None, help="Which learner; default the champion.")

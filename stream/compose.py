@@ -5,6 +5,8 @@ import platform
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from snapshots import Lineage, Store
 from snapshots.holdout import Membership
 from snapshots.store import LocalStore
@@ -19,9 +21,9 @@ from stream.source import Source
 from stream.trainer import Begin, Trainer
 
 
-def source_of(config: Config) -> Source:
-    """The source that ``[source]`` describes."""
-    source = config.source
+def source_of(config: Config, when_lost: str | None = None) -> Source:
+    """The source that ``[source]`` describes; ``when_lost`` stands in for its own."""
+    source = config.source if when_lost is None else msgspec.structs.replace(config.source, when_lost=when_lost)
     if source.kind == "files":
         return FilesSource(
             config.base / source.directory,
@@ -88,6 +90,7 @@ def trainer_of(
         membership=membership,
         learners=[Running(name, config, stopping) for name in config.learners],
         begin=begin or beginning(),
+        reopen=lambda: source_of(config, when_lost="stop"),
         presence=Presence(store, "trainer", now),
         now=now,
         sleep=sleep,

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -13,18 +13,19 @@ from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
-from snapshots.ledger import Decision
-from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, verify
+from snapshots.ledger import Decision, Entry
+from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined, verify
 from snapshots.snapshot import Cut, Shared
 from stream.codec import Codec
 from stream.config import Config
 from stream.cutting import Draft, Writer, encode_shared
 from stream.dead_letter import DeadLetters
-from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, StreamError
+from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, SourceLostError, StreamError
 from stream.presence import Presence
 from stream.reasons import Refusal
 from stream.recent import RecentIds
 from stream.record import Record
+from stream.replay import Selection, left_behind, opened, records, span_of
 from stream.running import Running, between, copy_counts, copy_place
 from stream.source import Source
 
@@ -72,6 +73,7 @@ class Trainer:
         learners: list[Running],
         begin: Begin,
         presence: Presence,
+        reopen: Callable[[], Source],
         now: Callable[[], float],
         sleep: Callable[[float], None],
         stopping: Callable[[], bool],
@@ -80,7 +82,7 @@ class Trainer:
         self.config, self.source, self.codec, self.labels = config, source, codec, labels
         self.dead_letters, self.lineage, self.membership = dead_letters, lineage, membership
         self.presence, self.now, self.sleep, self.stopping, self.progress = presence, now, sleep, stopping, progress
-        self.learners, self._begin = learners, begin
+        self.learners, self._begin, self._reopen = learners, begin, reopen
         self.presence.others = [learner.process for learner in learners]
         self.epoch: int | None = None
         self.place: Place = {}
@@ -211,7 +213,12 @@ class Trainer:
 
     def seal(self) -> bool:
         """Seal the candidate as the next version of the holdout, without rows of what a revert quarantined."""
-        left_out = [one.ranges for learner in self.learners for one in learner.quarantine if one.id.isdigit()]
+        left_out = [
+            one.ranges
+            for learner in self.learners
+            for one in learner.quarantine
+            if one.id.isdigit() and one.state != "replayed"
+        ]
         version = self.holdout.seal(left_out, self.now())
         if version is not None:
             log.info("holdout version %d is sealed: %d rows", version.number, version.rows)
@@ -238,9 +245,79 @@ class Trainer:
             changed |= self.stop_or_resume(learner)
             if (reference := self.writer.references.get(learner.name)) is not None:
                 learner.refer(reference)
+            changed |= self.replay(learner)
         changed |= self.refresh_holdout()
         if changed:
             self.cut(wait=True)
+
+    def replay(self, learner: Running) -> bool:
+        """Learn what the ledger wants out of quarantine, in offset order, and cut; tell whether anything changed.
+
+        The range is read twice by a source of its own: first to see that it still is what was quarantined.
+        """
+        wanted = self.wanted_replay(learner)
+        if wanted is None or learner.stopped is not None:
+            return False
+        entry, one = wanted
+        selection = Selection([span_of(text) for text in entry.only], [span_of(text) for text in entry.without])
+        try:
+            there = sum(len(lot) for lot in self.quarantined(one))
+            trouble = "" if there == one.events else f"it holds {one.events:,} events, and {there:,} are there now"
+        except (SourceLostError, SourceAwayError) as cause:
+            trouble = str(cause)
+        if trouble:
+            log.error("%s: replay of %s: %s; nothing was changed", learner.name, one.id, trouble)
+            failed = Decision("replay_failed", "trainer", trouble, learner.name, cause=one.id)
+            self.lineage.ledger.append(self.now(), lambda _: failed)
+            return False
+        seen: list[tuple[Record, bool]] = []
+        for lot in self.quarantined(one):
+            chosen = [(record, event) for record, event in lot if selection.holds(record)]
+            seen += [(record, selection.holds(record)) for record, _ in lot]
+            events = [event for _, event in chosen]
+            learner.quarantined -= len(chosen)
+            slices = [self.slices_of(event) for event in events] if self.config.event.slices else None
+            self.teach(learner, events, [record for record, _ in chosen], slices)
+        replayed = sum(was for _, was in seen)
+        learner.quarantine.remove(one)
+        done = msgspec.structs.replace(one, state="replayed", events=replayed)
+        learner.quarantine += [done, *left_behind(one, seen)]
+        log.warning("%s learnt %d events of quarantine %s", learner.name, replayed, one.id)
+        return True
+
+    def wanted_replay(self, learner: Running) -> tuple[Entry, Quarantined] | None:
+        """The first replay on this line that was neither done nor given up, and what it is about."""
+        failed = {e.cause for e in self.lineage.entries if (e.action, e.learner) == ("replay_failed", learner.name)}
+        waiting = {one.id: one for one in learner.quarantine if one.state != "replayed" and one.id not in failed}
+        for entry in self.lineage.entries:
+            about = (entry.action, entry.learner) == ("replay", learner.name) and entry.seq > learner.line
+            if about and entry.cause in waiting:
+                return entry, waiting[entry.cause]
+        return None
+
+    def quarantined(self, one: Quarantined) -> Iterator[list[tuple[Record, Event]]]:
+        """Read the events of a quarantined range that are neither refused, unlabelled, duplicate nor held out."""
+        entry = next((e for e in self.lineage.entries if str(e.seq) == one.id and e.action == "revert"), None)
+        target = self.lineage.manifest(entry.snapshot) if entry and entry.snapshot is not None else None
+        known = snapshots.read_shared(self.lineage.store, target).recent_ids if target else b""
+        recent = RecentIds(self.config.event.recent_ids, known)
+        source = self._reopen()
+        try:
+            for lot in records(
+                opened(source, one, self.place, self.source.identities()), one, self.config.source.batch
+            ):
+                found = []
+                for record in lot:
+                    event = self.codec.decode(record)
+                    if isinstance(event, Refusal) or event.label is None:
+                        continue
+                    if recent.seen(digest := self.membership.digest(event.id)):
+                        continue
+                    if not self.membership.claims(self.owner(event, digest)):
+                        found.append((record, event))
+                yield found
+        finally:
+            source.close()
 
     def refresh_holdout(self) -> bool:
         """Seal the next version of the holdout when the ledger says so; tell whether it was sealed."""
