@@ -16,6 +16,7 @@ from learners.vw_arguments import Trial, arguments, check_classes, trial
 from snapshots import Store
 from snapshots.errors import RefusedError
 from snapshots.manifest import LearnerPart
+from snapshots.signing import SignedStore
 from snapshots.store import open_store
 from stream.codec import Codec
 from stream.config import Config, LearnerConfig
@@ -60,8 +61,12 @@ def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
 
 
 def store_of(config: Config) -> Store:
-    """The store that ``store.url`` names."""
-    return open_store(config.store.url, config.base)
+    """The store that ``store.url`` names; with ``[signing]`` it gives no manifest that is not signed."""
+    store, keys = open_store(config.store.url, config.base), config.signing
+    if not keys.private_key_file and not keys.public_key_files:
+        return store
+    private = config.base / keys.private_key_file if keys.private_key_file else None
+    return SignedStore(store, private, [config.base / path for path in keys.public_key_files])
 
 
 def types_of(config: Config, learner: str) -> list[str]:

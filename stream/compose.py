@@ -9,6 +9,7 @@ import msgspec
 
 from snapshots import Lineage, Store
 from snapshots.holdout import Membership
+from snapshots.signing import bare
 from snapshots.store import LocalStore
 from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.config import Config
@@ -75,8 +76,8 @@ def trainer_of(
     store = store_of(config)
     lineage = Lineage(store)
     membership = membership_of(config, lineage, now())
-    if isinstance(store, LocalStore):
-        store.sweep()
+    if isinstance(directory := bare(store), LocalStore):
+        directory.sweep()
     sweep(store, now())
     labels = labels_of(config)
     fit_labels(config, labels)

@@ -140,6 +140,13 @@ class Breaker(_Table):
     half_open_events: Annotated[int, Meta(ge=1)] = 5000
 
 
+class Signing(_Table):
+    """Ed25519 keys in PEM: the trainer signs snapshots, everybody refuses those that are not signed by one of these."""
+
+    private_key_file: str = ""
+    public_key_files: list[str] = []
+
+
 class Notify(_Table):
     """Who is told of reverts, holds and requests: a command (JSON on its standard input), an address of HTTP."""
 
@@ -174,6 +181,7 @@ class Config(_Table):
     metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     guard: GuardConfig = msgspec.field(default_factory=GuardConfig)
     breaker: Breaker = msgspec.field(default_factory=Breaker)
+    signing: Signing = msgspec.field(default_factory=Signing)
     notify: Notify = msgspec.field(default_factory=Notify)
     serve: Serve = msgspec.field(default_factory=Serve)
     base: Path = Path()

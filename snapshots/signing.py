@@ -1,0 +1,125 @@
+"""Signed snapshots: a store that signs manifests as they are created, and gives none that is not signed.
+
+A manifest names the digest of every part, so its signature covers the whole snapshot. Ed25519 (RFC 8032) over
+``holdfast-manifest-1``, a newline, the manifest's name in the store, a newline, and its bytes: a signature of another
+snapshot, or of another format, is worth nothing. It is kept beside the manifest as ``manifest-DIGEST.sig``, JSON with
+the id of the key (first 16 hex digits of the SHA-256 of the raw public key) and the signature in hex.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from snapshots.errors import DamagedError, StoreError
+from snapshots.store import Store, claim
+
+_MANIFEST = re.compile(r"snapshots/\d+/manifest\.json")
+_FORMAT = b"holdfast-manifest-1\n"
+_MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What stands in a ``.sig`` file."""
+
+    key: str
+    signature: str
+
+
+class SignedStore:
+    """Wraps a store. ``private`` signs (the trainer's); ``trusted`` are the public keys whose signatures count.
+
+    Raises :class:`DamagedError` for a manifest that is unsigned, wrongly signed, or signed by somebody else.
+    """
+
+    def __init__(self, inner: Store, private: Path | None, trusted: Sequence[Path]) -> None:
+        self.inner = inner
+        self._private = _load(private, private=True) if private is not None else None
+        public = [_load(path, private=False) for path in trusted]
+        if self._private is not None:
+            public.append(self._private.public_key())
+        self._trusted = {_id_of(key): key for key in public}
+
+    def get(self, name: str) -> bytes | None:
+        """Return the blob; a manifest only with a good signature."""
+        data = self.inner.get(name)
+        if data is None or _MANIFEST.fullmatch(name) is None:
+            return data
+        signed = self.inner.get(_signature_name(name, data))
+        if signed is None:
+            raise DamagedError(f"{name} is not signed, and [signing] wants it to be; it is not used")
+        try:
+            found = msgspec.json.decode(signed, type=Signature)
+            key = self._trusted[found.key]
+        except (msgspec.DecodeError, KeyError):
+            raise DamagedError(f"{name} is signed by a key that [signing] does not name; it is not used") from None
+        if not _verifies(key, found.signature, _message(name, data)):
+            raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it is not used")
+        return data
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create the blob; a manifest after its signature, so that there never is one without."""
+        if _MANIFEST.fullmatch(name) is not None:
+            if self._private is None:
+                raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
+            signature = self._private.sign(_message(name, data)).hex()
+            found = Signature(_id_of(self._private.public_key()), signature)
+            claim(self.inner, _signature_name(name, data), msgspec.json.encode(found) + b"\n")
+        return self.inner.create(name, data)
+
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        """Names below ``prefix``, sorted."""
+        return self.inner.names(prefix, after)
+
+    def delete(self, name: str) -> None:
+        """Delete the blob if it is there."""
+        self.inner.delete(name)
+
+
+def bare(store: Store) -> Store:
+    """The store beneath the signatures."""
+    return store.inner if isinstance(store, SignedStore) else store
+
+
+def _message(name: str, data: bytes) -> bytes:
+    return _FORMAT + name.encode() + b"\n" + data
+
+
+def _signature_name(name: str, data: bytes) -> str:
+    return f"{name.removesuffix('.json')}-{hashlib.sha256(data).hexdigest()[:16]}.sig"
+
+
+def _id_of(public: Any) -> str:
+    return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
+
+
+def _verifies(key: Any, signature: str, message: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  an extra
+
+    try:
+        key.verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _load(path: Path, *, private: bool) -> Any:
+    """Read an Ed25519 key in PEM; raise :class:`StoreError` with what is wrong."""
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  an extra
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  the same
+    except ImportError as cause:
+        raise StoreError(_MISSING) from cause
+    try:
+        data = path.read_bytes()
+        key: Any = (
+            serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
+        )
+    except (OSError, ValueError, TypeError) as cause:
+        raise StoreError(f"{path} is no key in PEM without a password: {cause}") from cause
+    if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
+        raise StoreError(f"{path} is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out {path}")
+    return key
