@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -141,6 +142,28 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None) -> 
     from stream.demo import Demo  # noqa: PLC0415  a command imports what it needs
 
     Demo(folder, rate=rate, port=port, environment=os.environ).run(seconds, _stopping())
+
+
+@main.command()
+@click.argument("name", metavar="DRILL")
+@click.option("--dir", "folder", type=_FOLDER, default=None, help="A new folder for it; default a temporary one.")
+@click.option("--rate", type=click.FloatRange(100, 10000), default=1000.0, show_default=True, help="Payments a second.")
+@_json_option
+def drill(name: str, folder: Path | None, rate: float, *, as_json: bool) -> None:
+    """Run a catastrophe against a demo stream; print when it was seen, when it was undone, and what served meanwhile.
+
+    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot or broker-down. Exit 0 when it passed, else 1.
+    """
+    from stream.drill import Drill  # noqa: PLC0415  a command imports what it needs
+
+    with tempfile.TemporaryDirectory(prefix="holdfast-drill-") as temporary:
+        one = Drill(name, folder or Path(temporary) / "drill", rate=rate, environment=os.environ)
+        card = one.run(lambda text: click.echo(text, err=True), _stopping())
+    if as_json:
+        printing.as_json(msgspec.to_builtins(card))
+    else:
+        printing.show_card(card)
+    sys.exit(0 if card.passed else 1)
 
 
 _new_lineage_option = click.option(

@@ -79,7 +79,7 @@ class Demo:
         self._path = folder / "holdfast.toml"
         if not self._path.exists():
             write_starter(folder, "payments", sample=0)
-        self._port = port or _free_port()
+        self._port = port or free_port()
         inherited = {name: value for name, value in environment.items() if not name.startswith("HOLDFAST_")}
         self._environment = {
             **inherited,
@@ -181,7 +181,7 @@ class Demo:
         return Group(table, facts)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """8000 when nobody listens there, another free port otherwise."""
     for port in (_PORT, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -13,10 +13,11 @@ MERCHANTS = ("grocer", "fuel", "travel", "games", "jewels", "books")
 _DRIFT_EVENTS = 40_000.0
 
 
-def payment(number: int, time: float) -> dict[str, Any]:
+def payment(number: int, time: float, *, drifting: bool = True) -> dict[str, Any]:
     """Payment ``number`` at ``time`` (Unix seconds): an event with features ``x`` and label ``y`` (1: fraud).
 
-    What makes a payment suspicious turns slowly with the number: fraudsters move from country to country.
+    What makes a payment suspicious turns slowly with the number, unless ``drifting`` is false: fraudsters move from
+    country to country.
     """
     draw = random.Random(number)
     country = draw.choices(COUNTRIES, (30, 20, 18, 16, 10, 6))[0]
@@ -25,7 +26,7 @@ def payment(number: int, time: float) -> dict[str, Any]:
     amount = round(draw.lognormvariate(3.2, 1.0), 2)
     age = draw.randint(18, 85)
     night = draw.random() < 0.25
-    phase = 2 * math.pi * number / _DRIFT_EVENTS
+    phase = 2 * math.pi * number / _DRIFT_EVENTS if drifting else 0.0
     odds = -2.6 + 0.9 * math.log1p(amount / 40) + (0.8 if night else 0.0)
     odds += 1.3 * math.cos(phase + COUNTRIES.index(country)) + 1.0 * math.sin(phase / 2 + MERCHANTS.index(merchant))
     odds += {"phone": 0.0, "web": 0.7, "terminal": -1.2}[device] + (0.6 if age > 70 else 0.0)

@@ -93,6 +93,24 @@ def show_status(report: dict[str, Any]) -> None:
         console.print(f"[red]snapshot {number} is refused: {damage}[/]")
 
 
+def _after(seconds: float | None, what: str) -> str:
+    return what or "not at all" if seconds is None else f"after {seconds:.1f} s: {what}"
+
+
+def show_card(card: Any) -> None:
+    """Print the card of a drill."""
+    shown = Table(title=f"drill {card.drill}", title_justify="left", show_header=False)
+    shown.add_column()
+    shown.add_column(overflow="fold")
+    shown.add_row("done", card.done)
+    shown.add_row("seen", escape(_after(card.seen_seconds, card.seen_as)))
+    shown.add_row("undone", escape(_after(card.undone_seconds, card.undone_by)))
+    shown.add_row("served meanwhile", card.served)
+    shown.add_row("requests", f"{card.requests:,}, of which {card.failed_requests:,} failed")
+    shown.add_row("", "[bold green]passed[/]" if card.passed else "[bold red]FAILED[/]")
+    console.print(shown)
+
+
 def _metric_names(learners: dict[str, Any]) -> list[str]:
     return next((list(one["metrics"]) for one in learners.values()), [])
 

@@ -1,0 +1,52 @@
+"""Drills: real processes, a real catastrophe, a card that can fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def drill(name: str, folder: Path, code: int = 0) -> dict[str, Any]:
+    command = [sys.executable, "-m", "stream.cli", "drill", name, "--dir", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=dict(os.environ))
+    assert done.returncode == code, done.stderr[-2000:] + done.stdout[-2000:]
+    card: dict[str, Any] = json.loads(done.stdout)
+    return card
+
+
+def test_a_slice_that_is_poisoned_is_seen_and_undone(tmp_path: Path) -> None:
+    """Back to a snapshot from before it, without a failed request."""
+    card = drill("slice", tmp_path / "d")
+    assert card["passed"]
+    assert card["seen_seconds"] < card["undone_seconds"]
+    assert "country=fr" in card["seen_as"] + card["undone_by"]
+    assert card["failed_requests"] == 0
+    assert card["requests"] > 50
+
+
+def test_a_snapshot_that_is_torn_serves_nobody(tmp_path: Path) -> None:
+    """Seen by its digest; later ones serve."""
+    card = drill("torn-snapshot", tmp_path / "d")
+    assert card["passed"]
+    assert "bytes instead of" in card["seen_as"]
+
+
+def test_what_a_drill_refuses(tmp_path: Path) -> None:
+    """An unknown name, a folder that is somebody's."""
+    (tmp_path / "holdfast.toml").write_text("")
+    for name, said in (("earthquake", "there are poison"), ("poison", "is already there")):
+        command = [sys.executable, "-m", "stream.cli", "drill", name, "--dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3
+        assert said in done.stderr
+
+
+@pytest.mark.skipif(not os.environ.get("HOLDFAST_TEST_DRILLS"), reason="all drills: make soak")
+@pytest.mark.parametrize("name", ["poison", "forget", "shift", "diverge", "kill", "broker-down"])
+def test_every_other_drill(name: str, tmp_path: Path) -> None:
+    """Each passes."""
+    assert drill(name, tmp_path / "d")["passed"]
