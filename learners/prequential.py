@@ -3,9 +3,17 @@
 from collections.abc import Iterable, Iterator
 
 from learners.errors import LearnerRaisedError
-from learners.event import Event, Prediction
+from learners.event import Event, Features, Prediction
 from learners.learner import Learner
 from learners.metrics import Metrics
+
+
+def opinion(learner: Learner, features: Features) -> Prediction:
+    """Predict, and take an exception for no opinion: what some events ask is no fault of what was learnt."""
+    try:
+        return learner.predict(features)
+    except Exception:
+        return Prediction(None)
 
 
 def learn(

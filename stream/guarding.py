@@ -152,7 +152,8 @@ class Guarding:
         if not self.config.guard.act or verdict.line != self.lineage.line(verdict.learner).number:
             return
         if verdict.verdict == "fail" and verdict.found in _HARM:
-            self.revert(verdict)
+            if self.lineage.stopped(verdict.learner) is None:  # what does not learn has been put back already
+                self.revert(verdict)
         elif verdict.found == "moved" and verdict.verdict == "suspect":
             self.once_for("hold", verdict)
         elif verdict.found == "moved":

@@ -268,12 +268,14 @@ class Running:
     def stop(self, name: str, cause: str, place: Place) -> None:
         """Learn nothing more from here on: what comes is quarantined until :meth:`resume`."""
         going_on = next((one for one in self.quarantine if one.id == name), None)
-        if going_on is not None:
-            self.quarantine.remove(going_on)
-            self.stopped = going_on
-        else:
-            begins: Ranges = {t: {p: (offset, None) for p, offset in parts.items()} for t, parts in place.items()}
+        begins: Ranges = {t: {p: (offset, None) for p, offset in parts.items()} for t, parts in place.items()}
+        if going_on is None:
             self.stopped = Quarantined(name, cause, begins, 0)
+            return
+        self.quarantine.remove(going_on)
+        for topic, partitions in going_on.ranges.items():
+            begins.setdefault(topic, {}).update({p: (begin, None) for p, (begin, _) in partitions.items()})
+        self.stopped = msgspec.structs.replace(going_on, ranges=begins)
 
     def resume(self, place: Place) -> None:
         """Learn again from here on."""

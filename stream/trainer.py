@@ -332,7 +332,7 @@ class Trainer:
         wanted = self.lineage.stopped(learner.name)
         if wanted is not None and learner.stopped is None:
             cause = "breaker" if wanted.action == "open_breaker" else "set_aside"
-            learner.stop(f"stopped-{wanted.seq}", cause, self.place)
+            learner.stop(f"stopped-{wanted.seq}-{learner.line}", cause, self.place)
             log.warning("%s learns nothing from here on: %s", learner.name, wanted.why)
         elif wanted is None and learner.stopped is not None:
             learner.resume(self.place)

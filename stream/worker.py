@@ -22,6 +22,7 @@ import msgspec
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.errors import LearnerRaisedError
 from learners.evidence import Paired, losses
+from learners.prequential import opinion
 from snapshots import SnapshotsError, Store
 from snapshots import snapshot as snapshots
 from snapshots.errors import RefusedError, StoreError
@@ -137,14 +138,8 @@ class Worker:
         own = losses(self._config.task, answers, [predictions[index] for index in chosen], batch.scale)
         others = None
         if self._reference is not None:
-            try:
-                asked = [self._reference.predict(event.features) for event in few]
-            except Exception as cause:
-                log.warning("the reference of %s raised %s: %s", self._name, type(cause).__name__, cause)
-                self._reference = None
-                self._paired.refer(None)
-            else:
-                others = losses(self._config.task, answers, asked, batch.scale)
+            asked = [opinion(self._reference, event.features) for event in few]
+            others = losses(self._config.task, answers, asked, batch.scale)
         slices = [batch.slices[index] for index in chosen] if batch.slices is not None else None
         self._paired.update(own, others, slices)
 
@@ -175,13 +170,9 @@ class Worker:
         self._reply(wire.Learnt(batch.number))
 
     def _score(self, batch: wire.Batch, events: list[Event]) -> None:
-        """Predict and score what an open breaker passes over; an event that it raises at counts as no opinion."""
-        predictions = []
-        for event in events:
-            try:
-                predictions.append(self._learner.predict(event.features) if self._learner else Prediction(None))
-            except Exception:
-                predictions.append(Prediction(None))
+        """Predict and score what an open breaker passes over."""
+        learner = self._learner
+        predictions = [opinion(learner, event.features) for event in events] if learner is not None else []
         self._metrics.update(events, predictions, batch.slices)
         self._reply(wire.Learnt(batch.number))
 

@@ -126,21 +126,20 @@ def test_examples_in_docstrings_hold() -> None:
     assert attempted >= 4
 
 
-def test_the_guard_takes_the_newest_first_and_skips_only_what_is_far_behind(
-    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Older ones are judged too while nothing newer comes, so that there is something to go back to."""
-    monkeypatch.setattr(guarding, "BACKLOG", 3)
+def test_the_guard_takes_the_newest_and_marks_the_others_skipped(folder: Callable[..., Folder]) -> None:
+    """Each learner's newest is judged; what it overtook is not, and says so. ``--once`` skips none."""
     here = folder()
     for i in range(5):
         here.write([{**event, "id": f"{i}-{event['id']}"} for event in numbers(50)])
         here.train()
-    order: list[tuple[int, str]] = []
+    twin = here.copy(here.path.with_name("twin"))
     guard = guarding.Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
-    give = guard.give
-    monkeypatch.setattr(guard, "give", lambda one: (order.append((one.snapshot, one.verdict)), give(one))[1])
     guard.follow()
     newest = here.lineage.numbers[-1]
-    assert order[-3:] == [(newest, "pass"), (newest - 1, "pass"), (newest - 2, "pass")]
-    assert {verdict for _, verdict in order[:-3]} == {"skipped"}
-    assert len(order) == len(here.lineage.numbers)
+    found = {n: here.lineage.verdict(n, "linear") for n in here.lineage.numbers}
+    assert found[newest] is not None
+    assert found[newest].verdict == "pass"
+    older = [one for number, one in found.items() if number != newest]
+    assert [(one.verdict, one.why) for one in older if one] == [("skipped", f"overtaken by snapshot {newest}")] * 5
+    twin.run("guard", "--once")
+    assert [twin.lineage.passed(n, "linear") for n in twin.lineage.numbers] == [False, True, True, True, True, True]
