@@ -10,6 +10,7 @@ from pathlib import Path
 
 import figures
 import flat
+import guarding
 import learning
 import service
 import serving
@@ -20,6 +21,7 @@ PARTS: dict[str, Callable[[str, Path], list[figures.Row]]] = {
     "serving": lambda _, folder: serving.rows(folder),
     "pauses": lambda _, folder: service.pauses(folder),
     "freshness": service.freshness,
+    "guard": lambda _, folder: guarding.rows(folder),
     "revert": lambda _, folder: service.revert_and_restart(folder),
     "flat": lambda _address, _folder: flat.rows(),
 }

@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
     "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
     "holdfast_event_age_seconds": ("gauge", (), "time since the newest event in the snapshot that answers"),
+    "holdfast_reverts_total": ("counter", ("learner", "by"), "reverts in the ledger, by guard or operator"),
+    "holdfast_breaker_open": (
+        "gauge",
+        ("learner",),
+        "1: the learner's breaker is open; 0.5: half open",
+    ),
+    "holdfast_holdout_loss": ("gauge", ("learner",), "mean loss on the holdout of the newest snapshot that was scored"),
+    "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
     "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
     "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
 }
@@ -113,11 +122,30 @@ class HoldfastCollector(Collector):
             found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
             found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.manifest.created)
             found["holdfast_event_age_seconds"].add_metric([], now - current.manifest.newest_event)
+        self._guard(found, newest)
         for code, count in self._counts.by_code().items():
             found["holdfast_requests_total"].add_metric([str(code)], count)
         _histogram(found["holdfast_request_duration_seconds"], _BUCKETS, *self._counts.durations())
         self._processes(found)
         yield from found.values()
+
+    def _guard(self, found: dict[str, Any], newest: Manifest | None) -> None:
+        """What guard and operators decided, as the watcher last read it."""
+        lineage = self._server.lineage
+        found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
+        reverts = Counter(
+            (entry.learner or "", entry.by.split(":")[0]) for entry in list(lineage.entries) if entry.action == "revert"
+        )
+        for (learner, by), count in reverts.items():
+            found["holdfast_reverts_total"].add_metric([learner, by], count)
+        for learner in newest.learners if newest is not None else ():
+            state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0)
+            found["holdfast_breaker_open"].add_metric([learner], state)
+            for number in reversed(list(lineage.numbers)):
+                verdict = lineage.verdict(number, learner)
+                if verdict is not None and "loss" in verdict.figures:
+                    found["holdfast_holdout_loss"].add_metric([learner], verdict.figures["loss"])
+                    break
 
     def _processes(self, found: dict[str, Any]) -> None:
         """What each process last said of itself; nothing when the store is away."""
