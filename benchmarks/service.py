@@ -132,10 +132,10 @@ def revert_and_restart(folder: Path) -> list[Row]:
         for number in range(4):  # up gives up on a trainer that dies five times in a row
             here.write(numbers(2000, first=20_000 + 2000 * number))
             wait_for(lambda: _settled(here))
-            target = here.lineage.ancestry("r")[-2]
+            target, line = here.lineage.ancestry("r")[-2], here.lineage.line("r").number
             began = time.monotonic()
             here.start("snapshots", "revert", "r", str(target))
-            wait_for(lambda t=target: _all_from(here, t), 20)
+            wait_for(lambda t=target, n=line: here.lineage.line("r").number > n and _all_from(here, t), 20)
             reverts.append(time.monotonic() - began)
             trainer = max((w for w in _words(here) if w["role"] == "trainer"), key=lambda w: w["time"])["pid"]
             began, killed = time.monotonic(), time.time()

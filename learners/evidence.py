@@ -200,41 +200,45 @@ class Paired:
 
     def update(self, learner: Floats, reference: Floats | None, slices: Sequence[Sequence[str]] | None) -> None:
         """Take the losses of a batch of fresh events (both of shape (events,)), scored before either learnt them."""
-        pairs = [(0, index) for index in range(len(learner))]
-        for index, names in enumerate(slices or ()):
-            pairs += [(row, index) for name in names if (row := self.row(name)) is not None]
-        table = np.array(pairs, np.int64).reshape(-1, 2)
-        rows, events = table[:, 0], table[:, 1]
-        size = len(self.slices)
-        count = np.bincount(rows, minlength=size)
+        rows = [[row for name in names if (row := self.row(name)) is not None] for names in slices or ()]
+        belongs = np.zeros((len(self.slices), len(learner)))
+        belongs[0] = 1.0
+        for index, found in enumerate(rows):
+            belongs[found, index] = 1.0
+        count = belongs.sum(axis=1).astype(np.int64)
         if reference is not None:
-            self._bet(rows, learner[events] - reference[events], reference[events])
-            self._sum(rows, learner[events] - reference[events], count)
+            difference = learner - reference
+            self._bet(belongs, difference, reference)
+            self._sum(belongs, difference, count)
             self.n += count
             self._open += count
         seen = count > 0
-        means = np.bincount(rows, learner[events], size)[seen] / count[seen]
-        share = np.maximum(count[seen] / np.minimum(self._recent[seen] + count[seen], RECENT_EVENTS), 0.0)
+        means = (belongs[seen] @ learner) / count[seen]
+        share = count[seen] / np.minimum(self._recent[seen] + count[seen], RECENT_EVENTS)
         before = np.where(self._recent[seen] > 0, self.learner[seen], means)
         self.learner[seen] = before + np.minimum(share, 1.0) * (means - before)
         self._recent[seen] += count[seen]
 
-    def _bet(self, rows: Integers, differences: Floats, reference: Floats) -> None:
-        grown = reference - self._levels[rows]
-        bets = np.stack((differences, -differences, np.where(np.isfinite(grown), grown, self.tolerance)), axis=1)
-        stake = (bets - self.tolerance) / (1 + self.tolerance)
-        np.add.at(self._s, rows, np.log1p(stake[:, :, None] * BETS))
+    def _bet(self, belongs: Floats, difference: Floats, reference: Floats) -> None:
+        """Add up, row by row, the logarithms of what each event bets; ``belongs`` is of shape (rows, events)."""
+        stakes = (np.stack((difference, -difference)) - self.tolerance) / (1 + self.tolerance)
+        logs = np.log1p(stakes[:, :, None] * BETS)
+        self._s[:, _WORSE] += belongs @ logs[0]
+        self._s[:, _BETTER] += belongs @ logs[1]
+        rows, events = np.nonzero((belongs > 0) & np.isfinite(self._levels)[:, None])
+        if len(rows):
+            grown = (reference[events] - self._levels[rows] - self.tolerance) / (1 + self.tolerance)
+            np.add.at(self._s[:, _WORLD], rows, np.log1p(grown[:, None] * BETS))
 
-    def _sum(self, rows: Integers, differences: Floats, count: Integers) -> None:
+    def _sum(self, belongs: Floats, difference: Floats, count: Integers) -> None:
         """Add to the confidence sequences; bet and mean are those from before this batch, so they are predictable."""
-        size = len(self.slices)
-        x = (differences + 1) / 2
+        x = (difference + 1) / 2
         n = self.n
         mean = (0.5 + self._cs[:, 3]) / (n + 1)
         variance = (0.25 + self._cs[:, 4]) / (n + 1)
         stake = np.minimum(0.5, np.sqrt(2 * math.log(2 / _ALPHA) / (variance * (n + 1) * np.log(n + 2))))
-        square = np.bincount(rows, (x - mean[rows]) ** 2, size)
-        total = np.bincount(rows, x, size)
+        total = belongs @ x
+        square = np.maximum(belongs @ (x * x) - 2 * mean * total + mean * mean * count, 0.0)
         psi = -np.log1p(-stake) - stake
         self._cs += np.stack((stake * count, stake * total, psi * square, total, square), axis=1)
 

@@ -617,7 +617,7 @@ def _learning(config: Config, learner: str, why: str, action: str) -> None:
 
 @main.group(cls=Group)
 def quarantine() -> None:
-    """Show what reverts took out of the models."""
+    """Show, replay or drop what is not in the models."""
 
 
 @quarantine.command("list")

@@ -174,7 +174,7 @@ def test_a_steady_stream_is_left_alone(steady: Callable[..., Stream]) -> None:
     """No revert, hold or refresh; what is held out is never learnt, and what is sealed is what was held out."""
     stream = steady()
     here = stream.here
-    stream.lots(40)
+    stream.lots(15)
     assert not [e for e in here.json("ledger") if e["action"] != "retrain"]
     lineage = here.lineage
     newest = lineage.newest()

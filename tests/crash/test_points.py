@@ -18,7 +18,7 @@ from lineages import Folder, accounted
 from samples import numbers
 from test_kill import LEARNERS
 
-POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "40"))
+POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "25"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EACH = 60
 HOOK = str(Path(__file__).parent / "points")
