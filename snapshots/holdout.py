@@ -159,13 +159,18 @@ class Holdout:
         return len(self.versions) > 1 or bool(self.versions and self.versions[0].rows >= self.sizes.rows)
 
     def _freeze(self) -> None:
+        """Make a chunk of the newest rows; the oldest give way, but for rows that are short, up to twice as many."""
         rows, self._tail = self._tail, []
-        self._chunks.append((self._blob("rows", msgspec.msgpack.encode(rows)), rows))
-        while self._full() and len(self) - len(self._chunks[0][1]) >= self.sizes.rows:
-            short = self._short(self.candidate)
+        kept: list[HeldRow] = []
+        short = self._short([*self.candidate, *rows]) if self._full() else None
+        while short is not None and self._chunks:
+            count = len(self) + len(kept) + len(rows)
+            if count - len(self._chunks[0][1]) < self.sizes.rows:
+                break
             _, oldest = self._chunks.pop(0)
-            kept = [row for row in oldest if short(row)] if len(self) < 2 * self.sizes.rows else []
-            self._tail += kept
+            kept += [row for row in oldest if short(row)] if count <= 2 * self.sizes.rows else []
+        rows = kept + rows
+        self._chunks.append((self._blob("rows", msgspec.msgpack.encode(rows)), rows))
 
     def _short(self, rows: Iterable[HeldRow]) -> Callable[[HeldRow], bool]:
         """Tell of a row whether it belongs to a slice or class that has too few of them."""

@@ -65,6 +65,19 @@ def test_the_candidate_is_bounded_and_keeps_what_is_short() -> None:
     assert again.state() == holdout.state()
 
 
+def test_a_stream_whose_slices_are_all_short_is_bounded_too() -> None:
+    """As many slices as rows: nothing is ever enough, and memory still is."""
+    holdout = Holdout(Sizes(1000), "binary")
+    for number in range(12_000):
+        holdout.add(row(number, country=str(number)))
+        if holdout.due(number * 50):
+            holdout.seal([], 1.0)
+        holdout.unwritten()
+        assert len(holdout) <= 2400
+    assert len(holdout) >= 1000
+    assert holdout.candidate[-1].offset == 11_999
+
+
 def test_rows_of_a_quarantined_range_are_left_out_when_it_is_sealed() -> None:
     """What was condemned is not what others are measured by."""
     holdout = Holdout(Sizes(300), "binary")
