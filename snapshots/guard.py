@@ -380,7 +380,7 @@ def _spread(predictions: Sequence[Prediction]) -> float:
 def target_of(lineage: Lineage, verdict: Verdict, compared: int | None) -> int | None:
     """Where a revert goes: the reference of the comparison that failed, or else the newest passing snapshot before."""
     ancestry = [number for number in lineage.ancestry(verdict.learner) if number < verdict.snapshot]
-    if verdict.found != "broken" and compared in ancestry:
+    if verdict.holdout is not None and compared in ancestry:  # the last pass may already hold poison
         return compared
     return ancestry[-1] if ancestry else None
 
