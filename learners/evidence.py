@@ -271,11 +271,6 @@ class Paired:
         row = self.slices.get(name)
         return 0 if row is None else int(self.n[row])
 
-    def recent(self, name: str = WHOLE) -> float | None:
-        """The learner's own mean loss over about the last 2,000 scored events of a slice."""
-        row = self.slices.get(name)
-        return None if row is None or not np.isfinite(self.learner[row]) else float(self.learner[row])
-
     def interval(self, name: str = WHOLE) -> Interval:
         """The mean difference with its confidence sequence."""
         row = self.slices.get(name)
