@@ -189,16 +189,7 @@ class Guarding:
         if step.action == "open_breaker":
             asked = Decision("retrain", "guard", f"the breaker opened: {step.why}", learner, cause="breaker")
             self.lineage.ledger.append(self.now(), lambda _: asked)
-        self.notifier.tell(
-            {
-                "lineage": self.config.name,
-                "action": step.action,
-                "learner": learner,
-                "why": step.why,
-                "time": self.now(),
-                "entry": entry.seq,
-            }
-        )
+        self.tell(step.action, learner, step.why, entry=entry.seq)
 
     def revert(self, verdict: Verdict) -> None:
         """Put the learner back to the reference of the comparison that failed."""
@@ -224,7 +215,7 @@ class Guarding:
             log.info("%s is not reverted: %s", verdict.learner, cause)
             return
         log.error("%s is reverted to snapshot %d: %s", verdict.learner, target, verdict.why)
-        self.tell("revert", verdict, target=target, entry=entry.seq)
+        self.tell("revert", verdict.learner, verdict.why, entry=entry.seq, target=target, **_about(verdict))
 
     def _manifest(self, number: int) -> Any:
         manifest = self.lineage.manifest(number)
@@ -245,14 +236,13 @@ class Guarding:
         )
         entry = self.lineage.ledger.append(self.now(), lambda _: decision)
         log.warning("%s: %s: %s", verdict.learner, action, verdict.why)
-        self.tell(action, verdict, entry=entry.seq)
+        self.tell(action, verdict.learner, verdict.why, entry=entry.seq, **_about(verdict))
 
-    def tell(self, action: str, verdict: Verdict, **more: int) -> None:
+    def tell(self, action: str, learner: str, why: str, **more: Any) -> None:
         """Notify whoever is configured; never waits."""
-        self.notifier.tell(
-            {
-                "lineage": self.config.name, "action": action, "learner": verdict.learner,
-                "snapshot": verdict.snapshot, "found": verdict.found, "slices": verdict.slices, "why": verdict.why,
-                "time": self.now(), **more,
-            }
-        )  # fmt: skip
+        about = {"lineage": self.config.name, "action": action, "learner": learner, "why": why, "time": self.now()}
+        self.notifier.tell(about | more)
+
+
+def _about(verdict: Verdict) -> dict[str, Any]:
+    return {"snapshot": verdict.snapshot, "found": verdict.found, "slices": verdict.slices}
