@@ -23,7 +23,7 @@ def test_a_slice_that_is_poisoned_is_seen_and_undone(tmp_path: Path) -> None:
     card = drill("slice", tmp_path / "d")
     assert card["passed"]
     assert card["seen_seconds"] < card["undone_seconds"]
-    assert "country=fr" in card["seen_as"] + card["undone_by"]
+    assert "holdout rows" in card["seen_as"] + card["undone_by"]
     assert card["failed_requests"] == 0
     assert card["requests"] > 50
 
