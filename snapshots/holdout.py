@@ -5,9 +5,8 @@ scored: a version is a blob named by its digest, never changed.
 """
 
 import hashlib
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -73,49 +72,106 @@ class Sizes(msgspec.Struct, frozen=True):
     min_class_rows: int = 50
 
 
+class Tails(msgspec.Struct):
+    """The candidate's rows that no blob holds yet: ``recent`` the newest, ``kept`` the newest of those kept aside."""
+
+    recent: list[HeldRow] = []
+    kept: list[HeldRow] = []
+
+
+class Rolling:
+    """Rows oldest first: encoded blobs of 200, and a tail that no blob holds yet. Blobs stay encoded in memory too."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.chunks: list[tuple[Part, bytes, int]] = []
+        self.tail: list[HeldRow] = []
+
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self.chunks) + len(self.tail)
+
+    def __iter__(self) -> Iterator[HeldRow]:
+        for part, data, _ in self.chunks:
+            yield from rows_of(data, part.name)
+        yield from self.tail
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self.chunks, self.tail = [], []
+
+    def add(self, row: HeldRow) -> tuple[Part, bytes] | None:
+        """Take a row; return the blob that this one completed."""
+        self.tail.append(row)
+        if len(self.tail) < CHUNK_ROWS:
+            return None
+        data = msgspec.msgpack.encode(self.tail)
+        part = _part(self._what, data)
+        self.chunks.append((part, data, len(self.tail)))
+        self.tail = []
+        return part, data
+
+    def give_way(self, most: int) -> list[HeldRow]:
+        """Take out the oldest rows, blob by blob, as long as ``most`` are left without them."""
+        gone: list[HeldRow] = []
+        count = len(self)
+        while self.chunks and count - self.chunks[0][2] >= most:
+            part, data, rows = self.chunks.pop(0)
+            gone += rows_of(data, part.name)
+            count -= rows
+        return gone
+
+
 class Holdout:
     """What the trainer keeps of the holdout: sealed versions, and the rolling candidate for the next one.
 
     A first version is sealed at 500 rows (or with what is there after 100,000 labelled events, if that is 200), the
     full one at ``sizes.rows``. After that the candidate is bounded: its oldest rows give way, but for those of slices
-    and classes that are still short. Blobs to be written are taken by ``unwritten``.
+    and classes that are short, which are kept aside, up to half as many again. Blobs to be written are taken by
+    ``unwritten``.
     """
 
     def __init__(self, sizes: Sizes, task: str) -> None:
         self.sizes, self.task = sizes, task
         self.versions: list[HoldoutVersion] = []
         self.followed = 0
-        self._chunks: list[tuple[Part, list[HeldRow]]] = []
-        self._tail: list[HeldRow] = []
+        self._recent, self._kept = Rolling("rows"), Rolling("kept")
+        self._slices: Counter[str] = Counter()
+        self._classes: Counter[Label] = Counter()
         self._unwritten: dict[str, bytes] = {}
 
-    def restore(self, state: HoldoutState, tail: Sequence[HeldRow], read: Callable[[Part], bytes]) -> list[str]:
+    def restore(self, state: HoldoutState, tails: Tails, read: Callable[[Part], bytes]) -> list[str]:
         """Take the state of a snapshot; return what of the candidate is damaged and left out."""
         self.versions, self.followed = list(state.versions), state.followed
-        self._chunks, self._tail, self._unwritten = [], list(tail), {}
+        self._recent, self._kept, self._unwritten = Rolling("rows"), Rolling("kept"), {}
+        self._recent.tail, self._kept.tail = list(tails.recent), list(tails.kept)
         damaged = []
         for part in state.chunks:
+            rolling = self._kept if part.name.startswith("holdout/kept-") else self._recent
             try:
-                self._chunks.append((part, rows_of(read(part), part.name)))
+                data = read(part)
+                rolling.chunks.append((part, data, len(rows_of(data, part.name))))
             except DamagedError as cause:
                 damaged.append(str(cause))
+        self._slices, self._classes = Counter(), Counter()
+        self._count(self.candidate, 1)
         return damaged
 
     @property
     def candidate(self) -> list[HeldRow]:
-        """The rows of the next version, oldest first."""
-        return [*itertools.chain.from_iterable(rows for _, rows in self._chunks), *self._tail]
+        """The rows of the next version: those kept aside, then the recent ones, each oldest first."""
+        return [*self._kept, *self._recent]
 
     def __len__(self) -> int:
-        return sum(len(rows) for _, rows in self._chunks) + len(self._tail)
+        return len(self._kept) + len(self._recent)
 
     def state(self) -> HoldoutState:
         """What a manifest says of it."""
-        return HoldoutState(list(self.versions), [part for part, _ in self._chunks], len(self), self.followed)
+        chunks = [part for part, _, _ in (*self._kept.chunks, *self._recent.chunks)]
+        return HoldoutState(list(self.versions), chunks, len(self), self.followed)
 
-    def tail(self) -> list[HeldRow]:
-        """The newest rows, which no chunk holds yet."""
-        return list(self._tail)
+    def tails(self) -> Tails:
+        """The newest rows, which no blob holds yet."""
+        return Tails(list(self._recent.tail), list(self._kept.tail))
 
     def unwritten(self) -> dict[str, bytes]:
         """Blobs, by name, that have to be durable before the next manifest names them."""
@@ -123,10 +179,17 @@ class Holdout:
         return blobs
 
     def add(self, row: HeldRow) -> None:
-        """Take a claimed row into the candidate."""
-        self._tail.append(row)
-        if len(self._tail) >= CHUNK_ROWS:
-            self._freeze()
+        """Take a claimed row into the candidate; when there is a full version, let old ones give way."""
+        self._count([row], 1)
+        self._put(self._recent, row)
+        if not self._full():
+            return
+        for old in self._recent.give_way(self.sizes.rows):
+            if self._short(old):
+                self._put(self._kept, old)
+            else:
+                self._count([old], -1)
+        self._count(self._kept.give_way(self.sizes.rows // 2), -1)
 
     def due(self, labelled: int) -> bool:
         """Tell whether a version is to be sealed by itself; ``labelled`` counts all labelled events so far."""
@@ -141,57 +204,59 @@ class Holdout:
 
         Until there is a full version the candidate goes on growing; after that only what is short stays in it.
         """
-        rows = [row for row in self.candidate if not any(_within(row, ranges) for ranges in left_out)]
-        rows = rows[-max(self.sizes.rows, 1) :] if self._full() else rows
+        good = [row for row in self._recent if not any(_within(row, ranges) for ranges in left_out)]
+        kept = [row for row in self._kept if self._short(row) and not any(_within(row, ranges) for ranges in left_out)]
+        kept = kept[-max(self.sizes.rows // 2, 1) :]
+        rows = [*kept, *(good[-max(self.sizes.rows - len(kept), 1) :] if self._full() else good)]
         if not rows:
             return None
         data = msgspec.msgpack.encode(rows)
-        part = self._blob("version", data)
+        part = _part("version", data)
+        self._unwritten[part.name] = data
         scale = spread([row.label for row in rows]) if self.task == "regression" else 1.0
         version = HoldoutVersion(len(self.versions) + 1, part, len(rows), now, scale)
         self.versions.append(version)
         if len(rows) >= self.sizes.rows or self._full():
-            short = self._short(rows)
-            self._chunks, self._tail = [], [row for row in rows if short(row)]
+            self._begin_next(rows)
         return version
+
+    def _begin_next(self, sealed: Sequence[HeldRow]) -> None:
+        """Begin the next candidate, with what is short of slices and classes among the rows just sealed."""
+        self._recent.clear()
+        self._kept.clear()
+        self._slices, self._classes = Counter(), Counter()
+        self._count(sealed, 1)
+        short = [row for row in sealed if self._short(row)]
+        self._slices, self._classes = Counter(), Counter()
+        self._count(short, 1)
+        for row in short:
+            self._put(self._kept, row)
 
     def _full(self) -> bool:
         return len(self.versions) > 1 or bool(self.versions and self.versions[0].rows >= self.sizes.rows)
 
-    def _freeze(self) -> None:
-        """Make a chunk of the newest rows; the oldest give way, but for rows that are short, up to twice as many."""
-        rows, self._tail = self._tail, []
-        kept: list[HeldRow] = []
-        short = self._short([*self.candidate, *rows]) if self._full() else None
-        while short is not None and self._chunks:
-            count = len(self) + len(kept) + len(rows)
-            if count - len(self._chunks[0][1]) < self.sizes.rows:
-                break
-            _, oldest = self._chunks.pop(0)
-            kept += [row for row in oldest if short(row)] if count <= 2 * self.sizes.rows else []
-        rows = kept + rows
-        self._chunks.append((self._blob("rows", msgspec.msgpack.encode(rows)), rows))
+    def _put(self, rolling: Rolling, row: HeldRow) -> None:
+        if (blob := rolling.add(row)) is not None:
+            self._unwritten[blob[0].name] = blob[1]
 
-    def _short(self, rows: Iterable[HeldRow]) -> Callable[[HeldRow], bool]:
-        """Tell of a row whether it belongs to a slice or class that has too few of them."""
-        slices: Counter[str] = Counter()
-        classes: Counter[Label] = Counter()
+    def _count(self, rows: Iterable[HeldRow], by: int) -> None:
         for row in rows:
-            slices.update(row.slices)
+            for name in row.slices:
+                self._slices[name] += by
+                if not self._slices[name]:
+                    del self._slices[name]
             if self.task != "regression":
-                classes[row.label] += 1
+                self._classes[row.label] += by
 
-        def short(row: HeldRow) -> bool:
-            few = self.task != "regression" and classes[row.label] < self.sizes.min_class_rows
-            return few or any(slices[name] < self.sizes.min_slice_rows for name in row.slices)
+    def _short(self, row: HeldRow) -> bool:
+        """Tell of a row whether it belongs to a slice or class that has too few of them."""
+        few = self.task != "regression" and self._classes[row.label] < self.sizes.min_class_rows
+        return few or any(self._slices[name] < self.sizes.min_slice_rows for name in row.slices)
 
-        return short
 
-    def _blob(self, what: str, data: bytes) -> Part:
-        digest = hashlib.sha256(data).hexdigest()
-        part = Part(f"holdout/{what}-{digest}", len(data), digest)
-        self._unwritten[part.name] = data
-        return part
+def _part(what: str, data: bytes) -> Part:
+    digest = hashlib.sha256(data).hexdigest()
+    return Part(f"holdout/{what}-{digest}", len(data), digest)
 
 
 def _within(row: HeldRow, ranges: Ranges) -> bool:

@@ -14,7 +14,7 @@ from learners.labels import Labels
 from learners.restore import restore
 from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
-from snapshots.holdout import HeldRow
+from snapshots.holdout import Tails
 from snapshots.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
 from snapshots.store import Store, claim
 
@@ -26,14 +26,14 @@ class Shared(msgspec.Struct):
 
     ``recent_ids``: 8 bytes each, the keyed hashes of recent ids, oldest first. ``labels``: the multi-class map.
     ``rows``: the newest valid labelled events' features, for the guard's fast lane.
-    ``start``: where the lineage began. ``held``: the newest rows of the holdout's candidate.
+    ``start``: where the lineage began. ``held``: rows of the holdout's candidate.
     """
 
     recent_ids: bytes = b""
     labels: list[str | float | bool] = []
     rows: list[bytes] = []
     start: Place = {}
-    held: list[HeldRow] = []
+    held: Tails = msgspec.field(default_factory=Tails)
 
 
 class Cut(msgspec.Struct):

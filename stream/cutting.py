@@ -195,7 +195,7 @@ class Writer:
         if self._view.damaged or not named:
             return
         for name in self._view.store.names("holdout/"):
-            if name.startswith("holdout/rows-") and name not in named:
+            if not name.startswith("holdout/version-") and name not in named:
                 self._view.store.delete(name)
 
     def _ending(self) -> bool:

@@ -139,7 +139,7 @@ class FilesSource:
         return records
 
     def _data(self, name: str, offset: int) -> bytes:
-        """What lies after the offset, a chunk more than last time when that was no whole line."""
+        """What lies after the offset: what was read before, and a chunk more when that is little or no whole line."""
         path = self._directory / name
         rest = self._rests.pop(name, b"")
         with path.open("rb") as file:
@@ -152,6 +152,8 @@ class FilesSource:
             if offset and file.read(1) != b"\n":
                 self._check(name, offset)
             offset = self._offsets[name]
+            if len(rest) >= _CHUNK and b"\n" in rest:
+                return rest
             file.seek(offset + len(rest))
             return rest + file.read(_CHUNK)
 

@@ -433,7 +433,7 @@ class Trainer:
             holdout=self.holdout.state(),
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(
-                Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start, self.holdout.tail())
+                Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start, self.holdout.tails())
             ),
         )
         parts = {learner.name: self.part(learner, place) for learner in self.learners}

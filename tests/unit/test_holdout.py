@@ -60,7 +60,7 @@ def test_the_candidate_is_bounded_and_keeps_what_is_short() -> None:
     assert kept == rare
     again = Holdout(Sizes(1000, min_slice_rows=50), "binary")
     written = holdout.unwritten()
-    assert again.restore(holdout.state(), holdout.tail(), lambda part: written[part.name]) == []
+    assert again.restore(holdout.state(), holdout.tails(), lambda part: written[part.name]) == []
     assert again.candidate == candidate
     assert again.state() == holdout.state()
 
@@ -101,7 +101,7 @@ def test_a_damaged_chunk_loses_its_rows_and_nothing_else() -> None:
         raise DamagedError(f"{part.name} was changed")
 
     again = Holdout(Sizes(1000), "regression")
-    assert len(again.restore(holdout.state(), holdout.tail(), read)) == 2
+    assert len(again.restore(holdout.state(), holdout.tails(), read)) == 2
     assert len(again) == 50
     with pytest.raises(DamagedError):
         rows_of(b"nonsense", "it")
