@@ -19,13 +19,18 @@ class Served(msgspec.Struct, frozen=True):
 
 
 def all_verdicts(store: Store, learner: str) -> list[Verdict]:
-    """Every verdict on a learner, oldest snapshot first."""
-    found = []
+    """Every verdict on a learner that is kept, oldest snapshot first."""
+    found: dict[int, Verdict] = {}
     for name in store.names("verdicts/"):
         key = verdicts.key_of(name)
         if key is not None and key[1] == learner and (verdict := verdicts.read(store, *key)) is not None:
-            found.append(verdict)
-    return found
+            found[key[0]] = verdict
+    for name in store.names("verdicts/"):  # listed after: what was packed meanwhile is found here
+        if verdicts.is_pack(name):
+            for verdict in verdicts.unpack(store, name):
+                if verdict.learner == learner:
+                    found.setdefault(verdict.snapshot, verdict)
+    return [found[number] for number in sorted(found)]
 
 
 def served_at(entries: list[Entry], given: list[Verdict], learner: str, moment: float) -> Served:

@@ -23,6 +23,8 @@ FIRST_ROWS = 500
 FEWEST_ROWS = 200
 LONG_EVENTS = 100_000
 CHUNK_ROWS = 200
+#: sealed versions that a snapshot names: the newest is scored on, the one before is the floor, the rest is history
+KEPT_VERSIONS = 10
 _MOVED = 0.1
 
 
@@ -214,8 +216,9 @@ class Holdout:
         part = _part("version", data)
         self._unwritten[part.name] = data
         scale = spread([row.label for row in rows]) if self.task == "regression" else 1.0
-        version = HoldoutVersion(len(self.versions) + 1, part, len(rows), now, scale)
-        self.versions.append(version)
+        number = self.versions[-1].number + 1 if self.versions else 1
+        version = HoldoutVersion(number, part, len(rows), now, scale)
+        self.versions = [*self.versions, version][-KEPT_VERSIONS:]
         if len(rows) >= self.sizes.rows or self._full():
             self._begin_next(rows)
         return version

@@ -6,12 +6,13 @@ import msgspec
 
 
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many passing snapshots to keep of each span."""
+    """How many passing snapshots to keep of each span, and for how long the verdicts on those that are gone."""
 
     last: int = 50
     minutely: int = 60
     hourly: int = 48
     daily: int = 30
+    verdict_days: float = 90
 
 
 def kept(snapshots: Iterable[tuple[int, float]], keep: Keep) -> set[int]:

@@ -1,6 +1,8 @@
 """Verdicts: what the guard found about one learner in one snapshot. Values, kept beside the snapshots."""
 
 import logging
+import zlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +12,7 @@ from snapshots.store import Store
 log = logging.getLogger("holdfast.snapshots")
 Finding = Literal["pass", "suspect", "fail", "skipped"]
 _SHARD = 1000
+_PACKED = "packed-"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -68,3 +71,30 @@ def read(store: Store, number: int, learner: str) -> Verdict | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         log.error("%s is not a verdict: %s; the snapshot counts as failed", name, cause)
         return Verdict(learner, number, -1, "fail", f"its verdict is damaged: {cause}", {}, 0.0, 0.0)
+
+
+def pack(folder: str, given: Sequence[Verdict]) -> tuple[str, bytes]:
+    """Return name and bytes of a blob that holds the verdicts of a folder, without the figures per slice."""
+    slim = [msgspec.structs.replace(one, details={}) for one in given]
+    newest = int(max(one.judged for one in given))
+    return f"{folder}{_PACKED}{newest}", zlib.compress(msgspec.json.encode(slim), 9)
+
+
+def is_pack(name: str) -> bool:
+    """Tell whether a name is that of packed verdicts."""
+    return name.rsplit("/", 1)[1].startswith(_PACKED)
+
+
+def packed_at(name: str) -> float:
+    """When the newest of a pack was judged, in Unix seconds."""
+    return float(name.rsplit(_PACKED, 1)[1])
+
+
+def unpack(store: Store, name: str) -> list[Verdict]:
+    """Return the verdicts of a pack; none when it is gone or damaged, which is said."""
+    data = store.get(name)
+    try:
+        return msgspec.json.decode(zlib.decompress(data), type=list[Verdict]) if data is not None else []
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as cause:
+        log.error("%s does not decode, so what it says of the past is lost: %s", name, cause)
+        return []

@@ -8,13 +8,13 @@ from concurrent.futures import TimeoutError as NotYet
 
 import msgspec
 
-from snapshots import Lineage
+from snapshots import Lineage, forgetting
 from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots.epochs import Epoch
 from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
 from snapshots.manifest import Durations, LearnerPart, Manifest
-from snapshots.retention import Keep, kept
+from snapshots.retention import Keep
 from snapshots.snapshot import Cut, Shared
 from snapshots.store import claim
 from stream.wire import Saved
@@ -167,36 +167,14 @@ class Writer:
             epochs_.refuse_superseded(self._view.store, self._epoch)
 
     def _forget(self) -> None:
-        """Delete passing snapshots that ``snapshots.keep`` no longer asks for. Done by the trainer alone."""
+        """Delete what ``snapshots.keep`` no longer asks for; a store that is away keeps it until the next snapshot."""
         try:
-            self._view.refresh()
-            self.references = references(self._view)
-            void = late(self._view)
-            for number in [*forgettable(self._view, self._keep), *void]:
-                self.refuse_superseded()
-                if number in void:
-                    log.warning("snapshot %d is void: it lies beyond where this epoch began, and is removed", number)
-                if number not in needed(self._view):  # somebody may have just decided to go back to it
-                    snapshots.remove(self._view.store, number)
-            self._forget_rows()
+            forgetting.forget(self._view, self._keep, self.refuse_superseded, self._now())
+            self.references = forgetting.references(self._view)
         except StoreError as cause:
             log.error("old snapshots were not removed: %s", cause)
         except LineageTakenError:
             log.warning("old snapshots are left to the trainer that took over")
-
-    def _forget_rows(self) -> None:
-        """Delete candidate rows of the holdout that no snapshot names any more; sealed versions are kept."""
-        named = {
-            part.name
-            for number in self._view.numbers
-            if (manifest := self._view.manifest(number)) is not None
-            for part in manifest.holdout.chunks
-        }
-        if self._view.damaged or not named:
-            return
-        for name in self._view.store.names("holdout/"):
-            if not name.startswith("holdout/version-") and name not in named:
-                self._view.store.delete(name)
 
     def _ending(self) -> bool:
         return self._stopping() or self._closing.is_set()
@@ -205,64 +183,3 @@ class Writer:
         """Finish what is on its way."""
         self._closing.set()
         self._pool.shutdown(wait=True)
-
-
-def late(view: Lineage) -> list[int]:
-    """Void snapshots that a superseded trainer wrote; those from before a new lineage began are kept."""
-    began = max((epoch.number for epoch in view.epochs if epoch.start is None), default=0)
-    return [number for number in view.void if (found := view.manifest(number)) and found.epoch >= began]
-
-
-def references(view: Lineage) -> dict[str, int]:
-    """For each learner, the snapshot that the guard last chose to compare it with, on its present line."""
-    found: dict[str, int] = {}
-    newest = view.newest()
-    for learner in newest.learners if newest else {}:
-        line = view.line(learner).number
-        for number in reversed(view.numbers):
-            verdict = view.verdict(number, learner)
-            if verdict is not None and verdict.line != line:
-                break
-            if verdict is not None and verdict.reference is not None:
-                found[learner] = verdict.reference
-                break
-    return found
-
-
-def needed(view: Lineage) -> set[int]:
-    """Snapshots that a decision names: pinned, or a revert's target. Looks into the ledger again."""
-    view.refresh_entries()
-    reverts = {entry.snapshot for entry in view.entries if entry.action == "revert" and entry.snapshot is not None}
-    return view.pinned() | reverts
-
-
-def forgettable(view: Lineage, keep: Keep) -> list[int]:
-    """The snapshots that may go: judged, and not kept, pinned, served, a revert's target, newest, or 0."""
-    if not view.numbers:
-        return []
-    judged = [number for number in view.numbers if not view.waiting(number) and view.manifest(number) is not None]
-    champion = view.champion()
-    passing = [
-        (number, manifest.created)
-        for number in judged
-        if champion is not None and view.passed(number, champion) and (manifest := view.manifest(number)) is not None
-    ]
-    newest = view.newest()
-    always = needed(view) | {view.numbers[0]} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
-    for learner in newest.learners if newest else {}:
-        serving, line = view.serving(learner), view.line(learner)
-        wanted = (serving, line.target, newest.learners[learner].reference if newest else None)
-        always |= {number for number in wanted if number is not None}
-    always |= set(references(view).values())
-    keeping = kept(passing, keep) | always
-    return [number for number in judged if number not in keeping]
-
-
-def _first_of_lines(view: Lineage) -> set[int]:
-    """The first snapshot of every line: where a quarantine ends."""
-    first: dict[tuple[str, int], int] = {}
-    for number in view.numbers:
-        manifest = view.manifest(number)
-        for name, part in manifest.learners.items() if manifest else ():
-            first.setdefault((name, part.line), number)
-    return {number for (_, line), number in first.items() if line > 0}

@@ -85,6 +85,8 @@ class Guarding:
                 self.skip(number, learner, newest[learner])
                 continue
             verdict = self.give(number, learner)
+            if verdict is None:
+                continue
             self.act(verdict)
             if verdict.found != "damaged":
                 newest[learner] = number
@@ -94,8 +96,9 @@ class Guarding:
         """Judge every unjudged snapshot, oldest first, skipping none."""
         for number, learner in list(self._unjudged()):
             verdict = self.give(number, learner)
-            yield verdict
-            self.act(verdict)
+            if verdict is not None:
+                yield verdict
+                self.act(verdict)
 
     def _unjudged(self) -> Iterator[tuple[int, str]]:
         self.lineage.refresh()
@@ -118,10 +121,16 @@ class Guarding:
         why = f"overtaken by snapshot {newest}"
         verdicts.give(self.lineage.store, Verdict(learner, number, line, "skipped", why, {}, created, self.now()))
 
-    def give(self, number: int, learner: str) -> Verdict:
-        """Judge, write looks and verdict, and say it; the first verdict written counts."""
+    def give(self, number: int, learner: str) -> Verdict | None:
+        """Judge, write looks and verdict, and say it; the first verdict written counts.
+
+        None when the trainer deleted the snapshot meanwhile, as one that is too old: that is no fault of it.
+        """
         labels, types = labels_of(self.config), types_of(self.config, learner)
         verdict, looks = self.judging.judge(number, learner, labels, types, self.now())
+        if verdict.found == "damaged" and self.lineage.store.get(snapshots.manifest_name(number)) is None:
+            log.warning("snapshot %d was deleted before it could be judged: the guard is far behind", number)
+            return None
         if looks is not None:
             looks_.write(self.lineage.store, number, learner, looks)
         verdicts.give(self.lineage.store, verdict)

@@ -1,5 +1,6 @@
 """One contract over both sources (stream/source.py): a directory of files, and a real Kafka topic."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -248,6 +249,22 @@ def test_long_lines_and_many_lines_cross_the_chunks(tmp_path: Path) -> None:
     while len(found) < len(lines):
         found += source.poll(3)
     assert [record.value for record in found] == lines
+
+
+def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
+    """What was read and not yet handed out stays small, however few records a poll wants."""
+    folder, make = files(tmp_path)
+    (folder / "a.jsonl").write_bytes(b'{"a": "some bytes of an event, as many as there are"}\n' * 200_000)
+    source = make()
+    source.open(source.resolve(), {})
+    tracemalloc.start()
+    try:
+        for _ in range(300):
+            assert len(source.poll(100)) == 100
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * 2**20
 
 
 @pytest.mark.parametrize("when", ["resuming", "running"])

@@ -1,0 +1,124 @@
+"""What the trainer deletes: disk and memory are bounded, whatever the guard does, and nothing that counts goes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.test_snapshots import write
+
+from snapshots import Lineage, LocalStore, forgetting
+from snapshots import verdict as verdicts
+from snapshots.errors import LineageTakenError
+from snapshots.history import all_verdicts, served_at
+from snapshots.holdout import HeldRow, Holdout, Sizes
+from snapshots.manifest import HoldoutState
+from snapshots.retention import Keep
+from snapshots.verdict import Verdict
+
+FEW = Keep(last=3, minutely=0, hourly=0, daily=0, verdict_days=1)
+
+
+def judged(store: LocalStore, number: int, verdict: Any = "pass") -> None:
+    details = {"": {"loss": 0.1}}
+    verdicts.give(
+        store, Verdict("a", number, 0, verdict, f"of {number}", {"loss": 0.1}, number, number, details=details)
+    )
+
+
+def forget(store: LocalStore, now: float = 0.0, keep: Keep = FEW) -> list[int]:
+    forgetting.forget(Lineage(store), keep, lambda: None, now)
+    return Lineage(store).refresh().numbers
+
+
+def test_snapshots_that_nobody_judges_are_bounded_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a guard the disk does not fill: as many are kept as of passing ones, and it is said."""
+    store = LocalStore(tmp_path)
+    for number in range(4):
+        write(store, number, created=float(number))
+        judged(store, number)
+    for number in range(4, 30):
+        write(store, number, created=float(number))
+    assert forget(store) == [0, 1, 2, 3, 27, 28, 29]
+    assert "is holdfast guard running" in caplog.text
+
+
+def test_old_verdicts_are_packed_and_still_tell_what_served(tmp_path: Path) -> None:
+    """Once a thousand are done, one blob holds them; a snapshot that is there keeps its own; days later it goes."""
+    store = LocalStore(tmp_path)
+    numbers = [0, 500, 990, 991, 992, 993, 1500, 1998, 1999, 2000]
+    for number in numbers:
+        write(store, number, created=float(number))
+        judged(store, number, "fail" if number == 992 else "pass")
+    assert forget(store) == [0, 1998, 1999, 2000]
+    left = store.names("verdicts/")
+    assert [name for name in left if not verdicts.is_pack(name)] == [
+        verdicts.name_of(number, "a") for number in (0, 1998, 1999, 2000)
+    ]
+    assert [verdicts.packed_at(name) for name in left if verdicts.is_pack(name)] == [993.0, 1999.0]
+    given = all_verdicts(store, "a")
+    assert [one.snapshot for one in given] == numbers
+    assert served_at([], given, "a", 992.5).snapshot == 991
+    for number in range(2001, 2005):
+        write(store, number, created=float(number))
+        judged(store, number)
+    write(store, 3000, created=3000.0)
+    judged(store, 3000)
+    assert forget(store, now=993.0 + 86_401.0) == [0, 2003, 2004, 3000]
+    assert [one.snapshot for one in all_verdicts(store, "a")] == [0, 1500, 1998, 1999, 2000, *range(2001, 2005), 3000]
+
+
+def test_a_damaged_pack_loses_its_past_and_nothing_else(tmp_path: Path) -> None:
+    """It is said, and the rest is read."""
+    store = LocalStore(tmp_path)
+    for number in (0, 1, 2000):
+        write(store, number)
+        judged(store, number)
+    store.create("verdicts/000000001/packed-5", b"nonsense")
+    assert [one.snapshot for one in all_verdicts(store, "a")] == [0, 1, 2000]
+
+
+def test_holdout_rows_that_no_snapshot_names_go(tmp_path: Path) -> None:
+    """Rows of the candidate, and sealed versions; not those that a void or a living snapshot names."""
+    store = LocalStore(tmp_path)
+    holdout = Holdout(Sizes(300), "binary")
+    for number in range(900):
+        holdout.add(HeldRow("t", "0", number, b"{}", number % 2 == 0, float(number), []))
+        if holdout.due(number) or number in (600, 800):
+            holdout.seal([], 1.0)
+    blobs = holdout.unwritten()
+    for name, data in blobs.items():
+        store.create(name, data)
+    assert len(blobs) > 4
+    state = holdout.state()
+    last = HoldoutState(state.versions[-1:], state.chunks, state.candidate)
+    write(store, 0, holdout=last)
+    judged(store, 0)
+    forget(store)
+    assert store.names("holdout/") == sorted([state.versions[-1].part.name, *(part.name for part in state.chunks)])
+
+
+def test_a_trainer_that_was_overtaken_deletes_nothing(tmp_path: Path) -> None:
+    """What another writes now is not what this one knows to be unused."""
+    store = LocalStore(tmp_path)
+    for number in range(10):
+        write(store, number)
+        judged(store, number)
+    store.create("holdout/rows-of-the-other", b"x")
+
+    def superseded() -> None:
+        raise LineageTakenError("another took over")
+
+    with pytest.raises(LineageTakenError):
+        forgetting.forget(Lineage(store), FEW, superseded, 0.0)
+    assert Lineage(store).refresh().numbers == list(range(10))
+    assert store.names("holdout/") == ["holdout/rows-of-the-other"]
+
+
+def test_only_so_many_sealed_versions_are_named() -> None:
+    """Numbers go on; the oldest versions are history."""
+    holdout = Holdout(Sizes(10), "binary")
+    for number in range(400):
+        holdout.add(HeldRow("t", "0", number, b"{}", True, 0.0, []))
+        if number % 20 == 19:
+            holdout.seal([], float(number))
+    assert [version.number for version in holdout.versions] == list(range(11, 21))
