@@ -24,18 +24,18 @@ def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now
     """Delete what ``keep`` no longer asks for. ``view`` is looked at anew; ``now`` is in Unix seconds."""
     view.refresh()
     void = late(view)
-    unjudged = 0
+    unjudged = False
     for number in [*forgettable(view, keep), *void]:
         refuse_superseded()
         if number in void:
             log.warning("snapshot %d is void: it lies beyond where this epoch began, and is removed", number)
         if number not in needed(view):  # somebody may have just decided to go back to it
-            unjudged += number not in void and bool(view.waiting(number))
+            unjudged |= number not in void and bool(view.waiting(number))
             snapshots.remove(view.store, number)
-    if unjudged:
-        log.warning("%d old snapshots were removed that no guard judged: is holdfast guard running?", unjudged)
     _forget_rows(view, refuse_superseded)
     if view.highest % _SELDOM == 0:
+        if unjudged:
+            log.warning("old snapshots are removed that no guard has judged: is holdfast guard running?")
         _pack_verdicts(view, refuse_superseded)
         _forget_packs(view, keep, now)
 
