@@ -132,6 +132,17 @@ class Lineage:
         found = [states[e.action] for e in self.entries if e.learner == learner and e.action in states]
         return found[-1] if found else "closed"
 
+    def replays(self, learner: str, line: int) -> list[Entry]:
+        """Return the replays that were asked for on a line and have not failed since, oldest first."""
+        asked: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.learner == learner and entry.seq > line:
+                if entry.action == "replay":
+                    asked.setdefault(entry.cause, []).append(entry)
+                elif entry.action == "replay_failed":
+                    asked.pop(entry.cause, None)
+        return sorted((one for found in asked.values() for one in found), key=lambda one: one.seq)
+
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""
         waiting = {number for number in present if self.waiting(number)}

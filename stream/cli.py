@@ -28,6 +28,7 @@ from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError
 from snapshots.holdout import FEWEST_ROWS
 from snapshots.ledger import Decision, Entry
+from snapshots.manifest import HoldoutState
 from stream import logs, printing
 from stream import status as states
 from stream.config import Config, load
@@ -671,6 +672,9 @@ def quarantine_replay(
     if newest is None or not found or found[0].state != "skipped":
         state = f"it is {found[0].state}" if found else "see: holdfast quarantine list"
         raise RefusedError(f"{name} has no quarantine {identity} that could be replayed: {state}; nothing was changed")
+    asked = [entry for entry in lineage.replays(name, lineage.line(name).number) if entry.cause == identity]
+    if asked:
+        raise RefusedError(f"ledger entry {asked[0].seq} asks for that already, and the trainer has yet to do it")
     if lineage.stopped(name) is not None:
         raise RefusedError(f"{name} learns nothing just now: holdfast learning resume {name} first")
     source = source_of(config, when_lost="stop")
@@ -743,7 +747,11 @@ def holdout_refresh(config: Config, why: str) -> None:
 
     def decide(_: list[Entry]) -> Decision:
         newest = lineage.refresh().newest()
-        rows = newest.holdout.candidate if newest else 0
+        state = newest.holdout if newest else HoldoutState()
+        waiting = [e.seq for e in lineage.entries if e.action == "refresh" and e.seq > state.followed]
+        if waiting:
+            raise RefusedError(f"ledger entry {waiting[0]} asks for that already, and the trainer has yet to do it")
+        rows = state.candidate
         if rows < FEWEST_ROWS:
             raise RefusedError(
                 f"only {rows} rows are collected for the next version, and {FEWEST_ROWS} are needed; nothing was "

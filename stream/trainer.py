@@ -287,11 +287,9 @@ class Trainer:
 
     def wanted_replay(self, learner: Running) -> tuple[Entry, Quarantined] | None:
         """The first replay on this line that was neither done nor given up, and what it is about."""
-        failed = {e.cause for e in self.lineage.entries if (e.action, e.learner) == ("replay_failed", learner.name)}
-        waiting = {one.id: one for one in learner.quarantine if one.state != "replayed" and one.id not in failed}
-        for entry in self.lineage.entries:
-            about = (entry.action, entry.learner) == ("replay", learner.name) and entry.seq > learner.line
-            if about and entry.cause in waiting:
+        waiting = {one.id: one for one in learner.quarantine if one.state != "replayed"}
+        for entry in self.lineage.replays(learner.name, learner.line):
+            if entry.cause in waiting:
                 return entry, waiting[entry.cause]
         return None
 

@@ -1,7 +1,7 @@
 """Ends a process with SIGKILL at its n-th crash point: before or after a write's flush, link, delete or directory.
 
 Python imports this by itself when its folder is on PYTHONPATH, in the trainer as in its learners, so that the
-product needs no hooks. ``HOLDFAST_TEST_CRASH`` is ``role:n`` with role ``trainer``, ``learner`` or ``command``.
+product needs no hooks. ``HOLDFAST_TEST_CRASH`` is ``role:n``, of ``trainer``, ``learner``, ``guard``, ``command``.
 """
 
 import os
@@ -11,7 +11,8 @@ import threading
 
 _wanted, _, _left = os.environ.get("HOLDFAST_TEST_CRASH", "").partition(":")
 _words = sys.orig_argv
-_role = "learner" if "stream.worker" in _words else "trainer" if "train" in _words else "command"
+_roles = {"stream.worker": "learner", "train": "trainer", "guard": "guard"}
+_role = next((role for word, role in _roles.items() if word in _words), "command")
 _lock = threading.Lock()
 _count = int(_left or 0)
 
