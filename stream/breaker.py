@@ -6,7 +6,7 @@ predicted and scored, and quarantined (or the trainer waits, ``breaker.when_open
 
 import msgspec
 
-from snapshots import Lineage
+from snapshots import Lineage, jumps
 from snapshots.ledger import Entry
 from snapshots.manifest import Manifest
 from stream.config import Breaker
@@ -17,10 +17,11 @@ class Step(msgspec.Struct, frozen=True):
 
     action: str
     why: str
+    cause: str = "breaker"
 
 
-def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float) -> Step | None:
-    """Return the breaker's next step, or None when it stays as it is."""
+def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float, *, fresh: bool = True) -> Step | None:
+    """Return the breaker's next step, or None when it stays as it is. ``fresh``: enough is new to look for a jump."""
     state = lineage.breaker(learner)
     changes = [e for e in lineage.entries if e.learner == learner and e.action in _CHANGES]
     since = changes[-1] if changes else None
@@ -35,14 +36,7 @@ def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float) -> Ste
     recent = [entry for entry in reverts if entry.time > now - rules.seconds]
     if len(recent) >= rules.reverts:
         return Step("open_breaker", f"{len(recent)} reverts within {rules.seconds:,.0f} s; the last: {recent[-1].why}")
-    share = _refused_lately(lineage, rules, since)
-    if share is not None and share > rules.dead_letter_share:
-        return Step(
-            "open_breaker",
-            f"{share:.0%} of the last records were refused, and breaker.dead_letter_share is "
-            f"{rules.dead_letter_share:.0%}",
-        )
-    return None
+    return _refused_lately(lineage, rules, since) or (_jumped(lineage, learner, rules, since) if fresh else None)
 
 
 _CHANGES = ("open_breaker", "half_open", "close_breaker")
@@ -66,18 +60,27 @@ def _tried(lineage: Lineage, learner: str, rules: Breaker, reverts: list[Entry],
     return None
 
 
-def _refused_lately(lineage: Lineage, rules: Breaker, since: Entry | None) -> float | None:
-    """The share of dead letters among at least so many of the newest records; None while there are fewer."""
+def _refused_lately(lineage: Lineage, rules: Breaker, since: Entry | None) -> Step | None:
+    """Open when too many of the newest records are dead letters, among at least so many."""
     newest = lineage.newest()
-    if newest is None:
-        return None
     for number in reversed(lineage.numbers):
         older = lineage.manifest(number)
-        if older is None or (since is not None and older.created < since.time):
+        if newest is None or older is None or (since is not None and older.created < since.time):
             return None
         if newest.counts.consumed - older.counts.consumed >= rules.dead_letter_events:
-            return _share(older, newest)
+            share = _share(older, newest)
+            why = f"{share:.0%} of the last records were refused, and breaker.dead_letter_share is"
+            limit = rules.dead_letter_share
+            return Step("open_breaker", f"{why} {limit:.0%}") if share > limit else None
     return None
+
+
+def _jumped(lineage: Lineage, learner: str, rules: Breaker, since: Entry | None) -> Step | None:
+    """Open when the label or a feature is no longer distributed as it was at the reference."""
+    if rules.jump >= 1:
+        return None
+    found = jumps.find(lineage, learner, rules.jump, rules.jump_ignore, since.time if since else 0.0)
+    return Step("open_breaker", found[0].words(found[1]), cause="jump") if found else None
 
 
 def _share(older: Manifest, newer: Manifest) -> float:

@@ -135,6 +135,8 @@ class Breaker(_Table):
     seconds: Positive = 3600.0
     dead_letter_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     dead_letter_events: Annotated[int, Meta(ge=1)] = 1000
+    jump: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    jump_ignore: list[str] = []
     when_open: Literal["score", "wait"] = "score"
     half_open_seconds: Positive = 900.0
     half_open_events: Annotated[int, Meta(ge=1)] = 5000

@@ -21,6 +21,8 @@ from stream.presence import Presence
 log = logging.getLogger("holdfast.guard")
 #: findings that are about the learner, and not about a file
 _HARM = ("broken", "forgetting", "diverged", "moved")
+#: held-out rows between two looks for a jump
+_JUMP_ROWS = 10
 _YEAR_SECONDS = 31_536_000.0
 
 
@@ -57,6 +59,7 @@ class Guarding:
         self.judging = Judge(self.lineage, rules_of(config))
         self.presence = Presence(store, "guard", now)
         self.notifier = Notifier(config, now)
+        self._looked: dict[str, int] = {}
 
     def run(self) -> None:
         """Judge until asked to stop."""
@@ -161,7 +164,9 @@ class Guarding:
         if not self.config.guard.act or verdict.line != self.lineage.line(verdict.learner).number:
             return
         if verdict.verdict == "fail" and verdict.found in _HARM:
-            if self.lineage.stopped(verdict.learner) is None:  # what does not learn has been put back already
+            stopped = self.lineage.stopped(verdict.learner)
+            # What does not learn has been put back already, but for what a jump stopped on this line.
+            if stopped is None or (stopped.cause == "jump" and verdict.line < stopped.seq):
                 self.revert(verdict)
         elif verdict.found == "moved" and verdict.verdict == "suspect":
             self.once_for("hold", verdict)
@@ -176,7 +181,10 @@ class Guarding:
         if not self.config.guard.act or newest is None:
             return
         for learner in newest.learners:
-            step = next_step(self.lineage, learner, self.config.breaker, self.now())
+            fresh = newest.counts.held_out - self._looked.get(learner, 0) >= _JUMP_ROWS
+            if fresh:
+                self._looked[learner] = newest.counts.held_out
+            step = next_step(self.lineage, learner, self.config.breaker, self.now(), fresh=fresh)
             if step is not None:
                 self.step_breaker(learner, step)
 
@@ -188,7 +196,7 @@ class Guarding:
             self.lineage.refresh_entries()
             if self.lineage.breaker(learner) != was:
                 raise RefusedError("somebody else moved it first")
-            return Decision(step.action, "guard", step.why, learner, cause="breaker")
+            return Decision(step.action, "guard", step.why, learner, cause=step.cause)
 
         try:
             entry = self.lineage.ledger.append(self.now(), decide)

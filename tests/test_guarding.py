@@ -9,6 +9,7 @@ import orjson
 import pytest
 from lineages import Folder, accounted, wait_for
 
+from snapshots import jumps
 from snapshots.holdout import read_version
 
 LEARNERS = {
@@ -86,6 +87,10 @@ def reverts(here: Folder, learner: str = "linear") -> list[dict[str, Any]]:
 
 def flip(made: dict[str, Any]) -> None:
     made["y"] = 1 - made["y"]
+
+
+def stuck(made: dict[str, Any]) -> None:
+    made["x"]["a"] = 1000.0
 
 
 def flip_br(made: dict[str, Any]) -> None:
@@ -170,6 +175,33 @@ def test_repeated_reverts_open_the_breaker_and_it_is_tried_again(steady: Callabl
     wait_for(lambda: accounted(here.learner("linear")["events"]))
     with here.http() as client:
         assert client.post("/predict", json={"x": {"a": 1.0}}).status_code == 200
+
+
+def test_a_feature_that_jumps_opens_the_breaker_before_much_is_learnt(steady: Callable[..., Stream]) -> None:
+    """A sensor is stuck: learning stops, the feature is named, what answered goes on answering."""
+    stream = steady(breaker__half_open_seconds=3600.0)
+    here = stream.here
+
+    def comparable() -> bool:
+        lineage = here.lineage
+        newest = lineage.newest()
+        parts = newest.learners.values() if newest else []
+        bases = [found for part in parts if (found := lineage.manifest(part.reference or -1)) is not None]
+        return len(bases) == 2 and all(len(jumps.window(lineage.store, base)) >= 100 for base in bases)
+
+    stream.until(comparable, None)
+    before = stream.number
+    stream.until(lambda: here.learner("linear")["learning"] == "stopped", stuck)
+    entry = next(e for e in here.json("ledger") if (e["action"], e["learner"]) == ("open_breaker", "linear"))
+    assert entry["cause"] == "jump"
+    assert "a is distributed otherwise" in entry["why"]
+    assert ("retrain", "linear") in [(e["action"], e["learner"]) for e in here.json("ledger")]
+    stream.lots(3, stuck)
+    wait_for(lambda: here.learner("linear")["events"]["quarantined"] > 0)
+    assert accounted(here.learner("linear")["events"])
+    assert stream.number - before < 100 * 120
+    with here.http() as client:
+        assert client.post("/predict", json={"x": {"a": 1.0, "country": "de"}}).status_code == 200
 
 
 def test_a_steady_stream_is_left_alone(steady: Callable[..., Stream]) -> None:

@@ -24,7 +24,9 @@ from stream.cutting import encode_shared
 from stream.guarding import Guarding
 
 
-def write(store: Store, number: int, model: bytes | None = None, **changes: Any) -> Manifest:
+def write(
+    store: Store, number: int, model: bytes | None = None, reference: int | None = None, **changes: Any
+) -> Manifest:
     """A snapshot of one learner, its parts written as a learner's process writes them."""
     fields: dict[str, Any] = {
         "lineage": "test", "task": "binary", "epoch": 1, "created": 1.0, "place": {"t": {"0": 3}}, "topics": {"t": "x"},
@@ -35,7 +37,7 @@ def write(store: Store, number: int, model: bytes | None = None, **changes: Any)
         kind="river", role="champion", line=0, learnt=3, quarantined=0, quarantine=[],
         model=snapshots.put(store, number, "a.model", pickle.dumps(1) if model is None else model),
         metrics=snapshots.put(store, number, "a.metrics", b"m"),
-        evidence=snapshots.put(store, number, "a.evidence", Paired(0.01).dump()), reference=None,
+        evidence=snapshots.put(store, number, "a.evidence", Paired(0.01).dump()), reference=reference,
         figures={}, built_from={},
     )  # fmt: skip
     return snapshots.write(store, number, Cut(**(fields | changes)), {"a": part})
