@@ -2,20 +2,22 @@
 
 A pickle is a program. This loader answers only the exact (module, name) pairs of ``river_types.txt`` and those
 that ``learners.NAME.types`` adds; no pattern, no prefix, and ``builtins.getattr`` is replaced by one that gives
-only public methods of allowed types.
+only public methods of allowed types. What could fill the memory or never end from a few bytes is bounded.
 """
 
 import importlib
 import importlib.resources
 import io
 import pickle
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from learners.errors import StateRefusedError, UnsafeStateError
 
+#: elements that one call may make
+_MOST = 10_000_000
 #: Methods that River's estimators keep in their state, beyond public ones of River's own types: each exact.
 _METHODS = {
     "builtins.str": {"lower"},
@@ -63,6 +65,41 @@ def loads(data: bytes, types: Collection[str] = ()) -> Any:
         raise StateRefusedError(f"the learner's state does not load: {type(cause).__name__}: {cause}") from cause
 
 
+def _iterator(one: Any) -> Iterator[Any]:
+    """``iter`` of one argument: with two it calls the first for ever."""
+    return iter(one)
+
+
+def _range(*ends: int) -> range:
+    found = range(*ends)
+    _small(found, len)
+    return found
+
+
+def _bytes(*what: Any) -> bytearray:
+    return bytearray(*(_small(one, int) if isinstance(one, int) else one for one in what))
+
+
+def _ones(shape: Any, *more: Any) -> Any:
+    np = importlib.import_module("numpy")
+    return np.ones(_small(shape, lambda one: int(np.prod(one))), *more)
+
+
+def _small(value: Any, size: Callable[[Any], int]) -> Any:
+    if not 0 <= size(value) <= _MOST:
+        raise UnsafeStateError(f"the state asks for {size(value):,} elements at once; no model does")
+    return value
+
+
+#: stands in for what makes much of little, or does not end
+_BOUNDED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("builtins", "iter"): _iterator,
+    ("builtins", "range"): _range,
+    ("builtins", "bytearray"): _bytes,
+    ("numpy", "ones"): _ones,
+}
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, allowed: frozenset[tuple[str, str]]) -> None:
         super().__init__(file)
@@ -76,6 +113,8 @@ class _Unpickler(pickle.Unpickler):
             )
         if (module, name) == ("builtins", "getattr"):
             return self._public_method
+        if (module, name) in _BOUNDED:
+            return _BOUNDED[module, name]
         return attrgetter(name)(importlib.import_module(module))
 
     def _public_method(self, owner: Any, name: Any, *default: Any) -> Any:  # noqa: ARG002  getattr's own shape

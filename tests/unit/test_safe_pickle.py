@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from river import linear_model, preprocessing
 
@@ -57,6 +58,57 @@ HOSTILE: dict[str, bytes] = {
     "getattr foreign": pickle.dumps(Reduced(getattr, collections.Counter(), "update")),
     "partial": pickle.dumps(functools.partial(os.system, "touch ran")),
     "defaultdict": pickle.dumps(collections.defaultdict(os.getcwd)),
+    "compile": pickle.dumps(Reduced(compile, "open('ran','w')", "x", "exec")),
+    "breakpoint": pickle.dumps(Reduced(breakpoint)),
+    "input": pickle.dumps(Reduced(input)),
+    "setattr": pickle.dumps(Reduced(setattr, preprocessing.StandardScaler(), "learn_one", 1)),
+    "vars": pickle.dumps(Reduced(vars, preprocessing.StandardScaler())),
+    "type": pickle.dumps(Reduced(type, "New", (), {})),
+    "map": pickle.dumps(Reduced(map, os.system, ["touch ran"])),
+    "filter": pickle.dumps(Reduced(filter, os.system, ["touch ran"])),
+    "popen": pickle.dumps(Reduced(os.popen, "touch ran")),
+    "posix": raw("posix", "system"),
+    "importlib": raw("importlib", "import_module"),
+    "runpy": raw("runpy", "run_path"),
+    "ctypes": raw("ctypes", "CDLL"),
+    "code": raw("types", "CodeType"),
+    "function": raw("types", "FunctionType"),
+    "attrgetter": raw("operator", "attrgetter"),
+    "methodcaller": raw("operator", "methodcaller"),
+    "reduce": raw("functools", "reduce"),
+    "shutil": raw("shutil", "rmtree"),
+    "numpy load": raw("numpy", "load"),
+    "numpy vectorize": raw("numpy", "vectorize"),
+    "numpy testing": raw("numpy.testing._private.utils", "runstring"),
+    "timeit": raw("timeit", "timeit"),
+    "pdb": raw("pdb", "run"),
+    "webbrowser": raw("webbrowser", "open"),
+    "own loader": raw("learners.safe_pickle", "importlib.import_module"),
+    "own process": raw("stream.notify", "subprocess.run"),
+    "dotted builtin": raw("builtins", "dict.fromkeys"),
+    "dotted partial": raw("functools", "partial.__init_subclass__"),
+    "subclasses": pickle.dumps(Reduced(getattr, object, "__subclasses__")),
+    "getattr of getattr": pickle.dumps(Reduced(getattr, getattr, "__self__")),
+    "partial of getattr": pickle.dumps(Reduced(functools.partial(getattr, object), "__subclasses__")),
+    "chain of getattr": pickle.dumps(
+        Reduced(getattr, Reduced(getattr, preprocessing.StandardScaler(), "learn_one"), "__func__")
+    ),
+    "iterator that calls for ever": pickle.dumps(Reduced(list, Reduced(iter, int, 1))),
+    "memo of something else": b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94h\x00h\x01\x93\x8c\ttouch ran\x85R.",
+    "memo overwritten": b"\x80\x02cbuiltins\ndict\nq\x00cos\nsystem\nq\x00h\x00U\ttouch ran\x85R.",
+    "memo that is not there": b"\x80\x04h\x09.",
+    "extension code": b"\x80\x02\x82\x01.",
+    "persistent id": b"Pos.system\n.",
+    "new object of a function": b"\x80\x02cos\nsystem\nU\ttouch ran\x85\x81.",
+    "build of a module": b"\x80\x02cos\nenviron\n}U\x04PATHU\x00sb.",
+    "names that are no text": b"\x80\x04K\x01K\x02\x93.",
+    "huge bytes": b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"x.",
+    "huge text": b"\x80\x04\x8d" + (1 << 60).to_bytes(8, "little") + b"x.",
+    "huge frame": b"\x80\x04\x95" + (1 << 60).to_bytes(8, "little") + b"N.",
+    "huge list": pickle.dumps(Reduced(list, Reduced(range, 10**12))),
+    "huge array": pickle.dumps(Reduced(np.ones, (10**7, 10**7))),
+    "huge bytearray": pickle.dumps(Reduced(bytearray, 10**13)),
+    "deep": b"\x80\x04" + b"]" * 10 + b"(" * 100_000 + b"0" * 3 + b"a.",
     "old global": b"cos\nsystem\n(S'touch ran'\ntR.",
     "inst": b"(S'touch ran'\nios\nsystem\n.",
 }
@@ -71,6 +123,7 @@ def test_hostile_pickles_are_refused_and_run_nothing(
     with pytest.raises((UnsafeStateError, StateRefusedError)):
         loads(data)
     assert list(tmp_path.iterdir()) == []
+    assert len(HOSTILE) >= 70
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x80\x05.", pickle.dumps([1])[:-2]])
