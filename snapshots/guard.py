@@ -34,6 +34,8 @@ from snapshots.verdict import Finding, Verdict
 ENOUGH_ROWS = 32
 #: reverts for the same cause in the same slice after which a third is not believed
 REPEATED = 2
+#: of the last 21 looks, how many have to pass before the reference moves
+_EASY_LOOKS = 17
 _UNEASY_SHARE, _RECENT_LOOKS = 0.2, 100
 
 
@@ -193,14 +195,19 @@ class _Case:
         passing = list(self.known.passing)
         if self.known.counted and finding == "pass":
             passing = [*passing, (self.manifest.snapshot, overall)][-facts.MEDIAN_LOOKS :]
-        reference = self._wanted(passing)
+        recent = list(self.known.recent)
+        if self.known.counted:
+            recent = [*recent, finding == "pass"][-facts.MEDIAN_LOOKS :]
+        reference = self._wanted(passing, recent)
         verdict = msgspec.structs.replace(
             self.verdict, verdict=finding, why=why, found=worst, slices=where, holdout=self.newest,
             reference=reference, previous=self.known.previous,
             details={name: one for name, one in details.items() if name == WHOLE or found[name] != "pass"},
             figures={**self.verdict.figures, "loss": overall, "in_a_row": float(self.in_a_row), "alarm": self.alarm},
         )  # fmt: skip
-        looks = msgspec.structs.replace(self.known, waits_after=waits, passing_after=passing, reference_after=reference)
+        looks = msgspec.structs.replace(
+            self.known, waits_after=waits, passing_after=passing, recent_after=recent, reference_after=reference
+        )
         return verdict, looks
 
     def _names(self) -> list[str]:
@@ -313,13 +320,17 @@ class _Case:
             f"({figures['difference']:+.3f} [{figures['low']:+.3f}, {figures['high']:+.3f}])"
         )
 
-    def _wanted(self, passing: list[tuple[int, float]]) -> int | None:
-        """The reference from here on: the snapshot with the median loss of the last 21 passing looks, moved seldom."""
+    def _wanted(self, passing: list[tuple[int, float]], recent: list[bool]) -> int | None:
+        """The reference from here on: the snapshot with the median loss of the last 21 passing looks, moved seldom.
+
+        It never moves while many looks are suspect: what is condemned later must not be what it is compared with.
+        """
         wanted = self.known.reference
         if len(passing) < facts.MEDIAN_LOOKS or not self.known.counted:
             return wanted
         taken_up = self.part.reference == wanted
-        if wanted is None or (taken_up and self.paired.events() >= self.rules.reference_events):
+        settled = sum(recent) >= _EASY_LOOKS
+        if wanted is None or (taken_up and settled and self.paired.events() >= self.rules.reference_events):
             return sorted(passing, key=lambda one: one[1])[len(passing) // 2][0]
         return wanted
 

@@ -26,8 +26,9 @@ class Looks(msgspec.Struct, frozen=True):
     """The state before this look, and what the look saw.
 
     ``lanes`` and ``losses`` are by holdout version and slice; ``learnt`` was the learner's count at the last look that
-    counted; ``passing`` are the last 21 passing looks (snapshot, loss); ``reference`` is the one wanted so far.
-    ``counted``: enough was learnt since the last look for this one to count.
+    counted; ``passing`` are the last 21 passing looks (snapshot, loss), ``recent`` whether each of the last 21 looks
+    passed; ``reference`` is the one wanted so far. ``counted``: enough was learnt since the last look for this one to
+    count.
     """
 
     previous: int | None = None
@@ -40,6 +41,8 @@ class Looks(msgspec.Struct, frozen=True):
     counted: bool = True
     waits_after: dict[str, Wait] = {}
     passing_after: list[tuple[int, float]] = []
+    recent: list[bool] = []
+    recent_after: list[bool] = []
     reference_after: int | None = None
 
     def lanes_after(self, number: int, tolerances: dict[int, float]) -> dict[int, dict[str, Lane]]:
@@ -115,5 +118,6 @@ def _after(store: Store, number: int, learner: str, tolerances: dict[int, float]
         lanes=found.lanes_after(number, known),
         waits=found.waits_after,
         passing=found.passing_after,
+        recent=found.recent_after,
         reference=found.reference_after,
     )

@@ -138,28 +138,52 @@ def init(folder: Path, name: str | None) -> None:
 )
 @click.option("--rate", type=click.FloatRange(1, 20000), default=1000.0, show_default=True, help="Payments a second.")
 @click.option("--port", type=int, default=None, help="Port for predictions; default 8000, or a free one.")
-def demo(seconds: float | None, folder: Path, rate: float, port: int | None) -> None:
-    """Learn from a stream of card payments made up on the spot, and watch it."""
+@click.option(
+    "--poison", type=click.FloatRange(0), default=45.0, show_default=True, help="Poison it after so many seconds."
+)
+@click.option("--no-poison", is_flag=True, help="Leave the payments as they are.")
+def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poison: float, *, no_poison: bool) -> None:
+    """Learn from a stream of card payments made up on the spot; after a while it is poisoned, and saves itself."""
     from stream.demo import Demo  # noqa: PLC0415  a command imports what it needs
 
-    Demo(folder, rate=rate, port=port, environment=os.environ).run(seconds, _stopping())
+    after = None if no_poison else poison
+    Demo(folder, rate=rate, port=port, environment=os.environ, poison=after).run(seconds, _stopping())
 
 
 @main.command()
 @click.argument("name", metavar="DRILL")
 @click.option("--dir", "folder", type=_FOLDER, default=None, help="A new folder for it; default a temporary one.")
-@click.option("--rate", type=click.FloatRange(100, 10000), default=1000.0, show_default=True, help="Payments a second.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="CONFIG",
+    help="Do it to the deployment of this configuration, which runs.",
+)
+@click.option("--really", is_flag=True, help="Also to one that is marked production = true.")
+@click.option("--rate", type=click.FloatRange(100, 10000), default=1000.0, show_default=True, help="Events a second.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=90.0, show_default=True, help="How long until it is undone."
+)
 @_json_option
-def drill(name: str, folder: Path | None, rate: float, *, as_json: bool) -> None:
-    """Run a catastrophe against a demo stream; print when it was seen, when it was undone, and what served meanwhile.
+def drill(
+    name: str, folder: Path | None, against: Path | None, rate: float, seconds: float, *, really: bool, as_json: bool
+) -> None:
+    """Run a catastrophe; print when it was seen, when it was undone, and what served meanwhile.
 
-    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot or broker-down. Exit 0 when it passed, else 1.
+    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot or broker-down, against a demo stream in a
+    folder of its own, or with --against a staging deployment. Exit 0 when it passed, else 1.
     """
-    from stream.drill import Drill  # noqa: PLC0415  a command imports what it needs
+    from stream.drill import DRILLS, Drill, stage_of, stage_of_its_own  # noqa: PLC0415  a command imports what it needs
 
+    if name not in DRILLS:
+        raise CommandError(f"there is no drill {name!r}; there are {', '.join(DRILLS)}")
     with tempfile.TemporaryDirectory(prefix="holdfast-drill-") as temporary:
-        one = Drill(name, folder or Path(temporary) / "drill", rate=rate, environment=os.environ)
-        card = one.run(lambda text: click.echo(text, err=True), _stopping())
+        if against is not None:
+            stage = stage_of(load(against, os.environ), name, rate, really=really)
+        else:
+            stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ)
+        card = Drill(name, stage, seconds).run(lambda text: click.echo(text, err=True), _stopping())
     if as_json:
         printing.as_json(msgspec.to_builtins(card))
     else:

@@ -186,6 +186,7 @@ class Config(_Table):
     signing: Signing = msgspec.field(default_factory=Signing)
     notify: Notify = msgspec.field(default_factory=Notify)
     serve: Serve = msgspec.field(default_factory=Serve)
+    production: bool = False
     base: Path = Path()
 
     @property

@@ -3,79 +3,104 @@
 import contextlib
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from snapshots import Lineage, SnapshotsError
 from stream import status as states
 from stream.building import store_of
+from stream.catastrophes import SETTINGS, Changes, Payments
 from stream.config import Config, load
+from stream.errors import CommandError
 from stream.payments import payment
 from stream.printing import console, figure
 from stream.starter import write_starter
 from stream.supervise import Supervisor
 
-_TICK_SECONDS = 0.05
 _PORT = 8000
+#: of poison, suspicion and revert, in the order they are told
+_COLOURS = ("red", "yellow", "green")
 
 
-class Payments(threading.Thread):
-    """Appends payments to a file of its own, at a rate, beginning after those of earlier runs."""
+class Poison:
+    """Poisons the payments once the guard has a level, watches it being undone, and says each step in a sentence."""
 
-    def __init__(self, folder: Path, rate: float) -> None:
-        super().__init__(name="payments", daemon=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        runs = sorted(folder.glob("payments-*.jsonl"))
-        self.number = _after_last(runs[-1]) if runs else 0
-        self._path = folder / f"payments-{len(runs):05d}.jsonl"
-        self._rate = rate
-        self._end = threading.Event()
-        self.failed: OSError | None = None
+    def __init__(self, config: Config, lineage: Lineage, payments: Payments, after: float) -> None:
+        samples = [payment(number, 0.0, drifting=False) for number in range(1000)]
+        self._changes = Changes(config, samples)
+        self._champion, self._lineage, self._payments = config.champion, lineage, payments
+        self._not_before = time.time() + after
+        self._began: float | None = None
+        self._seen = self._over = False
+        self.said: list[str] = []
 
-    def run(self) -> None:
-        """Write until told to end; a tick's payments are written at once."""
-        began, first = time.monotonic(), self.number
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                while not self._end.wait(_TICK_SECONDS):
-                    due = first + int((time.monotonic() - began) * self._rate)
-                    now = time.time()
-                    lines = [orjson.dumps(payment(number, now)) for number in range(self.number, due)]
-                    file.write(b"".join(line + b"\n" for line in lines))
-                    self.number = due
-        except OSError as cause:
-            self.failed = cause
+    def look(self) -> list[str]:
+        """Take the next step when it is time; return what there is to say since the last look."""
+        before = len(self.said)
+        if self._over:
+            return []
+        if self._began is None:
+            self._begin()
+        else:
+            self._follow(self._began)
+        return self.said[before:]
 
-    def end(self) -> None:
-        """Stop writing."""
-        self._end.set()
-        self.join(2)
+    def _begin(self) -> None:
+        newest = self._lineage.newest()
+        verdict = self._lineage.verdict(newest.snapshot, self._champion) if newest else None
+        known = verdict is not None and verdict.details.get("", {}).get("level") is not None
+        if newest is None or not known or newest.learners[self._champion].reference is None:
+            return
+        if time.time() < self._not_before:
+            return
+        self._began = time.time()
+        self._payments.change = self._changes.change("slice")
+        self._say(f"POISON: {self._changes.words('slice')}, as if somebody upstream had broken a join")
 
+    def _follow(self, began: float) -> None:
+        revert = next((e for e in self._lineage.entries if e.time >= began and e.action == "revert"), None)
+        if not self._seen:
+            for number in self._lineage.numbers:
+                verdict = self._lineage.verdict(number, self._champion)
+                if verdict is not None and verdict.created >= began and verdict.verdict in ("suspect", "fail"):
+                    self._seen = True
+                    self._say(
+                        f"SEEN after {verdict.judged - began:.1f} s: {verdict.why}. From here on no new snapshot is "
+                        "promoted; the last good one answers"
+                    )
+                    break
+        if revert is not None:
+            self._over = True
+            self._payments.change = None
+            self._say(
+                f"UNDONE after {revert.time - began:.1f} s: {revert.learner} is back at snapshot {revert.snapshot}; "
+                f"what it learnt since is quarantine {revert.seq}, and the payments are right again; nobody was asked"
+            )
 
-def _after_last(path: Path) -> int:
-    """The number after the last whole payment in a file."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().rpartition(b"\n")[0].splitlines()
-    for line in reversed(lines):
-        with contextlib.suppress(orjson.JSONDecodeError, KeyError, ValueError):
-            return int(orjson.loads(line)["id"][1:]) + 1
-    return int(path.stem.rsplit("-", 1)[1]) * 10_000_000
+    def _say(self, text: str) -> None:
+        self.said.append(f"{time.strftime('%H:%M:%S')} {text}")
 
 
 class Demo:
     """The whole product on the embedded default: a folder, three child processes, no server to install."""
 
-    def __init__(self, folder: Path, *, rate: float, port: int | None, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate: float,
+        port: int | None,
+        environment: Mapping[str, str],
+        poison: float | None = None,
+    ) -> None:
         self._path = folder / "holdfast.toml"
         if not self._path.exists():
             write_starter(folder, "payments", sample=0)
@@ -83,13 +108,14 @@ class Demo:
         inherited = {name: value for name, value in environment.items() if not name.startswith("HOLDFAST_")}
         self._environment = {
             **inherited,
+            **SETTINGS,
             "HOLDFAST_SERVE__PORT": str(self._port),
-            "HOLDFAST_SNAPSHOTS__EVERY_SECONDS": "0.5",
         }
         self._log = folder / "demo.log"
         self._config: Config = load(self._path, self._environment)
         self._payments = Payments(self._config.base / self._config.source.directory, rate)
         self._lineage = Lineage(store_of(self._config))
+        self._poison = Poison(self._config, self._lineage, self._payments, poison) if poison is not None else None
         self._last = (time.monotonic(), 0)
         self._rate = 0.0
 
@@ -105,6 +131,8 @@ class Demo:
                 with self._screen() as show:
                     while not stopping() and (deadline is None or time.monotonic() < deadline):
                         supervisor.watch()
+                        if self._payments.failed is not None:
+                            raise CommandError(f"no payments can be written: {self._payments.failed}")
                         self._look(show)
                         time.sleep(0.5 if sys.stdout.isatty() else 1.0)
             finally:
@@ -119,7 +147,7 @@ class Demo:
             with Live(console=console, auto_refresh=False) as live:
                 yield lambda report: live.update(self._table(report), refresh=True)
         else:
-            yield lambda report: console.print(self._line(report))
+            yield lambda report: console.print(self._line(report), highlight=False)
 
     def _look(self, show: Callable[[dict[str, Any]], None]) -> None:
         with contextlib.suppress(SnapshotsError):
@@ -127,6 +155,9 @@ class Demo:
             if not report["learners"]:
                 return
             self._measure(report)
+            for said in self._poison.look() if self._poison else ():
+                if not sys.stdout.isatty():
+                    console.print(escape(said), highlight=False)
             show(report)
 
     def _measure(self, report: dict[str, Any]) -> None:
@@ -178,7 +209,9 @@ class Demo:
             "undo it:   ", (f"holdfast snapshots revert --previous --config {self._path}", "cyan"), "\n",
             "end it:    Ctrl-C",
         )  # fmt: skip
-        return Group(table, facts)
+        said = self._poison.said if self._poison else []
+        story = [Text(one, style=f"bold {colour}") for one, colour in zip(said, _COLOURS, strict=False)]
+        return Group(table, facts, *story)
 
 
 def free_port() -> int:

@@ -1,17 +1,18 @@
-"""``holdfast drill``: a catastrophe against a demo stream, and a card: when it was seen, undone, and what served.
+"""``holdfast drill``: a catastrophe, and a card: when it was seen, undone, and what served meanwhile.
 
-A lineage in a folder of its own, trainer, guard and serving as under ``holdfast up``, payments that do not drift, and a
-caller that never stops asking.
+Against a demo stream: a lineage in a folder of its own, trainer, guard and serving as under ``holdfast up``, payments
+that do not drift. Or against a deployment that runs: changed copies of its own newest events are sent into its source.
+A caller never stops asking.
 """
 
 import os
-import random
+import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -21,7 +22,9 @@ from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError
 from snapshots.ledger import Entry
 from stream import status as states
-from stream.building import store_of
+from stream.building import intake_of, store_of
+from stream.catastrophes import CATASTROPHES, SETTINGS, Change, Changes, Copies, Payments
+from stream.compose import source_of
 from stream.config import Config, load
 from stream.demo import free_port
 from stream.errors import CommandError
@@ -30,59 +33,17 @@ from stream.presence import present
 from stream.starter import write_starter
 from stream.supervise import Supervisor
 
-_TICK_SECONDS, _ASK_SECONDS = 0.05, 0.02
+_ASK_SECONDS = 0.02
 _SETTLE_SECONDS, _UNDO_SECONDS, _QUIET_SECONDS = 120.0, 90.0, 15.0
 _AWAY_SECONDS = 5.0
-SETTINGS = {
-    "HOLDFAST_HOLDOUT__RATE": "0.15",
-    "HOLDFAST_HOLDOUT__ROWS": "600",
-    "HOLDFAST_HOLDOUT__MIN_SLICE_ROWS": "60",
-    "HOLDFAST_SNAPSHOTS__EVERY_SECONDS": "0.2",
-    "HOLDFAST_GUARD__LOOK_EVENTS": "50",
-    "HOLDFAST_GUARD__REFERENCE_EVENTS": "500",
-    "HOLDFAST_GUARD__SAMPLE": "0.5",
-    "HOLDFAST_GUARD__WAIT_EVENTS": "1000",
-    "HOLDFAST_GUARD__HOLD_EVENTS": "4000",
-    "HOLDFAST_GUARD__HOLD_SECONDS": "2.0",
+_SAMPLES = 2000
+#: what is done to something else than the events
+_OTHERS = {
+    "kill": "trainer, guard and serving are killed with -9",
+    "torn-snapshot": "the newest snapshot is cut off in the middle of its model",
+    "broker-down": f"the source is away for {_AWAY_SECONDS:.0f} s",
 }
-Event = dict[str, Any]
-
-
-def _flip(event: Event) -> Event | None:
-    return event | {"y": 1 - event["y"]}
-
-
-def _slice(event: Event) -> Event | None:
-    return _flip(event) if event["x"]["country"] == "fr" else event
-
-
-def _forget(event: Event) -> Event | None:
-    """Only one country is left, and everything in it is fraud."""
-    return event | {"y": 1} if event["x"]["country"] == "de" else None
-
-
-def _shift(event: Event) -> Event | None:
-    """Other amounts and other countries than before, and the same rule: nothing was forgotten."""
-    return event if event["x"]["country"] in ("gb", "us") or event["x"]["night"] else None
-
-
-def _diverge(event: Event) -> Event | None:
-    """A unit was mistaken: amounts a million times too large, with labels that mean nothing."""
-    x = event["x"] | {"amount": event["x"]["amount"] * 1e6}
-    return event | {"x": x, "y": random.Random(event["id"]).randrange(2)}
-
-
-#: name → what it does, and what it does to each event (None: to something else than the events)
-DRILLS: dict[str, tuple[str, Callable[[Event], Event | None] | None]] = {
-    "poison": ("every label is flipped from now on", _flip),
-    "forget": ("only one country is left, and all of it is fraud", _forget),
-    "shift": ("other payments than before, under the same rule", _shift),
-    "slice": ("the labels of one country are flipped", _slice),
-    "diverge": ("amounts a million times too large, labels without meaning", _diverge),
-    "kill": ("trainer, guard and serving are killed with -9", None),
-    "torn-snapshot": ("the newest snapshot is cut off in the middle of its model", None),
-    "broker-down": (f"the source is away for {_AWAY_SECONDS:.0f} s", None),
-}
+DRILLS = (*CATASTROPHES, *_OTHERS)
 _HARMLESS = ("shift",)
 
 
@@ -99,38 +60,6 @@ class Card(msgspec.Struct):
     requests: int = 0
     failed_requests: int = 0
     passed: bool = False
-
-
-class _Stream(threading.Thread):
-    """Appends payments at a rate; ``change`` is applied to each, and None leaves it out."""
-
-    def __init__(self, folder: Path, rate: float) -> None:
-        super().__init__(name="payments", daemon=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "payments.jsonl"
-        self.change: Callable[[Event], Event | None] | None = None
-        self.paused = threading.Event()
-        self.written = 0
-        self._rate, self._end = rate, threading.Event()
-
-    def run(self) -> None:
-        number = 0
-        while not self._end.wait(_TICK_SECONDS):
-            if self.paused.is_set():
-                continue
-            lot = [
-                payment(n, time.time(), drifting=False) for n in range(number, number + int(self._rate * _TICK_SECONDS))
-            ]
-            number += len(lot)
-            changed = [self.change(event) if self.change else event for event in lot]
-            lines = [orjson.dumps(event) + b"\n" for event in changed if event is not None]
-            with self.path.open("ab") as file:
-                file.write(b"".join(lines))
-            self.written += len(lines)
-
-    def end(self) -> None:
-        self._end.set()
-        self.join(2)
 
 
 class _Caller(threading.Thread):
@@ -157,55 +86,133 @@ class _Caller(threading.Thread):
         self.join(2)
 
 
-class Drill:
-    """One catastrophe, from a quiet start to its card."""
+class Events(Protocol):
+    """Where a drill's events come from: :class:`Payments` of its own, or :class:`Copies` into a deployment."""
 
-    def __init__(self, name: str, folder: Path, *, rate: float, environment: Mapping[str, str]) -> None:
-        if name not in DRILLS:
-            raise CommandError(f"there is no drill {name!r}; there are {', '.join(DRILLS)}")
-        path = folder / "holdfast.toml"
-        if path.exists():
-            raise CommandError(f"{path} is already there; a drill wants a folder of its own: --dir FOLDER")
-        write_starter(folder, "drill", sample=0)
-        self.name, self._path, self._port = name, path, free_port()
-        inherited = {key: value for key, value in environment.items() if not key.startswith("HOLDFAST_")}
-        self._environment = {**inherited, **SETTINGS, "HOLDFAST_SERVE__PORT": str(self._port)}
-        self._config: Config = load(path, self._environment)
-        self._lineage = Lineage(store_of(self._config))
-        self._stream = _Stream(self._config.base / self._config.source.directory, rate)
-        self._caller = _Caller(self._port)
+    change: Change | None
+    paused: threading.Event
+    written: int
+
+    def start(self) -> None:
+        """Begin."""
+
+    def end(self) -> None:
+        """Stop."""
+
+
+class Stage(msgspec.Struct):
+    """What a drill is played on. ``supervisor`` is None where somebody else runs the processes."""
+
+    config: Config
+    lineage: Lineage
+    events: Events
+    changes: Changes | None
+    supervisor: Supervisor | None = None
+
+
+def stage_of_its_own(folder: Path, rate: float, environment: Mapping[str, str]) -> Stage:
+    """Make a lineage in a new folder, with payments at ``rate`` a second."""
+    path = folder / "holdfast.toml"
+    if path.exists():
+        raise CommandError(f"{path} is already there; a drill wants a folder of its own: --dir FOLDER")
+    write_starter(folder, "drill", sample=0)
+    inherited = {key: value for key, value in environment.items() if not key.startswith("HOLDFAST_")}
+    inherited |= {**SETTINGS, "HOLDFAST_SERVE__PORT": str(free_port())}
+    config = load(path, inherited)
+    supervisor = Supervisor(path, inherited, output=(folder / "drill.log").open("ab"))
+    samples = [payment(number, 0.0, drifting=False) for number in range(_SAMPLES)]
+    events = Payments(config.base / config.source.directory, rate)
+    return Stage(config, Lineage(store_of(config)), events, Changes(config, samples), supervisor)
+
+
+def stage_of(config: Config, name: str, rate: float, *, really: bool) -> Stage:
+    """Take a deployment that runs; refuse one that is in production, and what cannot be done to it."""
+    if config.production and not really:
+        raise CommandError(
+            f"{config.name} is marked production = true: a drill would harm it. --really does it all the same"
+        )
+    if name == "broker-down" and config.source.kind != "files":
+        raise CommandError("a broker is not ours to stop: stop yours by hand, and look at holdfast status meanwhile")
+    if name == "torn-snapshot" and "://" in config.store.url:
+        raise CommandError("torn-snapshot cuts a file of the store's directory, and store.url is none")
+    if config.event.decoder is not None and name in CATASTROPHES:
+        raise CommandError("event.decoder is set, so that events are not JSON that could be changed")
+    lineage = Lineage(store_of(config)).refresh()
+    roles = {word["role"] for word in present(lineage.store, time.time())}
+    if missing := {"trainer", "guard", "serving"} - roles:
+        raise CommandError(f"no {', '.join(sorted(missing))} runs here; start it first: holdfast up")
+    samples = newest_events(config, lineage) if name in CATASTROPHES else []
+    changes = Changes(config, samples) if samples else None
+    if changes is not None:
+        changes.change(name)  # says at once what the stream lacks
+    return Stage(config, lineage, Copies(config, samples, intake_of(config, time.time), rate), changes)
+
+
+def newest_events(config: Config, lineage: Lineage) -> list[dict[str, Any]]:
+    """The newest labelled events of a source, read again from where an older snapshot was."""
+    newest = lineage.newest()
+    place = None
+    for number in reversed(lineage.numbers):
+        older = lineage.manifest(number)
+        if newest is not None and older is not None:
+            place = older.place
+            if newest.counts.consumed - older.counts.consumed >= _SAMPLES:
+                break
+    source, found = source_of(config, when_lost="stop"), list[dict[str, Any]]()
+    try:
+        source.open(place or source.resolve(), newest.topics if newest else {})
+        deadline = time.monotonic() + 10.0
+        while len(found) < _SAMPLES and time.monotonic() < deadline and (records := source.poll(_SAMPLES)):
+            for record in records:
+                try:
+                    event = orjson.loads(record.value or b"")
+                except orjson.JSONDecodeError:
+                    continue
+                found += [event] if isinstance(event, dict) else []
+    finally:
+        source.close()
+    return found[-_SAMPLES:]
+
+
+class Drill:
+    """One catastrophe, from a quiet start to its card. ``seconds``: how long it may take until it is undone."""
+
+    def __init__(self, name: str, stage: Stage, seconds: float = _UNDO_SECONDS) -> None:
+        self.name, self._seconds = name, seconds
+        self._config, self._lineage, self._events = stage.config, stage.lineage, stage.events
+        self._changes, self._supervisor = stage.changes, stage.supervisor
+        self._caller = _Caller(stage.config.serve.port)
         self._began = 0.0
 
     def run(self, say: Callable[[str], None], stopping: Callable[[], bool]) -> Card:
         """Run it; ``say`` is told how far it is."""
-        what, change = DRILLS[self.name]
+        change = self._changes.change(self.name) if self._changes and self.name in CATASTROPHES else None
+        what = self._changes.words(self.name) if self._changes and change else _OTHERS[self.name]
         card = Card(self.name, what)
-        with (self._path.parent / "drill.log").open("ab") as log:
-            supervisor = Supervisor(self._path, self._environment, output=log)
-            self._stream.start()
-            watching = threading.Event()
-            watcher = threading.Thread(target=self._watch, args=(supervisor, watching), daemon=True)
-            watcher.start()
-            try:
-                say("learning, until the guard has a level to hold …")
-                self._until(self._settled, _SETTLE_SECONDS, stopping, "the guard had no level")
-                self._caller.start()
-                time.sleep(1.0)
-                self._began = time.time()
-                say(what)
-                if change is not None:
-                    self._stream.change = change
-                    self._changed(card, stopping)
-                else:
-                    {"kill": self._kill, "torn-snapshot": self._tear, "broker-down": self._away}[self.name](
-                        card, stopping
-                    )
-            finally:
+        self._events.start()
+        watching = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(watching,), daemon=True)
+        watcher.start()
+        try:
+            say("learning, until the guard has a level to hold …")
+            self._until(self._settled, _SETTLE_SECONDS, stopping, "the guard had no level")
+            self._caller.start()
+            time.sleep(1.0)
+            self._began = time.time()
+            say(what)
+            if change is not None:
+                self._events.change = change
+                self._changed(card, stopping)
+            else:
+                {"kill": self._kill, "torn-snapshot": self._tear, "broker-down": self._away}[self.name](card, stopping)
+        finally:
+            if self._caller.is_alive():
                 self._caller.end()
-                self._stream.end()
-                watching.set()
-                watcher.join(2)
-                supervisor.stop()
+            self._events.end()
+            watching.set()
+            watcher.join(2)
+            if self._supervisor is not None:
+                self._supervisor.stop()
         since = [number for moment, number in self._caller.answers if moment >= self._began]
         card.requests, card.failed_requests = len(since), since.count(None)
         numbers = [number for number in since if number is not None]
@@ -214,10 +221,9 @@ class Drill:
             card.passed &= card.failed_requests == 0
         return card
 
-    @staticmethod
-    def _watch(supervisor: Supervisor, end: threading.Event) -> None:
-        while not end.wait(0.1):
-            supervisor.watch()
+    def _watch(self, end: threading.Event) -> None:
+        while self._supervisor is not None and not end.wait(0.1):
+            self._supervisor.watch()
 
     @staticmethod
     def _until(what: Callable[[], Any], seconds: float, stopping: Callable[[], bool], failure: str) -> Any:
@@ -235,7 +241,8 @@ class Drill:
 
     def _settled(self) -> bool:
         newest = self._lineage.refresh().newest()
-        if newest is None or newest.holdout.versions[-1:] == [] or newest.holdout.versions[-1].rows < 600:
+        rows = newest.holdout.versions[-1].rows if newest is not None and newest.holdout.versions else 0
+        if newest is None or rows < (self._config.holdout.rows if self._supervisor else 1):
             return False
         champion = self._config.champion
         levels = [v for n in self._lineage.numbers[-3:] if (v := self._lineage.verdict(n, champion)) is not None]
@@ -250,22 +257,38 @@ class Drill:
             deadline = time.monotonic() + _QUIET_SECONDS
             while time.monotonic() < deadline and not stopping():
                 time.sleep(0.2)
-            reverts = self._reverts()
+            reverts = self._entries("revert")
             card.passed = not reverts
             card.undone_by = f"entry {reverts[0].seq}: {reverts[0].why}" if reverts else "nothing to undo"
             self._note_seen(card)
             return
         try:
-            entry = self._until(lambda: next(iter(self._reverts()), None), _UNDO_SECONDS, stopping, "not undone")
+            entry = self._until(lambda: next(iter(self._answers()), None), self._seconds, stopping, "not undone")
         except CommandError:
             self._note_seen(card)
+            held = self._entries("hold")
+            if held:
+                card.undone_by = f"held by entry {held[0].seq}, for somebody to decide: {held[0].why}"
+                card.passed = self._good(self._caller.answers[-1][1])
             return
         self._note_seen(card)
         card.undone_seconds = round(entry.time - self._began, 2)
+        if entry.action == "open_breaker":
+            card.undone_by = f"entry {entry.seq} by {entry.by}: learning stopped: {entry.why}"
+            card.passed = self._good(self._caller.answers[-1][1])
+            return
         card.undone_by = f"entry {entry.seq} by {entry.by}: back to snapshot {entry.snapshot}: {entry.why}"
         target = self._lineage.refresh().manifest(entry.snapshot)
         self._until(self._follows(entry), 10.0, stopping, "serving did not follow")
         card.passed = target is not None and target.created <= self._began
+
+    def _good(self, number: int | None) -> bool:
+        """The snapshot that answers passed the guard."""
+        return number is not None and self._lineage.refresh().passed(number, self._config.champion)
+
+    def _answers(self) -> list[Entry]:
+        """What the guard did about it: a revert, or a jump that stopped learning."""
+        return self._entries("revert") or [one for one in self._entries("open_breaker") if one.cause == "jump"]
 
     def _follows(self, entry: Entry) -> Callable[[], bool]:
         def check() -> bool:
@@ -275,10 +298,10 @@ class Drill:
 
         return check
 
-    def _reverts(self) -> list[Entry]:
+    def _entries(self, action: str) -> list[Entry]:
         entries = self._lineage.refresh().entries
         champion = self._config.champion
-        return [e for e in entries if e.action == "revert" and e.learner == champion and e.time >= self._began]
+        return [e for e in entries if e.action == action and e.learner == champion and e.time >= self._began]
 
     def _note_seen(self, card: Card) -> None:
         champion = self._config.champion
@@ -292,7 +315,7 @@ class Drill:
     # What is done to processes and files ----------------------------------------------------------------------------
 
     def _kill(self, card: Card, stopping: Callable[[], bool]) -> None:
-        words = present(self._lineage.store, time.time())
+        words = [word for word in present(self._lineage.store, time.time()) if word["host"] == platform.node()]
         killed = {word["pid"] for word in words}
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -309,17 +332,16 @@ class Drill:
 
     def _caught_up(self, card: Card, stopping: Callable[[], bool]) -> None:
         """Everything that was written is in exactly one class."""
-        self._stream.paused.set()
-        time.sleep(2 * _TICK_SECONDS)
+        self._events.paused.set()
+        time.sleep(0.2)
 
         def all_counted() -> bool:
             learners = states.status(self._lineage, self._config, time.time())["learners"].values()
-            return all(
-                one["events"]["consumed"] == self._stream.written and one["accounting_difference"] == 0
-                for one in learners
-            )
+            wrong = sum(abs(one["accounting_difference"]) for one in learners)
+            counted = {one["events"]["consumed"] for one in learners}
+            return not wrong and (self._supervisor is None or counted == {self._events.written})
 
-        self._until(all_counted, 60.0, stopping, f"not all of {self._stream.written} events were accounted for")
+        self._until(all_counted, 60.0, stopping, f"not all of {self._events.written} events were accounted for")
         card.passed = True
 
     def _tear(self, card: Card, stopping: Callable[[], bool]) -> None:
@@ -338,15 +360,15 @@ class Drill:
         card.passed = card.seen_seconds is not None
 
     def _away(self, card: Card, stopping: Callable[[], bool]) -> None:
-        self._stream.paused.set()
-        time.sleep(2 * _TICK_SECONDS)
-        folder = self._stream.path.parent
+        self._events.paused.set()
+        time.sleep(0.2)
+        folder = self._config.base / self._config.source.directory
         folder.rename(folder.with_name("away"))
         time.sleep(_AWAY_SECONDS)
         card.seen_as = states.status(self._lineage, self._config, time.time())["source"]["why"] or "no events came"
         folder.with_name("away").rename(folder)
         card.seen_seconds, card.undone_by = _AWAY_SECONDS, "the source came back"
-        self._stream.paused.clear()
+        self._events.paused.clear()
         time.sleep(1.0)
         card.undone_seconds = round(time.time() - self._began, 2)
         self._caught_up(card, stopping)

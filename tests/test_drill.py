@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lineages import Folder, accounted
+from test_guarding import LEARNERS, SETTINGS, Stream, settled
 
 
 def drill(name: str, folder: Path, code: int = 0) -> dict[str, Any]:
@@ -36,6 +39,28 @@ def test_what_a_drill_refuses(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert said in done.stderr
+
+
+def test_a_deployment_that_runs_is_drilled(folder: Callable[..., Folder]) -> None:
+    """Changed copies of its own events, under its own settings; not one in production, nor one that does not run."""
+    here = folder(learners=LEARNERS, **(SETTINGS | {"production": True, "guard__moved": "revert"}))
+    command = ["drill", "poison", "--against", str(here.config_path), "--rate", "900", "--json"]
+    assert "production = true" in here.run(*command, code=2).stderr
+    assert "holdfast up" in here.run(*command, "--really", code=2).stderr
+    stream = Stream(here)
+    here.start("up")
+    stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
+    stream.until(lambda: settled(here), None)
+    drilling = here.start(*command, "--really")
+    stream.until(lambda: drilling.poll() is not None, None)
+    assert drilling.returncode == 0, here.log("drill")
+    card = json.loads(here.log("drill")[here.log("drill").index("{") :])
+    assert card["passed"]
+    assert card["failed_requests"] == 0
+    assert "other one" in card["done"] or "another" in card["done"]
+    counts = here.learner("linear")["events"]
+    assert accounted(counts)
+    assert counts["consumed"] > stream.number
 
 
 @pytest.mark.skipif(not os.environ.get("HOLDFAST_TEST_DRILLS"), reason="all drills: make soak")

@@ -68,13 +68,13 @@ def steady(folder: Callable[..., Folder]) -> Callable[..., Stream]:
         for role in ("train", "guard", "serve"):
             here.start(role)
         stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
-        stream.until(lambda: _settled(here), None)
+        stream.until(lambda: settled(here), None)
         return stream
 
     return build
 
 
-def _settled(here: Folder) -> bool:
+def settled(here: Folder) -> bool:
     """Every learner has a level and a reference."""
     lineage = here.lineage
     newest = lineage.newest()
