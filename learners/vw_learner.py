@@ -6,6 +6,7 @@ so that nothing inside the features can pose as a label.
 """
 
 import math
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -170,6 +171,12 @@ class VwLearner:
     def load(self, data: bytes) -> "VwLearner":
         """Return a learner like this one with the saved model in it; :class:`StateRefusedError` if VW refuses it."""
         return VwLearner(self.trial, self.labels, namespaces=self.namespaces, weighted=self._weighted, data=data)
+
+    def beyond(self, other: "VwLearner") -> list[str]:
+        """What Vowpal Wabbit runs with here and not there: options that a loaded file brought along."""
+        ours, theirs = (re.findall(r"--[^ ]+(?: (?!--)[^ ]+)?", one._vw.get_arguments()) for one in (self, other))  # noqa: SLF001  of its own kind
+        silent = ("--initial_regressor", "--random_seed", "--quiet", "--no_stdin", "--bit_precision")
+        return [one for one in ours if one not in theirs and not one.startswith(silent)]
 
     def state(self) -> bytes:
         """The saved model: byte for byte the same for two that behave identically."""

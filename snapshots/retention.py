@@ -1,18 +1,21 @@
 """Which passing snapshots are kept: the newest, then one a minute, an hour, a day."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many passing snapshots to keep of each span, and for how long the verdicts on those that are gone."""
 
-    last: int = 50
-    minutely: int = 60
-    hourly: int = 48
-    daily: int = 30
-    verdict_days: float = 90
+    last: Count = 50
+    minutely: Count = 60
+    hourly: Count = 48
+    daily: Count = 30
+    verdict_days: Annotated[float, msgspec.Meta(ge=0)] = 90
 
 
 def kept(snapshots: Iterable[tuple[int, float]], keep: Keep) -> set[int]:

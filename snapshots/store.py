@@ -2,12 +2,16 @@
 
 import contextlib
 import os
+import platform
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from snapshots.errors import StoreError
+
+_DAY_SECONDS = 86_400.0
 
 
 class Store(Protocol):
@@ -75,7 +79,7 @@ class LocalStore:
         if self._seen:
             self._refuse_gone()
         path = self.root / name
-        hidden = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
+        hidden = path.with_name(f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~{path.name}")
         try:
             _make_directories(path.parent)
             with hidden.open("wb") as file:
@@ -130,14 +134,23 @@ class LocalStore:
         """Remove hidden files that a killed process left behind. Only the trainer does, when it starts."""
         for folder, _, files in os.walk(self.root):
             for name in files:
-                if name.startswith(".") and not _alive(name):
-                    Path(folder, name).unlink(missing_ok=True)
+                hidden = Path(folder, name)
+                if name.startswith(".") and not _alive(hidden):
+                    hidden.unlink(missing_ok=True)
 
 
-def _alive(hidden: str) -> bool:
-    """Tell whether the process that writes this hidden file is still there."""
-    process = hidden[1:].split("-", 1)[0]
-    return not process.isdigit() or Path("/proc", process).exists()
+def _alive(hidden: Path) -> bool:
+    """Tell whether the process that writes this hidden file is still there.
+
+    Of another machine or container nobody knows; its files are given a day.
+    """
+    host, _, rest = hidden.name[1:].partition("~")
+    process = rest.split("~", 1)[0]
+    if host != platform.node() or not process.isdigit():
+        with contextlib.suppress(OSError):
+            return time.time() - hidden.stat().st_mtime < _DAY_SECONDS
+        return True
+    return Path("/proc", process).exists()
 
 
 def _make_directories(path: Path) -> None:

@@ -25,7 +25,7 @@ from snapshots.errors import RefusedError, SnapshotsError
 from stream import status as states
 from stream.building import intake_of
 from stream.config import Tokens
-from stream.errors import StreamError
+from stream.errors import ConfigError, StreamError, TooLargeError
 from stream.intake import Intake
 from stream.metrics import HoldfastCollector, RequestCounts
 from stream.reasons import Reason, Refusal
@@ -187,22 +187,24 @@ def application(server: Server, tokens: Tokens, counts: RequestCounts) -> FastPa
 def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCounts, token: str | None) -> None:
     """Add ``POST /events``, the door for producers without Kafka, with a token of its own."""
     missing = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
-    allowed = Depends(_bearer(token, missing))
+    allowed = Depends(_bearer(token, missing, lambda code: counts.add(code, 0.0)))
     limit = server.config.serve.max_bytes
 
     async def durable(body: bytes | None) -> tuple[int, bytes]:
         if body is None:
             return 413, _refused(Refusal(Reason.TOO_LARGE, "", f"more than serve.max_bytes = {limit}"))[1]
-        taken = intake.take(body)
-        if isinstance(taken, Refusal):
-            return _refused(taken)
+        serving = server.current
+        if serving is not None:
+            intake.know(serving.labels)
         try:
-            where = await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds)
+            taken = intake.take(body)
+            if isinstance(taken, Refusal):
+                return _refused(taken)
+            return 202, orjson.dumps(await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds))
         except TimeoutError:
             return 503, _detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
         except StreamError as cause:
-            return 503, _detail(f"{cause}; nothing is known to be stored: send it again as it is")
-        return 202, orjson.dumps(where)
+            return _not_stored(cause)
 
     @app.post(
         "/events",
@@ -217,6 +219,14 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
         code, answer = await durable(await _limited(request, limit))
         counts.add(code, time.perf_counter() - began)
         return Response(answer, code, media_type="application/json")
+
+
+def _not_stored(cause: StreamError) -> tuple[int, bytes]:
+    if isinstance(cause, TooLargeError):
+        return 413, _refused(Refusal(Reason.TOO_LARGE, "", str(cause)))[1]
+    if isinstance(cause, ConfigError):
+        return 503, _detail(f"{cause}; nothing is stored until that is mended")
+    return 503, _detail(f"{cause}; nothing is known to be stored: send it again as it is")
 
 
 async def _limited(request: Request, limit: int) -> bytes | None:
@@ -322,14 +332,16 @@ def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _bearer(token: str | None, off: str) -> Callable[..., None]:
+def _bearer(token: str | None, off: str, refused: Callable[[int], None] = lambda _code: None) -> Callable[..., None]:
     scheme = HTTPBearer(auto_error=False)
 
     def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         if token is None:
+            refused(403)
             raise HTTPException(403, off)
         said = given.credentials if given else ""
         if not hmac.compare_digest(said.encode(), token.encode()):
+            refused(401)
             raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     return check

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from learners import Learner, LearnersError
+from learners import Learner
 from learners.labels import Labels
 from learners.vw_arguments import Trial, arguments, check_classes, trial
 from snapshots import Store
@@ -84,7 +84,8 @@ def intake_of(config: Config, now: Callable[[], float]) -> Intake:
             return FilesIntake(config.base / source.directory)
         return KafkaIntake(source.kafka, source.topics[0], seconds)
 
-    return Intake(codec_of(config, labels_of(config)), sink, seconds, now)
+    labels = labels_of(config)
+    return Intake(codec_of(config, labels), labels, sink, seconds, now)
 
 
 def fit_labels(config: Config, labels: Labels) -> None:
@@ -146,11 +147,23 @@ def imported(learner: Learner, path: Path, name: str) -> tuple[Learner, dict[str
         data = path.read_bytes()
         loaded = learner.load(data)
         again = loaded.load(loaded.save())
-    except (OSError, LearnersError, RuntimeError) as cause:
+    except Exception as cause:  # a file that somebody else wrote may be anything
         raise RefusedError(f"{path} cannot be taken for learners.{name}: {cause}; nothing was changed") from cause
+    more = _more_options(loaded, learner)
+    if more:
+        raise RefusedError(
+            f"{path} was trained with {' '.join(more)}, which learners.{name}.args does not name; nothing was changed"
+        )
     if again.state() != loaded.state():
         raise RefusedError(f"{path}: the model comes back different from a save and a load; nothing was changed")
     return loaded, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _more_options(loaded: Learner, learner: Learner) -> list[str]:
+    """Options of Vowpal Wabbit that a file brought along."""
+    from learners.vw_learner import VwLearner  # noqa: PLC0415  loaded only where it learns or serves
+
+    return loaded.beyond(learner) if isinstance(loaded, VwLearner) and isinstance(learner, VwLearner) else []
 
 
 def configured(one: LearnerConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import msgspec
 
-from learners.errors import ArgumentsRefusedError, FactoryRefusedError, LearnersError
+from learners.errors import LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots import manifest as manifests
 from snapshots import snapshot as cuts
@@ -32,7 +32,7 @@ from snapshots.manifest import HoldoutState
 from stream import logs, printing
 from stream import status as states
 from stream.config import Config, load
-from stream.errors import CommandError, ConfigError, StreamError
+from stream.errors import CommandError, StreamError
 from stream.presence import present
 
 _CONFIRM_SECONDS = 5.0
@@ -50,16 +50,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except (StreamError, SnapshotsError, LearnersError) as cause:
-            click.echo(f"holdfast: {cause}", err=True)
-            ctx.exit(_exit_code(cause))
-
-
-def _exit_code(cause: Exception) -> int:
-    if isinstance(cause, (ConfigError, CommandError, FactoryRefusedError, ArgumentsRefusedError)):
-        return 2
-    if isinstance(cause, RefusedError):
-        return 3
-    return 5 if isinstance(cause, LineageTakenError) else 4
+            ctx.exit(logs.last_words(cause))
 
 
 def _config_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -209,16 +200,18 @@ def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
 
     chosen = click.get_current_context().find_root().meta["config"]
     flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept
-    click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
+    if not logs.as_json():
+        click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
     Supervisor(chosen, os.environ, first={"train": flags}).run(_stopping())
 
 
 @main.command()
 @click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, snapshot, and exit 0.")
+@click.option("--give-way", is_flag=True, help="Exit 0 when another trainer took over: do not restart this one.")
 @_new_lineage_option
 @_accept_option
 @_configured
-def train(config: Config, *, until_end: bool, new_lineage: bool, accept: bool) -> None:
+def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool, accept: bool) -> None:
     """Run the trainer: consume events, learn each, write snapshots.
 
     A trainer that is running already for this lineage ends: one lineage has one trainer.
@@ -229,7 +222,13 @@ def train(config: Config, *, until_end: bool, new_lineage: bool, accept: bool) -
     begin = beginning(fresh=new_lineage, accept=accept, operator=_operator())
     with printing.Progress(enabled=until_end) as progress:
         trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
-        ended = trainer.run(until_end=until_end)
+        try:
+            ended = trainer.run(until_end=until_end)
+        except LineageTakenError as cause:
+            if not give_way:
+                raise
+            logs.last_words(cause)
+            return
     if until_end and not ended:
         click.echo("holdfast: asked to stop before the end was reached", err=True)
         sys.exit(1)

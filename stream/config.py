@@ -83,7 +83,7 @@ class LearnerConfig(_Table):
 class StoreConfig(_Table):
     """Where snapshots, verdicts and the ledger are kept."""
 
-    url: str = "store"
+    url: Annotated[str, Meta(min_length=1)] = "store"
 
 
 class SnapshotsConfig(_Table):

@@ -12,11 +12,13 @@ from snapshots import Lineage, forgetting
 from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots.epochs import Epoch
-from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
+from snapshots.errors import LineageTakenError, NumberTakenError, StoreError
 from snapshots.manifest import Durations, LearnerPart, Manifest
 from snapshots.retention import Keep
 from snapshots.snapshot import Cut, Shared
 from snapshots.store import claim
+from stream import logs
+from stream.errors import GaveUpError
 from stream.wire import Saved
 
 log = logging.getLogger("holdfast.trainer")
@@ -111,7 +113,9 @@ class Writer:
                 break
         seconds = max(0.0, self._now() - began)
         self.written.add(seconds)
-        log.info("snapshot %d: %d consumed, %.3f s", self.number, draft.cut.counts.consumed, seconds)
+        consumed = draft.cut.counts.consumed
+        about = logs.facts(snapshot=self.number, consumed=consumed, seconds=round(seconds, 6))
+        log.info("snapshot %d: %d consumed, %.3f s", self.number, consumed, seconds, extra=about)
         self.number += 1
         self._forget()
         return manifest
@@ -144,7 +148,7 @@ class Writer:
                 return future.result(_GIVE_UP_SECONDS)
             except NotYet:
                 if self._ending():
-                    raise SnapshotsError("asked to end before a learner had saved itself; it learns again") from None
+                    raise GaveUpError("a learner has not saved itself yet") from None
 
     def _renumber(self, parts: Mapping[str, LearnerPart]) -> dict[str, LearnerPart]:
         """Take the next free number: a trainer of an older epoch, which is not over yet, has used this one."""

@@ -8,7 +8,6 @@ import base64
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from snapshots.store import Store, claim
+from stream import lines
 from stream.errors import GaveUpError
-from stream.kafka import Settings
+from stream.kafka import Settings, client
 from stream.reasons import Refusal
 from stream.record import Record
 
@@ -70,7 +70,6 @@ class FileDeadLetters:
         self._directory = directory.with_name(directory.name + SUFFIX)
         self._letters: dict[str, list[bytes]] = {}
         self._count = 0
-        self._torn = False
 
     def send(self, record: Record, refusal: Refusal) -> None:
         """Take a letter; ``value_base64`` holds the exact bytes."""
@@ -90,22 +89,17 @@ class FileDeadLetters:
                 self._write()
 
     def _write(self) -> None:
-        """Append what was collected, flushed to the disk, the directory's entries too."""
+        """Append what was collected, flushed to the disk, the directory's entries too; a torn last line is ended."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for partition in list(self._letters):
-            with (self._directory / partition).open("ab") as file:
-                if self._torn:
-                    file.write(b"\n")  # ends a line that a full disk may have cut off
-                self._torn = True
-                file.write(b"".join(self._letters[partition]))
-                file.flush()
-                os.fsync(file.fileno())
-            self._torn = False
+            path = self._directory / partition
+            with path.open("ab", buffering=0) as file:
+                if lines.ends_torn(path):
+                    lines.append(file, b"\n")
+                lines.append(file, b"".join(self._letters[partition]))
             del self._letters[partition]
         for folder in (self._directory, self._directory.parent):
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            lines.flush_folder(folder)
 
     def flush(self, waiting: Callable[[str], bool]) -> None:
         """Write every letter taken; try again while the disk refuses."""
@@ -132,7 +126,8 @@ class KafkaDeadLetters:
         self._lineage = lineage
         self._store = store
         self._settings = producer_settings(settings)
-        self._producer = Producer(
+        self._producer = client(
+            Producer,
             {
                 "linger.ms": 5,
                 "reconnect.backoff.max.ms": 1000,
@@ -143,7 +138,7 @@ class KafkaDeadLetters:
                 "acks": "all",
                 "enable.idempotence": True,
             },
-            logger=log,
+            log,
         )
         self._open: set[int] = set()
         self._again: deque[tuple[Record, Refusal]] = deque()
@@ -162,7 +157,7 @@ class KafkaDeadLetters:
     def _create(self, topic: str) -> None:
         """Create the topic unless it is there; a refusal shows when the letter is not taken."""
         try:
-            admin = AdminClient(self._settings)
+            admin = client(AdminClient, self._settings, log)
             for future in admin.create_topics([NewTopic(topic)], request_timeout=10).values():
                 future.result()
         except KafkaException as cause:

@@ -7,6 +7,7 @@
     ├── SourceError         the source can be read no further without losing events
     │   └── SourceLostError  events before the place are gone: truncated, rewritten, or deleted by retention
     ├── SourceAwayError     the source is briefly away; the offset stays, and it is tried again
+    ├── TooLargeError       the broker will never take an event of this size
     ├── RaisedAtError       a learner raised at an event; the trainer starts again from its newest snapshot
     ├── GaveUpError         the process is asked to end while it waits; no snapshot is written, nothing is lost
     └── CommandError        a command cannot do what was asked; nothing was changed
@@ -33,6 +34,10 @@ class SourceLostError(SourceError):
 
 class SourceAwayError(StreamError):
     """The source cannot be reached just now."""
+
+
+class TooLargeError(StreamError):
+    """An event is larger than the broker ever takes."""
 
 
 class RaisedAtError(StreamError):

@@ -12,6 +12,7 @@ from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.guard import Judge, Rules, target_of
 from snapshots.ledger import Decision, Entry
 from snapshots.verdict import Verdict
+from stream import logs
 from stream.breaker import Step, next_step
 from stream.building import labels_of, reach_modules, store_of, types_of
 from stream.config import Config
@@ -139,7 +140,10 @@ class Guarding:
         verdicts.give(self.lineage.store, verdict)
         self.lineage.refresh()
         level = {"fail": logging.ERROR, "suspect": logging.WARNING}.get(verdict.verdict, logging.INFO)
-        log.log(level, "snapshot %d of %s: %s: %s", number, learner, verdict.verdict, verdict.why)
+        about = logs.facts(
+            snapshot=number, learner=learner, verdict=verdict.verdict, found=verdict.found, slices=verdict.slices
+        )
+        log.log(level, "snapshot %d of %s: %s: %s", number, learner, verdict.verdict, verdict.why, extra=about)
         return verdict
 
     def explain(self, number: int, learner: str) -> tuple[Verdict, bool]:
@@ -231,7 +235,8 @@ class Guarding:
         except RefusedError as cause:
             log.info("%s is not reverted: %s", verdict.learner, cause)
             return
-        log.error("%s is reverted to snapshot %d: %s", verdict.learner, target, verdict.why)
+        about = logs.facts(learner=verdict.learner, snapshot=target, entry=entry.seq, found=verdict.found)
+        log.error("%s is reverted to snapshot %d: %s", verdict.learner, target, verdict.why, extra=about)
         self.tell("revert", verdict.learner, verdict.why, entry=entry.seq, target=target, **_about(verdict))
 
     def _manifest(self, number: int) -> Any:

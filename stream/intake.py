@@ -3,12 +3,12 @@
 The body is checked by the trainer's own codec; what it refuses is the caller's to mend and never becomes a dead letter.
 """
 
+import errno
 import fcntl
 import logging
-import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -16,10 +16,12 @@ from typing import IO, Any, Protocol
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from learners.event import Event
+from learners.labels import Labels, LabelValue
+from stream import lines
 from stream.codec import Codec
 from stream.dead_letter import producer_settings
-from stream.errors import SourceAwayError
-from stream.kafka import Settings
+from stream.errors import SourceAwayError, TooLargeError
+from stream.kafka import Settings, client
 from stream.reasons import Refusal
 from stream.record import Record
 
@@ -48,10 +50,19 @@ def _promise() -> "Future[dict[str, Any]]":
 class Intake:
     """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable."""
 
-    def __init__(self, codec: Codec, sink: Callable[[], Sink], seconds: float, now: Callable[[], float]) -> None:
-        self._codec, self._make, self._now = codec, sink, now
+    def __init__(
+        self, codec: Codec, labels: Labels, sink: Callable[[], Sink], seconds: float, now: Callable[[], float]
+    ) -> None:
+        self._codec, self._labels, self._make, self._now = codec, labels, sink, now
+        self._known: Sequence[LabelValue] = []
         self.seconds = seconds
         self._sink: Sink | None = None
+
+    def know(self, labels: Sequence[LabelValue]) -> None:
+        """Number classes as the stream has them, so that one too many is refused here as it would be there."""
+        if labels != self._known:
+            self._known = list(labels)
+            self._labels.restore(self._known)
 
     def take(self, body: bytes) -> Refusal | Future[dict[str, Any]]:
         """Return why the event is refused, or what tells when it is durable."""
@@ -73,7 +84,8 @@ class KafkaIntake:
 
     def __init__(self, settings: Settings, topic: str, seconds: float) -> None:
         self._topic = topic
-        self._producer = Producer(
+        self._producer = client(
+            Producer,
             {
                 "linger.ms": 2,
                 "reconnect.backoff.max.ms": 1000,  # a broker that is back is used again within a second
@@ -84,7 +96,7 @@ class KafkaIntake:
                 "acks": "all",
                 "enable.idempotence": True,
             },
-            logger=log,
+            log,
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="intake", daemon=True)
@@ -103,12 +115,14 @@ class KafkaIntake:
                 where = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
                 future.set_result(where)
             else:
-                future.set_exception(SourceAwayError(f"the broker did not take it: {error.str()}"))
+                future.set_exception(_not_taken(error))
 
         try:
             self._producer.produce(self._topic, value, identity, on_delivery=delivered)
-        except (BufferError, KafkaException) as cause:
+        except BufferError as cause:
             future.set_exception(SourceAwayError(f"the broker does not keep up: {cause}"))
+        except KafkaException as cause:
+            future.set_exception(_not_taken(cause.args[0]))
         return future
 
     def close(self) -> None:
@@ -116,6 +130,12 @@ class KafkaIntake:
         self._stop.set()
         self._thread.join(1)
         self._producer.flush(2)
+
+
+def _not_taken(error: KafkaError) -> SourceAwayError | TooLargeError:
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return TooLargeError("the event is larger than the broker takes (message.max.bytes of the broker or topic)")
+    return SourceAwayError(f"the broker did not take it: {error.str()}")
 
 
 class FilesIntake:
@@ -157,15 +177,15 @@ class FilesIntake:
     def _write(self, lot: list[tuple[bytes, "Future[dict[str, Any]]"]]) -> None:
         """Write a lot of lines and flush them to the disk, all or none acknowledged."""
         try:
-            file = self._file or self._open()
+            file = self._open()
             if self._torn:
-                file.write(b"\n")
+                lines.append(file, b"\n")
             self._torn = True
             offset = file.tell()
-            file.write(b"".join(line for line, _ in lot))
-            file.flush()
-            os.fsync(file.fileno())
+            lines.append(file, b"".join(line for line, _ in lot))
             self._torn = False
+            if not lines.is_there(file):
+                raise FileNotFoundError(errno.ENOENT, "it was moved or removed while it was written")
         except OSError as cause:
             for _, future in lot:
                 future.set_exception(SourceAwayError(f"{self._directory} cannot be written: {cause.strerror}"))
@@ -176,7 +196,13 @@ class FilesIntake:
             offset += len(line)
 
     def _open(self) -> IO[bytes]:
-        """Take the first file that nobody has, and end its last line if it is torn."""
+        """Take the first file that nobody has, unless there is one; end its last line later if that is torn."""
+        if self._file is not None and lines.is_there(self._file):
+            return self._file
+        if self._file is not None:
+            log.warning("%s was moved or removed; another is begun", self._file.name)
+            self._file.close()
+            self._file = None
         self._directory.mkdir(parents=True, exist_ok=True)
         number = 0
         while True:
@@ -189,13 +215,8 @@ class FilesIntake:
                 number += 1
                 continue
             break
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        if path.stat().st_size:
-            with path.open("rb") as reading:
-                reading.seek(-1, os.SEEK_END)
-                self._torn = reading.read(1) != b"\n"
+        lines.flush_folder(self._directory)
+        self._torn = lines.ends_torn(path)
         self._file = file
         return file
 

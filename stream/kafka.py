@@ -17,12 +17,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from snapshots.manifest import Place
-from stream.errors import SourceAwayError, SourceError, SourceLostError
+from stream.errors import ConfigError, SourceAwayError, SourceError, SourceLostError
 from stream.record import Record
 
 log = logging.getLogger("holdfast.kafka")
 _DISCOVER_SECONDS = 5.0
-_METADATA_SECONDS = 5.0
+_METADATA_SECONDS = 4.0
 _DESCRIBE_SECONDS = 2.0
 _CREATE_TIME = 1
 _LOG_APPEND_TIME = 2
@@ -44,6 +44,16 @@ def _made_anew(topic: str, was: str, now: str) -> str:
         f"topic {topic!r} was made anew: its id was {was} and is {now}. What the old topic held and was not learnt is "
         "lost, and the place points into a topic that is gone"
     )
+
+
+def client(kind: Callable[..., Any], settings: Mapping[str, Any], logger: logging.Logger) -> Any:
+    """Make a client of the library; a setting that it does not take is a :class:`ConfigError` that names it."""
+    try:
+        return kind(dict(settings), logger=logger)
+    except KafkaException as cause:
+        error = cause.args[0]
+        said = error.str() if isinstance(error, KafkaError) else str(error)
+        raise ConfigError(f"[source.kafka]: {said}. The settings are those of librdkafka") from cause
 
 
 class KafkaSource:
@@ -81,7 +91,8 @@ class KafkaSource:
         self._end: dict[tuple[str, int], int] | None = None
         self._trouble: KafkaError | None = None
         self._stumbled: SourceAwayError | SourceError | None = None
-        self._consumer = Consumer(
+        self._consumer = client(
+            Consumer,
             {
                 "allow.auto.create.topics": False,
                 "fetch.wait.max.ms": 50,
@@ -98,7 +109,7 @@ class KafkaSource:
                 "enable.partition.eof": True,
                 "error_cb": self._note,
             },
-            logger=log,
+            log,
         )
 
     def _note(self, error: KafkaError) -> None:
@@ -129,7 +140,7 @@ class KafkaSource:
     def _described(self) -> dict[str, str]:
         """The id of every topic, which is another when the topic was made anew."""
         if self._admin is None:
-            self._admin = AdminClient(dict(self._settings), logger=log)
+            self._admin = client(AdminClient, self._settings, log)
         try:
             found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_DESCRIBE_SECONDS)
             return {topic: str(one.result().topic_id) for topic, one in found.items()}

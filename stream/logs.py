@@ -1,10 +1,24 @@
-"""Logs: one line a fact, for a console or as JSON (``HOLDFAST_LOG=json``)."""
+"""Logs: one line a fact, for a console or as JSON (``HOLDFAST_LOG=json``).
+
+``extra=facts(snapshot=7)`` adds fields to the JSON line; the console has them in the text already.
+"""
 
 import logging
+import os
 import sys
 import time
+from types import TracebackType
+from typing import Any
 
+import click
 import orjson
+
+from learners.errors import ArgumentsRefusedError, FactoryRefusedError
+from snapshots.errors import LineageTakenError, RefusedError
+from stream.errors import CommandError, ConfigError
+
+#: exit codes, as the command documents them
+WRONG, REFUSED, TROUBLE, TAKEN = 2, 3, 4, 5
 
 
 class _Json(logging.Formatter):
@@ -14,17 +28,52 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "facts", {}),
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        return orjson.dumps(line, default=str).decode()
+
+
+def facts(**fields: Any) -> dict[str, dict[str, Any]]:
+    """Fields of a JSON line, to be given as ``extra``."""
+    return {"facts": fields}
+
+
+def as_json() -> bool:
+    """Tell whether lines are JSON."""
+    return os.environ.get("HOLDFAST_LOG") == "json"
 
 
 def configure(form: str = "console", level: int = logging.INFO) -> None:
-    """Send everything to standard error, so that standard output is for answers."""
+    """Send everything to standard error, so that standard output is for answers; faults of the program too."""
     stream = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     plain.converter = time.gmtime
     stream.setFormatter(_Json() if form == "json" else plain)
     logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
     logging.getLogger("holdfast").setLevel(level)
+    if form == "json":
+        sys.excepthook = _fault
+
+
+def _fault(kind: type[BaseException], cause: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("holdfast").critical("%s: %s", kind.__name__, cause, exc_info=(kind, cause, trace))
+
+
+def last_words(cause: Exception) -> int:
+    """Say why a process ends, and return its exit code."""
+    code = _exit_code(cause)
+    if as_json():
+        logging.getLogger("holdfast").error("%s", cause, extra=facts(error=type(cause).__name__, exit_code=code))
+    else:
+        click.echo(f"holdfast: {cause}", err=True)
+    return code
+
+
+def _exit_code(cause: Exception) -> int:
+    if isinstance(cause, (ConfigError, CommandError, FactoryRefusedError, ArgumentsRefusedError)):
+        return WRONG
+    if isinstance(cause, RefusedError):
+        return REFUSED
+    return TAKEN if isinstance(cause, LineageTakenError) else TROUBLE

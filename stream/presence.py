@@ -3,6 +3,8 @@
 import contextlib
 import os
 import platform
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ from snapshots.store import Store
 
 FRESH_SECONDS = 10.0
 _EVERY_SECONDS = 1.0
+_PATIENCE_SECONDS = 300.0
 _PASSING = {"lag", "waiting"}
 
 
@@ -31,25 +34,42 @@ class Presence:
         self._role = role
         self._number = 0
         self._last: str | None = None
-        self._due = 0.0
-        self._said: dict[str, Any] = {}
+        self._due = self._said_at = 0.0
+        self._word: dict[str, Any] = {}
         self._pool = ThreadPoolExecutor(1, "presence")
         self._pending: Future[None] | None = None
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
         self.others: list[int] = []
 
     def say(self, **word: Any) -> None:
         """Say it when it matters or a second has passed; written beside the caller, who never waits for the disk.
 
-        A store that cannot be reached is no reason to stop.
+        A store that cannot be reached is no reason to stop. Who says nothing for a while is believed to be busy, with a
+        slow learner or a large model: the last word is renewed for five minutes.
         """
-        matters = {name: value for name, value in word.items() if name not in _PASSING}
-        if self._now() < self._due and matters == self._said:
+        with self._lock:
+            matters = _matters(word) != _matters(self._word)
+            self._word, self._said_at = word, time.monotonic()
+            self._renew(matters=matters)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep, name="presence", daemon=True)
+            self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._end.wait(_EVERY_SECONDS):
+            with self._lock:
+                if time.monotonic() - self._said_at < _PATIENCE_SECONDS:
+                    self._renew()
+
+    def _renew(self, *, matters: bool = False) -> None:
+        busy = self._pending is not None and not self._pending.done()
+        if busy or (time.monotonic() < self._due and not matters):
             return
-        if self._pending is not None and not self._pending.done():
-            return
-        self._due, self._said = self._now() + _EVERY_SECONDS, matters
+        self._due = time.monotonic() + _EVERY_SECONDS
         about = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now()}
-        full = {**about, "rss": sum(map(resident_bytes, (os.getpid(), *self.others))), **word}
+        full = {**about, "rss": sum(map(resident_bytes, (os.getpid(), *self.others))), **self._word}
         self._pending = self._pool.submit(self._write, msgspec.json.encode(full))
 
     def _write(self, data: bytes) -> None:
@@ -63,10 +83,17 @@ class Presence:
 
     def close(self) -> None:
         """Take the word back."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
         self._pool.shutdown(wait=True)
         with contextlib.suppress(SnapshotsError):
             if self._last is not None:
                 self._store.delete(self._last)
+
+
+def _matters(word: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in word.items() if name not in _PASSING}
 
 
 def resident_bytes(process: int) -> int:
@@ -88,12 +115,12 @@ def _words(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def present(store: Store, now: float) -> list[dict[str, Any]]:
     """The newest word of every process that spoke within ten seconds."""
-    newest = {name.split("/")[1]: word for name, word in _words(store) if now - word["time"] <= FRESH_SECONDS}
+    newest = {name.split("/")[1]: word for name, word in _words(store) if abs(now - word["time"]) <= FRESH_SECONDS}
     return list(newest.values())
 
 
 def sweep(store: Store, now: float) -> None:
     """Remove words of processes that are long gone."""
     for name, word in list(_words(store)):
-        if now - word["time"] > 10 * FRESH_SECONDS:
+        if abs(now - word["time"]) > 10 * FRESH_SECONDS:
             store.delete(name)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import logging
 import math
 import os
 import re
@@ -21,7 +22,10 @@ from learners.labels import canonical
 from stream.config import Config
 from stream.dead_letter import producer_settings
 from stream.errors import CommandError
+from stream.kafka import client
 from stream.payments import payment
+
+log = logging.getLogger("holdfast.produce")
 
 csv.field_size_limit(16 * 2**20)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -54,7 +58,8 @@ class KafkaSink:
     def __init__(self, config: Config, topic: str) -> None:
         settings = producer_settings(config.source.kafka)
         self._topic = topic
-        self._producer = Producer(
+        self._producer = client(
+            Producer,
             {
                 "linger.ms": 5,
                 "message.max.bytes": 10_000_000,
@@ -62,7 +67,8 @@ class KafkaSink:
                 **settings,
                 "acks": "all",
                 "enable.idempotence": True,
-            }
+            },
+            log,
         )
         self._done = 0
         self._failed: KafkaError | None = None
@@ -70,7 +76,7 @@ class KafkaSink:
 
     def _create(self, settings: dict[str, Any]) -> None:
         """Create the topic unless it is there; say at once when no broker answers."""
-        admin = AdminClient(settings)
+        admin = client(AdminClient, settings, log)
         try:
             for future in admin.create_topics([NewTopic(self._topic)], request_timeout=10).values():
                 future.result()

@@ -1,7 +1,9 @@
 """``holdfast serve``: answers over HTTP, in one process or in several that share a port."""
 
+import asyncio
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import resource
@@ -16,18 +18,24 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from learners.errors import LearnersError
+from snapshots.errors import SnapshotsError
 from stream import logs
 from stream.api import application
 from stream.config import Config, read_tokens
-from stream.errors import CommandError
+from stream.errors import CommandError, StreamError
 from stream.metrics import ROW_BYTES, RequestCounts
 from stream.serving import Server
+from stream.supervise import Deaths
 
+log = logging.getLogger("holdfast.serving")
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
-_AGAIN_SECONDS = 0.5
 _DRAIN_SECONDS = 6.0
+#: how long a new connection may take until its first request is there
+_REQUEST_SECONDS = 30.0
 
 
 def serve_forever(config: Config, environment: Mapping[str, str], stopping: Callable[[], bool]) -> None:
@@ -53,6 +61,7 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=3,
+            http=Patient,
         )
     )
     try:
@@ -61,6 +70,19 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         pass
     finally:
         server.stop()
+
+
+class Patient(H11Protocol):
+    """Closes a connection on which no request comes in time, so that those who never ask hold nobody up."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request; between requests the keep-alive does."""
+        super().connection_made(transport)
+        self.loop.call_later(_REQUEST_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not self.cycle and not self.transport.is_closing():
+            self.transport.close()
 
 
 def _listen(config: Config) -> socket.socket:
@@ -87,18 +109,33 @@ class _Workers:
         self._config, self._environment = config, dict(environment)
         self._pass = (listening.fileno(), counts)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._deaths = Deaths()
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Keep them running until asked to stop."""
-        for index in range(self._config.serve.workers):
-            self._start(index)
-        while not stopping():
-            time.sleep(0.1)
-            for index, process in self._processes.items():
-                if process.poll() is not None:
-                    sys.stderr.write(f"holdfast: serving process {process.pid} ended; another takes its place\n")
-                    time.sleep(_AGAIN_SECONDS)
-                    self._start(index)
+        """Keep them running until asked to stop; raises :class:`StreamError` when they keep dying."""
+        try:
+            for index in range(self._config.serve.workers):
+                self._start(index)
+            while not stopping():
+                time.sleep(0.1)
+                for index, process in self._processes.items():
+                    if (code := process.poll()) is not None:
+                        self._died(process.pid, code)
+                        self._start(index)
+        finally:
+            self._end()
+
+    def _died(self, pid: int, code: int) -> None:
+        """Wait a little before the next; a wrong configuration, or one death after another, ends all."""
+        delay = self._deaths.note()
+        if code == logs.WRONG or delay is None:
+            kind = CommandError if code == logs.WRONG else StreamError
+            raise kind(f"serving process {pid} ended with {code}, like others before it; its last words stand above")
+        log.error("serving process %d ended with %d; another takes its place in %.1f s", pid, code, delay)
+        time.sleep(delay)
+
+    def _end(self) -> None:
+        """Ask all to end, requests under way first."""
         for process in self._processes.values():
             process.terminate()
         deadline = time.monotonic() + _DRAIN_SECONDS
@@ -132,7 +169,10 @@ def main() -> None:
         sys.stdin.buffer.read(), type=tuple[str, Config], dec_hook=lambda _, value: Path(value)
     )
     config.base = Path(base)
-    answer(config, os.environ, socket.socket(fileno=listening), RequestCounts(mmap.mmap(counts, 0), index))
+    try:
+        answer(config, os.environ, socket.socket(fileno=listening), RequestCounts(mmap.mmap(counts, 0), index))
+    except (StreamError, SnapshotsError, LearnersError) as cause:
+        sys.exit(logs.last_words(cause))
 
 
 if __name__ == "__main__":

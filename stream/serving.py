@@ -17,6 +17,7 @@ from snapshots import snapshot as snapshots
 from snapshots.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
 from snapshots.manifest import Manifest
+from stream import logs
 from stream.building import codec_of, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence
@@ -132,7 +133,8 @@ class Server:
             return
         line = manifest.learners[name].line
         self.current = Serving(number, name, line, learner, list(labels.names), manifest, self.now())
-        log.info("snapshot %d of %s answers (line %d)", number, name, line)
+        about = logs.facts(snapshot=number, learner=name, line=line)
+        log.info("snapshot %d of %s answers (line %d)", number, name, line, extra=about)
 
     def readiness(self) -> tuple[bool, dict[str, object]]:
         """Tell whether requests can be answered, and how old the answer's snapshot is (seconds)."""
@@ -143,10 +145,10 @@ class Server:
             "ready": True,
             "learner": current.name,
             "snapshot": current.snapshot,
-            "snapshot_age_seconds": round(self.now() - current.manifest.created, 3),
+            "snapshot_age_seconds": round(max(0.0, self.now() - current.manifest.created), 3),
         }
         waiting, since = self.unjudged
-        word["unjudged"] = {"snapshots": waiting, "seconds": round(self.now() - since, 3) if since else 0.0}
+        word["unjudged"] = {"snapshots": waiting, "seconds": round(max(0.0, self.now() - since), 3) if since else 0.0}
         if self.store_trouble:
             word["store"] = self.store_trouble
         return True, word

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from stream import logs
 from stream.errors import StreamError
 
 log = logging.getLogger("holdfast.up")
@@ -19,21 +20,45 @@ ROLES = ("train", "guard", "serve")
 DRAIN_SECONDS = 9.0
 _GIVE_UP_AFTER = 5
 _QUICK_SECONDS = 20.0
+_MOST_DEATHS, _LATELY_SECONDS = 20, 600.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
 _LAST_WORDS = 5
-#: exit codes: the configuration is wrong, so that no restart mends it; another trainer took over, so that none may
-_WRONG, _TAKEN = 2, 5
+#: exit code: another trainer took over, so that no restart may follow
+_TAKEN = 5
 _PR_SET_PDEATHSIG = 1
 
 
+class Deaths:
+    """How often something died: five times in a row soon after its start, or 20 times in ten minutes, is enough."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._quick = 0
+        self._lately: deque[float] = deque(maxlen=_MOST_DEATHS)
+
+    def begin(self) -> None:
+        """It was started."""
+        self._started = time.monotonic()
+
+    def note(self) -> float | None:
+        """It died: return the seconds to wait before it is started again, None when it is not to be."""
+        now = time.monotonic()
+        self._quick = self._quick + 1 if now - self._started < _QUICK_SECONDS else 1
+        self._lately.append(now)
+        many = len(self._lately) == _MOST_DEATHS and now - self._lately[0] < _LATELY_SECONDS
+        self._started = now
+        if self._quick >= _GIVE_UP_AFTER or many:
+            return None
+        return min(_FIRST_DELAY * 2.0 ** (self._quick - 1), _LONGEST_DELAY)
+
+
 class Child:
-    """One role, its process, how often it died soon after it was started, and the last lines that it wrote."""
+    """One role, its process, its deaths, and the last lines that it wrote."""
 
     def __init__(self, role: str) -> None:
         self.role = role
         self.process: subprocess.Popen[bytes] | None = None
-        self.started = 0.0
-        self.quick_deaths = 0
+        self.deaths = Deaths()
         self.again_at: float | None = 0.0
         self.last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
         self._listener: threading.Thread | None = None
@@ -92,7 +117,8 @@ class Supervisor:
             stderr=subprocess.PIPE,
             preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
         )
-        child.started, child.again_at = time.monotonic(), None
+        child.again_at = None
+        child.deaths.begin()
         child.listen(self._output)
 
     def watch(self) -> None:
@@ -105,18 +131,17 @@ class Supervisor:
                 self._died(child, code)
 
     def _died(self, child: Child, code: int) -> None:
-        quick = time.monotonic() - child.started < _QUICK_SECONDS
-        child.quick_deaths = child.quick_deaths + 1 if quick else 1
+        delay = child.deaths.note()
         if code == _TAKEN:
             child.process = None
             log.error("holdfast %s is not started again, since another took over; the others go on", child.role)
             return
-        if code == _WRONG or child.quick_deaths >= _GIVE_UP_AFTER:
+        if code == logs.WRONG or delay is None:
+            often = "" if code == logs.WRONG else ", again and again"
             raise StreamError(
-                f"holdfast {child.role} ended with {code}, {child.quick_deaths} times in a row; everything is stopped. "
+                f"holdfast {child.role} ended with {code}{often}; everything is stopped. "
                 f"Try it alone: holdfast {child.role}. Its last words:\n{child.words()}"
             )
-        delay = min(_FIRST_DELAY * 2 ** (child.quick_deaths - 1), _LONGEST_DELAY)
         log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
         child.again_at = time.monotonic() + delay
 

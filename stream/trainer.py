@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,6 +18,7 @@ from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision, Entry
 from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined, verify
 from snapshots.snapshot import Cut, Shared
+from stream import logs
 from stream.codec import Codec
 from stream.config import Config
 from stream.cutting import Draft, Writer, encode_shared
@@ -56,8 +59,8 @@ class Begin(msgspec.Struct, frozen=True):
 class Trainer:
     """Reads like DESIGN section 3: poll, decode, account, predict, score, learn, note the place, cut when due.
 
-    Everything that it needs is handed in by :mod:`stream.compose`; ``now`` is the clock in Unix seconds, ``sleep``
-    waits, ``stopping`` tells whether the process was asked to end.
+    Everything that it needs is handed in by :mod:`stream.compose`; ``now`` is the clock in Unix seconds, ``elapsed``
+    one that nobody sets, for what is due; ``sleep`` waits, ``stopping`` tells whether the process was asked to end.
     """
 
     def __init__(  # noqa: PLR0913  the composition root hands in every part
@@ -78,9 +81,11 @@ class Trainer:
         sleep: Callable[[float], None],
         stopping: Callable[[], bool],
         progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.source, self.codec, self.labels = config, source, codec, labels
         self.dead_letters, self.lineage, self.membership = dead_letters, lineage, membership
+        self.elapsed = elapsed
         self.presence, self.now, self.sleep, self.stopping, self.progress = presence, now, sleep, stopping, progress
         self.learners, self._begin, self._reopen = learners, begin, reopen
         self.presence.others = [learner.process for learner in learners]
@@ -226,9 +231,9 @@ class Trainer:
 
     def follow_ledger(self, *, at_once: bool = False) -> None:
         """Apply what the ledger decides and this trainer has not cut yet: reverts, learning stopped or resumed."""
-        if self.now() < self._ledger_at and not at_once:
+        if self.elapsed() < self._ledger_at and not at_once:
             return
-        self._ledger_at = self.now() + _LEDGER_SECONDS
+        self._ledger_at = self.elapsed() + _LEDGER_SECONDS
         try:
             self.writer.refuse_superseded()
             self.lineage.refresh_entries()
@@ -268,7 +273,7 @@ class Trainer:
         if trouble:
             log.error("%s: replay of %s: %s; nothing was changed", learner.name, one.id, trouble)
             failed = Decision("replay_failed", "trainer", trouble, learner.name, cause=one.id)
-            self.lineage.ledger.append(self.now(), lambda _: failed)
+            self.decide(failed)
             return False
         seen: list[tuple[Record, bool]] = []
         for lot in self.quarantined(one):
@@ -353,8 +358,9 @@ class Trainer:
         learner.line = line.number
         learner.pass_over(str(line.number), why or "revert", between(manifest.place, self.place), self.counts)
         log.warning(
-            "%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason"
-        )
+            "%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason",
+            extra=logs.facts(learner=learner.name, snapshot=line.target, line=line.number),
+        )  # fmt: skip
 
     def begin_again(self, raised: RaisedAtError) -> None:
         """A learner that raised is no longer what it was: go back to the newest snapshot, all learners together.
@@ -365,18 +371,22 @@ class Trainer:
         event = (raised.learner, origin.topic, origin.partition, origin.offset)
         with contextlib.suppress(RaisedAtError):
             self.writer.wait()
+        about = logs.facts(
+            learner=raised.learner, topic=origin.topic, partition=origin.partition, offset=origin.offset,
+            error=raised.error,
+        )  # fmt: skip
         if event in self._raised:
             self._refusing[event] = raised.error
-            log.error("%s, for the second time: this event is quarantined for it (cause refused)", raised)
+            log.error("%s, for the second time: this event is quarantined for it (cause refused)", raised, extra=about)
         else:
             self._raised.add(event)
-            log.error("%s; all learners go back to the newest snapshot and try again", raised)
+            log.error("%s; all learners go back to the newest snapshot and try again", raised, extra=about)
         self.begin()
 
     def refuse(self, learner: Running, origin: Record, error: str) -> None:
         """Quarantine one event for one learner; set the learner aside when there are too many of them."""
         learner.refuse(origin, error)
-        self._cut_at = 0.0  # what raises next goes back no further than here
+        self._cut_at = -math.inf  # what raises next goes back no further than here
         refused = learner.refused()
         share, limit = refused / max(1, refused + learner.learnt), self.config.event.max_refused_share
         if refused <= MOST_REFUSED and (refused < FEW_REFUSED or share <= limit):
@@ -389,9 +399,7 @@ class Trainer:
             raise StreamError(
                 f"{why}. The champion is not set aside: mend its model, or fix the feature's type in [event.types]"
             )
-        self.lineage.ledger.append(
-            self.now(), lambda _: Decision(action="stop_learning", by="trainer", why=why, learner=learner.name)
-        )
+        self.decide(Decision(action="stop_learning", by="trainer", why=why, learner=learner.name))
         self._ledger_at = 0.0
 
     def due(self) -> bool:
@@ -401,7 +409,7 @@ class Trainer:
         """
         if not self.writer.ready() or self.counts.consumed == self._cut_consumed:
             return False
-        waited, settings = self.now() - self._cut_at, self.config.snapshots
+        waited, settings = self.elapsed() - self._cut_at, self.config.snapshots
         slowest = max(learner.save_seconds for learner in self.learners) / SAVING_SHARE
         if slowest > max(settings.every_seconds, 1.5 * self._stretched):
             self._stretched = slowest
@@ -436,7 +444,7 @@ class Trainer:
         )
         parts = {learner.name: self.part(learner, place) for learner in self.learners}
         saved = {learner.name: learner.save(self.writer.number) for learner in self.learners}
-        self._cut_at, self._cut_consumed = self.now(), self.counts.consumed
+        self._cut_at, self._cut_consumed = self.elapsed(), self.counts.consumed
         self.writer.write(Draft(cut, parts, saved, self.holdout.unwritten()), then=lambda: self.source.commit(place))
         if wait:
             self.writer.wait()
@@ -474,7 +482,7 @@ class Trainer:
         for learner in self.learners:
             if learner.name not in (newest.learners if newest else {}) and self.counts.consumed:
                 learner.pass_over("new", "new", between(self.start, self.place), self.counts)
-        self._cut_at, self._cut_consumed = self.now(), self.counts.consumed
+        self._cut_at, self._cut_consumed = self.elapsed(), self.counts.consumed
         self._patiently(lambda: self._open(newest.topics if newest else {}))
         if newest is None or self.accepted(newest):
             self.cut(wait=True)
@@ -517,9 +525,7 @@ class Trainer:
         """Take the next epoch: from here on nothing counts that an older trainer writes beyond this snapshot."""
         if self._begin.fresh and self.lineage.refresh().highest >= 0:
             why = "train --new-lineage: all snapshots so far belong to another lineage"
-            self.lineage.ledger.append(
-                self.now(), lambda _: Decision(action="new_lineage", by=self._begin.operator, why=why)
-            )
+            self.decide(Decision(action="new_lineage", by=self._begin.operator, why=why))
         epoch = self.lineage.begin_epoch(newest.snapshot if newest else None, self.now(), self._begin.by)
         self.epoch = epoch.number
         self.writer.begin(epoch)
@@ -533,8 +539,7 @@ class Trainer:
             if learner.name in newest.learners and learner.built_from != newest.learners[learner.name].built_from
         ]
         for name in changed:
-            decision = Decision("accept", self._begin.operator, "train --accept", name, newest.snapshot)
-            self.lineage.ledger.append(self.now(), lambda _, one=decision: one)  # type: ignore[misc]
+            self.decide(Decision("accept", self._begin.operator, "train --accept", name, newest.snapshot))
         return bool(changed)
 
     def _resolve(self) -> None:
@@ -548,8 +553,7 @@ class Trainer:
     def _note_losses(self) -> None:
         """Write into the ledger what ``source.when_lost = "go_on"`` passed over."""
         while self.source.losses:
-            what = self.source.losses[0]
-            self.lineage.ledger.append(self.now(), lambda _, why=what: Decision("lose", "trainer", why))  # type: ignore[misc]
+            self.decide(Decision("lose", "trainer", self.source.losses[0]))
             self.source.losses.pop(0)
 
     def poll(self) -> list[Record]:
@@ -611,6 +615,15 @@ class Trainer:
         """The slices that an event belongs to, as ``feature=value``."""
         flat = event.features.flat()
         return [f"{path}={flat[path]}" for path in self.config.event.slices if path in flat]
+
+    def decide(self, decision: Decision) -> None:
+        """Append to the ledger, unless another trainer has taken over: then nothing that this one says counts."""
+
+        def made(_: list[Entry]) -> Decision:
+            self.writer.refuse_superseded()
+            return decision
+
+        self.lineage.ledger.append(self.now(), made)
 
     def waiting(self, why: str) -> bool:
         """Say why a cut has to wait; tell whether to go on waiting."""

@@ -5,6 +5,7 @@ holds nobody up but itself. It ends with the trainer: at the end of the socket, 
 is gone.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -57,7 +58,7 @@ class Worker:
         while True:
             try:
                 order = wire.orders.decode(self._connection.recv_bytes())
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 return
             try:
                 self._follow(order)
@@ -77,7 +78,7 @@ class Worker:
                 self._reply(wire.Loaded(self._load(order)))
 
     def _reply(self, reply: wire.Reply) -> None:
-        with self._sending:
+        with self._sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the trainer is gone
             self._connection.send_bytes(wire.encode(reply))
 
     def _load(self, order: wire.Load) -> dict[str, Any]:

@@ -276,6 +276,60 @@ def test_a_lineage_begins_from_an_existing_model(folder: Callable[..., Folder]) 
     assert third.lineage.numbers == []
 
 
+@pytest.mark.parametrize("options", ["--oaa 3 --loss_function logistic", "--ftrl --loss_function logistic"])
+def test_a_model_of_another_make_is_not_imported(folder: Callable[..., Folder], options: str) -> None:
+    """What it was trained with and the configuration does not name would go on unseen."""
+    workspace = Workspace(f"{options} --quiet")
+    workspace.learn("1 | a:1 b:2")
+    here = folder(learners=BESIDE)
+    workspace.save(str(here.path / "old.vw"))
+    said = here.run("snapshots", "import", "old.vw", code=3).stderr
+    assert options.split(maxsplit=1)[0] in said
+    assert "args does not name" in said
+    assert here.lineage.numbers == []
+
+
+@pytest.mark.parametrize(
+    "what", [b"junk", pickle.dumps(preprocessing.StandardScaler() | linear_model.LinearRegression())]
+)
+def test_what_is_no_model_of_this_kind_is_refused_in_a_sentence(folder: Callable[..., Folder], what: bytes) -> None:
+    """No trace, whatever the file is."""
+    here = folder(learners=ALONE)
+    (here.path / "old.pkl").write_bytes(what)
+    said = here.run("snapshots", "import", "old.pkl", "--trust", code=3).stderr
+    assert "cannot be taken for learners." in said
+    assert "Traceback" not in said
+
+
+def test_a_slow_learner_still_counts_as_alive(folder: Callable[..., Folder]) -> None:
+    """One batch of it takes longer than the ten seconds after which a word is stale; a stop is no trouble."""
+    slow = {"kind": "river", "factory": "slow:slow", "role": "champion", "types": ["slow:Slow"]}
+    here = folder(learners={"slow": slow}, source__batch=600)
+    (here.path / "slow.py").write_text(SLOW)
+    here.write(numbers(3000))
+    process = here.start("train")
+    wait_for(lambda: here.status()["source"]["state"] == "reading")
+    time.sleep(12)
+    here.run("alive", "train")
+    process.terminate()
+    assert process.wait(40) == 0
+    assert "nothing is lost" in here.log("train")
+
+
+SLOW = """
+import time
+from river import dummy
+
+class Slow(dummy.NoChangeClassifier):
+    def learn_one(self, x, y):
+        time.sleep(0.03 if "f0" in x else 0.0)
+        super().learn_one(x, y)
+
+def slow():
+    return Slow()
+"""
+
+
 def test_saving_that_takes_long_makes_snapshots_rarer(folder: Callable[..., Folder]) -> None:
     """At most a twentieth of the time goes into saving, and the log says what the interval became."""
     here = folder(learners={"slow": {"kind": "river", "factory": "model:slow", "role": "champion"}},

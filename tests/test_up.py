@@ -1,6 +1,7 @@
 """``up``, ``demo`` and ``init`` as a person uses them."""
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -11,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from lineages import Folder, accounted, wait_for
 from samples import numbers
+
+from stream import supervise
+from stream.errors import StreamError
 
 
 def children_of(pid: int) -> list[int]:
@@ -67,6 +72,80 @@ def test_a_child_that_cannot_run_stops_the_whole(folder: Callable[..., Folder]) 
     assert process.wait(60) != 0
     assert "model:nothing" in here.log("up")
     assert "everything is stopped" in here.log("up")
+
+
+def test_a_child_that_keeps_dying_stops_the_whole(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started again with backoff a few times, then its last words; the store cannot be read, so no restart helps."""
+    monkeypatch.setattr(supervise, "_FIRST_DELAY", 0.05)
+    here = folder()
+    (here.path / "store").write_text("in the way")
+    supervisor = supervise.Supervisor(here.config_path, dict(os.environ), roles=["guard", "train"], output=io.BytesIO())
+    began = time.monotonic()
+    try:
+        with pytest.raises(StreamError, match=r"(?s)ended with 4, again and again.*last words.*store"):
+            supervisor.run(lambda: time.monotonic() > began + 60)
+    finally:
+        supervisor.stop()
+
+
+def test_what_dies_every_half_minute_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 times in ten minutes; what dies once an hour is not."""
+    for seconds, given_up in ((25.0, True), (600.0, False)):
+        clock = [0.0]
+        monkeypatch.setattr(supervise.time, "monotonic", lambda clock=clock: clock[0])
+        deaths = supervise.Deaths()
+        found = []
+        for _ in range(25):
+            deaths.begin()
+            clock[0] += seconds
+            found.append(deaths.note())
+        assert (None in found) is given_up
+
+
+def test_a_json_log_has_fields_and_its_last_words_are_json(folder: Callable[..., Folder]) -> None:
+    """A line a fact, with what it is about in fields of their own; also the reason for which a process ends."""
+    here = folder()
+    here.write(numbers(200))
+    json_log = {"HOLDFAST_LOG": "json"}
+    assert here.start("train", "--until-end", **json_log).wait(60) == 0
+    here.start("guard", "--once", **json_log).wait(60)
+    lines = [
+        orjson.loads(line) for role in ("train", "guard") for line in here.log(role).splitlines() if line[:1] == "{"
+    ]
+    written = [line for line in lines if line["logger"] == "holdfast.trainer" and "consumed" in line]
+    assert written[-1]["consumed"] == 200
+    assert written[-1]["snapshot"] == here.lineage.numbers[-1]
+    assert [line["verdict"] for line in lines if line.get("snapshot") == written[-1]["snapshot"] and "verdict" in line]
+    (here.path / "store").rename(here.path / "away")
+    (here.path / "store").write_text("in the way")
+    here.start("train", **json_log).wait(60)
+    last = orjson.loads(here.log("train").splitlines()[-1])
+    assert (last["level"], last["exit_code"]) == ("error", 4)
+
+
+def test_counters_go_on_after_a_restart(folder: Callable[..., Folder]) -> None:
+    """They come from the newest snapshot, whichever process wrote it; lag, ages and durations have values."""
+    here = folder()
+    here.write(numbers(100))
+    here.trained()
+    here.start("serve")
+    here.wait_ready()
+    with here.http() as client:
+
+        def value(name: str) -> float:
+            text = client.get("/metrics").text
+            return float(next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(name)))
+
+        assert value("holdfast_consumed_total") == 100
+        writes = value("holdfast_snapshot_write_duration_seconds_count")
+        here.write(numbers(100, first=100))
+        here.trained()
+        wait_for(lambda: value("holdfast_consumed_total") == 200)
+        assert value("holdfast_snapshot_write_duration_seconds_count") >= writes
+        assert value("holdfast_event_age_seconds") > 0
+        assert value("holdfast_process_resident_bytes") > 2**20
 
 
 def test_killing_up_leaves_nothing_running(folder: Callable[..., Folder]) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,10 +116,12 @@ def test_hidden_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:
     """Only theirs: a living process's write under way stays."""
     store = LocalStore(tmp_path)
     store.create("d/kept", b"")
-    dead, alive = tmp_path / "d" / ".999999999-1-x", tmp_path / "d" / f".{os.getpid()}-1-x"
-    dead.touch()
-    alive.touch()
+    here, folder = platform.node(), tmp_path / "d"
+    dead, alive = folder / f".{here}~999999999~1~x", folder / f".{here}~{os.getpid()}~1~x"
+    elsewhere, old = folder / ".elsewhere~1~1~x", folder / ".elsewhere~1~1~y"
+    for path in (dead, alive, elsewhere, old):
+        path.touch()
+    os.utime(old, (0, 0))
     store.sweep()
-    assert not dead.exists()
-    assert alive.exists()
+    assert [path.exists() for path in (dead, alive, elsewhere, old)] == [False, True, True, False]
     assert store.names("d/") == ["d/kept"]

@@ -158,6 +158,29 @@ def test_a_clock_set_back_an_hour_changes_nothing_that_is_learnt(folder: Callabl
     assert here.run("ledger", "verify").returncode == 0
 
 
+def test_a_clock_that_is_set_back_under_way_stops_nothing(folder: Callable[..., Folder]) -> None:
+    """Snapshots go on, a revert is followed, and the processes still count as alive."""
+    here = folder(snapshots__every_seconds=0.3)
+    clock = here.path / "clock"
+    clock.write_text("0")
+    moved = {"HOLDFAST_TEST_CLOCK": str(clock), "PYTHONPATH": str(Path(__file__).parent / "clock")}
+    here.write(numbers(1000))
+    for role in ("train", "guard", "serve"):
+        here.start(role, **moved)
+    here.wait_ready()
+    wait_for(lambda: here.learner()["events"]["consumed"] == 1000 and here.learner()["serving"] is not None)
+    good = here.learner()["serving"]
+    clock.write_text("-3600")
+    here.write(numbers(1000, first=1000))
+    wait_for(lambda: here.learner()["events"]["consumed"] == 2000, 10)
+    wait_for(lambda: here.learner()["serving"] != good, 10)
+    here.run("snapshots", "revert", str(good))
+    wait_for(lambda: here.learner()["line"] == 1, 10)
+    with here.http() as client:
+        wait_for(lambda: client.get("/ready").json()["snapshot"] >= good, 10)
+        assert client.get("/ready").json()["snapshot_age_seconds"] >= 0
+
+
 def test_what_was_not_flushed_is_lost_with_the_power_and_nothing_else(tmp_path: Path) -> None:
     """A disk that forgets what was not flushed: what ``create`` said True to is there, whole; the rest whole or not."""
     from lossy import Lossy
@@ -193,7 +216,7 @@ def test_a_trainer_that_is_stopped_for_a_while_goes_on(folder: Callable[..., Fol
     wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] > 0)
     process.send_signal(signal.SIGSTOP)
     here.write(numbers(300, first=300))
-    time.sleep(2)
+    time.sleep(float(os.environ.get("HOLDFAST_TEST_PAUSE", "2")))
     process.send_signal(signal.SIGCONT)
     wait_for(lambda: here.learner()["events"]["learnt"] == 600)
     assert accounted(here.learner()["events"])

@@ -17,6 +17,8 @@ from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
 from snapshots.epochs import Epoch, is_void
 from snapshots.errors import DamagedError, LineageTakenError
+from snapshots.ledger import Decision
+from stream.compose import trainer_of
 
 
 def test_each_trainer_takes_the_next_epoch_and_says_where_it_starts(folder: Callable[..., Folder]) -> None:
@@ -105,6 +107,21 @@ def test_a_void_snapshot_is_never_judged_served_or_resumed_from(folder: Callable
     assert here.lineage.numbers[-1] == 8
     assert here.learner()["events"]["learnt"] == 600
     assert here.lineage.void == []  # the trainer removed it
+
+
+def test_what_an_overtaken_trainer_decides_does_not_count(folder: Callable[..., Folder]) -> None:
+    """It looks for a later epoch before it writes into the ledger."""
+    here = folder()
+    here.write(numbers(100))
+    trainer = trainer_of(here.config, stopping=lambda: False)
+    try:
+        trainer.begin()
+        here.lineage.begin_epoch(0, 0.0, "another")
+        with pytest.raises(LineageTakenError, match="another"):
+            trainer.decide(Decision("stop_learning", "trainer", "too many", "linear"))
+        assert here.lineage.entries == []
+    finally:
+        trainer.close()
 
 
 def test_the_rule_of_void(tmp_path: Path) -> None:

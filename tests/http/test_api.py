@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import orjson
 import pytest
 from lineages import TOKEN, Folder, accounted, wait_for
 from samples import mixed, numbers
@@ -341,6 +342,8 @@ def test_the_log_holds_no_secret(served: Folder) -> None:
     """Neither the token nor the holdout key."""
     text = "".join(path.read_text() for path in Path(served.path).glob("*.log"))
     assert TOKEN not in text
+    key = orjson.loads((served.path / "store" / "lineage.json").read_bytes())["key"]
+    assert key not in text
 
 
 @pytest.mark.parametrize("identity", ["123456789012345678901234567890", "-9223372036854775809", "18446744073709551615"])

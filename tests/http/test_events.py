@@ -19,6 +19,7 @@ from broker import Broker
 from lineages import Folder, accounted, wait_for
 from samples import mixed, numbers
 
+from stream.errors import SourceAwayError
 from stream.intake import FilesIntake
 
 BOTH = {
@@ -106,6 +107,94 @@ def test_a_disk_that_cannot_be_written_is_503(serving: Callable[..., Folder]) ->
         here.events.unlink()
         (here.path / "elsewhere").rename(here.events)
         assert client.post("/events", json=numbers(1)[0], headers=TOKEN).status_code == 202
+
+
+def test_a_disk_that_takes_only_part_of_an_event_is_not_taken_for_durable(tmp_path: Path) -> None:
+    """A short write is no error to the system; the caller hears 503, and the torn line is ended before the next."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    intake = FilesIntake(tmp_path)
+    try:
+        assert intake.append(b'{"id": 1}', "1").result(10)["offset"] == 0
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+        with pytest.raises(SourceAwayError, match="cannot be written"):
+            intake.append(b'{"id": "longer than what is left"}', "2").result(10)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        intake.append(b'{"id": 3}', "3").result(10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        intake.close()
+    lines = (tmp_path / "http-0.jsonl").read_bytes().splitlines()
+    assert (lines[0], lines[-1]) == (b'{"id": 1}', b'{"id": 3}')
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
+def test_a_file_that_is_taken_away_is_begun_anew(tmp_path: Path, how: str) -> None:
+    """What is acknowledged lies where the trainer reads."""
+    events = tmp_path / "events"
+    intake = FilesIntake(events)
+    path = events / "http-0.jsonl"
+    try:
+        intake.append(b'{"id": 1}', "1").result(10)
+        if how == "moved":
+            path.rename(tmp_path / "elsewhere")
+        elif how == "removed":
+            path.unlink()
+        else:
+            path.rename(tmp_path / "elsewhere")
+            path.write_bytes(b'{"id": 2}\n')
+        intake.append(b'{"id": 3}', "3").result(10)
+        assert path.read_bytes().splitlines()[-1] == b'{"id": 3}'
+    finally:
+        intake.close()
+
+
+def test_a_class_too_many_is_refused_as_the_trainer_would(folder: Callable[..., Folder]) -> None:
+    """The classes are numbered as the snapshot has them; and a call without a token is counted."""
+    here = folder(
+        learners={"bayes": {"kind": "river", "factory": "model:bayes", "role": "champion"}},
+        task="multiclass", event__max_labels=3,
+    )  # fmt: skip
+    (here.path / "events-token").write_text("let-me-in")
+    here.write([{**event, "y": "abc"[i % 3]} for i, event in enumerate(numbers(300))])
+    here.trained()
+    here.start("serve")
+    here.wait_ready()
+    event = numbers(301)[-1]
+    with here.http() as client:
+        assert client.post("/events", json={**event, "y": "a"}, headers=TOKEN).status_code == 202
+        answer = client.post("/events", json={**event, "id": "another", "y": "d"}, headers=TOKEN)
+        assert (answer.status_code, answer.json()["reason"]) == (422, "unknown_label")
+        assert client.post("/events", json=event).status_code == 401
+        assert 'holdfast_requests_total{code="401"} 1.0' in client.get("/metrics").text
+
+
+def test_a_broker_setting_that_does_not_exist_is_said(folder: Callable[..., Folder]) -> None:
+    """By name, with exit code 2 from the trainer and 503 from the door for events."""
+    here = folder(
+        learners=BOTH, source__kind="kafka", source__topics=["t"],
+        source__kafka={"bootstrap.servers": "127.0.0.1:1", "fetch.max.byte": 1},
+    )  # fmt: skip
+    (here.path / "events-token").write_text("let-me-in")
+    done = here.run("train", code=2)
+    assert "[source.kafka]" in done.stderr
+    assert "fetch.max.byte" in done.stderr
+    assert "Traceback" not in done.stderr
+    here.start("serve")
+    with here.http() as client:
+        wait_for(lambda: _alive(client))
+        answer = client.post("/events", json=numbers(1)[0], headers=TOKEN)
+        assert answer.status_code == 503
+        assert "fetch.max.byte" in answer.json()["detail"]
+
+
+def test_workers_that_cannot_start_end_the_command(folder: Callable[..., Folder]) -> None:
+    """With their last words, and without starting them again and again."""
+    here = folder(learners=BOTH, serve__workers=2, event__decoder="nowhere:x")
+    done = here.run("serve", code=2, timeout=60)
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_caller_who_stops_waiting_holds_up_nobody(tmp_path: Path) -> None:

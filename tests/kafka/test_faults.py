@@ -12,7 +12,13 @@ import orjson
 import pytest
 from broker import USERS, Broker, Cluster, keystore
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    NewTopic,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from lineages import Folder, accounted, wait_for
 from samples import numbers
 from test_spine import create, put, read_all
@@ -226,7 +232,10 @@ def test_sasl_over_tls(make: Callable[..., Folder], secure: tuple[Broker, Path],
 def test_who_is_not_let_in_is_told_why(
     make: Callable[..., Folder], secure: tuple[Broker, Path], topic: str, case: str, tmp_path: Path
 ) -> None:
-    """A wrong password, a certificate of somebody else: said with the setting to mend; then it goes on by itself."""
+    """A wrong password, a certificate of somebody else: said with the setting to mend.
+
+    Once the broker knows the password it goes on by itself.
+    """
     broker, keys = secure
     create(broker.address, topic)
     put(broker.address, topic, numbers(30))
@@ -237,6 +246,20 @@ def test_who_is_not_let_in_is_told_why(
     wait_for(lambda: expected in (here.status()["source"]["why"] or ""), 60)
     assert here.status()["source"]["state"] == "waiting"
     assert "jabberwocky" not in here.log("train")
+    if case == "password":
+        try:
+            know(broker.address, "jabberwocky")
+            wait_for(lambda: here.learner()["events"]["learnt"] == 30, 60)
+        finally:
+            know(broker.address, USERS["alice"])
+
+
+def know(address: str, password: str) -> None:
+    """Give alice another password on the broker."""
+    credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+    change = UserScramCredentialUpsertion("alice", credential, password.encode())
+    for future in AdminClient({"bootstrap.servers": address}).alter_user_scram_credentials([change]).values():
+        future.result()
 
 
 def test_an_expired_certificate_is_said(make: Callable[..., Folder], tmp_path: Path, topic: str) -> None:

@@ -4,6 +4,7 @@ Python imports this by itself when its folder is on PYTHONPATH, in the trainer a
 product needs no hooks. ``HOLDFAST_TEST_CRASH`` is ``role:n``, of ``trainer``, ``learner``, ``guard``, ``command``.
 """
 
+import io
 import os
 import signal
 import sys
@@ -35,6 +36,16 @@ def _wrap(call):
     return run
 
 
+def _open(call):
+    def run(file, mode="r", *args, **kwargs):
+        if "r" not in mode:  # a point before anything is written; the one after comes with the flush
+            _point()
+        return call(file, mode, *args, **kwargs)
+
+    return run
+
+
 if _wanted == _role:
+    io.open = _open(io.open)
     for _name in ("fsync", "link", "unlink", "mkdir", "rmdir"):
         setattr(os, _name, _wrap(getattr(os, _name)))
