@@ -74,8 +74,9 @@ class Lossy:
                 kept = flushed.get(entry.name) == entry.inode()
                 if not kept and self._draw.random() < 0.5:
                     _remove(Path(entry.path))
-                elif entry.is_file() and entry.inode() not in self._contents:
-                    Path(entry.path).write_bytes(Path(entry.path).read_bytes()[: self._draw.randrange(50)])
+                elif entry.is_file():
+                    data, kept_bytes = Path(entry.path).read_bytes(), len(self._contents.get(entry.inode(), b""))
+                    Path(entry.path).write_bytes(data[: kept_bytes + self._draw.randrange(50)])
 
 
 def _remove(path: Path) -> None:

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from lineages import Folder, accounted, wait_for
 from samples import numbers
 
 from snapshots import LocalStore
 from snapshots.errors import StoreError
+from stream.dead_letter import FileDeadLetters
+from stream.reasons import Reason, Refusal
+from stream.record import Record
 
 
 @pytest.fixture
@@ -199,6 +203,34 @@ def test_what_was_not_flushed_is_lost_with_the_power_and_nothing_else(tmp_path: 
             assert store.get(name) == data
         for name in store.names("a/"):
             assert len(store.get(name) or b"") >= 50
+
+
+def test_dead_letters_survive_the_power_once_they_are_flushed(tmp_path: Path) -> None:
+    """A torn last line is ended before the next letter; every letter that was flushed is a line of its own."""
+    from lossy import Lossy
+
+    refusal = Refusal(Reason.NOT_JSON, "", "not JSON")
+    for seed in range(200):
+        disk = Lossy(tmp_path / f"{seed}", seed)
+        folder = disk.root / "events"
+        flushed, sent = 0, 0
+        with disk.crashing():
+            letters = FileDeadLetters(folder)
+            for number in range(8):
+                letters.send(Record("t", "a.jsonl", number, number + 1, b"bad"), refusal)
+                sent += 1
+                letters.flush(lambda _why: False)
+                flushed = sent
+        disk.lose_power()
+        again = FileDeadLetters(folder)
+        for number in range(flushed, 10):  # what was not flushed comes again
+            again.send(Record("t", "a.jsonl", number, number + 1, b"bad"), refusal)
+        again.flush(lambda _why: False)
+        found = set()
+        for line in (disk.root / "events.dead-letter" / "a.jsonl").read_bytes().splitlines():
+            with contextlib.suppress(orjson.JSONDecodeError):
+                found.add(orjson.loads(line)["offset"])
+        assert found == set(range(10)), seed
 
 
 def test_a_store_says_what_is_wrong(tmp_path: Path) -> None:

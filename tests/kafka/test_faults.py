@@ -249,7 +249,7 @@ def test_who_is_not_let_in_is_told_why(
     if case == "password":
         try:
             know(broker.address, "jabberwocky")
-            wait_for(lambda: here.learner()["events"]["learnt"] == 30, 60)
+            wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] == 30, 60)
         finally:
             know(broker.address, USERS["alice"])
 
@@ -258,7 +258,8 @@ def know(address: str, password: str) -> None:
     """Give alice another password on the broker."""
     credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
     change = UserScramCredentialUpsertion("alice", credential, password.encode())
-    for future in AdminClient({"bootstrap.servers": address}).alter_user_scram_credentials([change]).values():
+    admin = AdminClient({"bootstrap.servers": address})
+    for future in admin.alter_user_scram_credentials([change]).values():
         future.result()
 
 

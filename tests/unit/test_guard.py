@@ -16,10 +16,15 @@ import learners
 import snapshots
 import stream
 from learners import Features, Prediction
+from snapshots import Store
+from snapshots import snapshot as cuts
 from snapshots.guard import fast_lane
 from snapshots.holdout import Membership
+from snapshots.manifest import Manifest
 from snapshots.retention import Keep, kept
+from snapshots.snapshot import Shared
 from stream import guarding
+from stream.guarding import Guarding
 from stream.recent import RecentIds
 
 ROWS = [Features.of({"a": float(i)}) for i in range(64)]
@@ -97,6 +102,27 @@ def test_retention_keeps_the_last_and_thins_the_past() -> None:
     assert len(keeping) <= 50 + 60 + 48 + 30
     assert set(range(3 * 86400 - 50, 3 * 86400)) <= keeping
     assert 86399 in keeping
+
+
+def test_a_snapshot_that_is_deleted_while_it_is_judged_gets_no_verdict(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer found it too old meanwhile: that is no fault of the snapshot, and nothing is reverted."""
+    here = folder()
+    here.write(numbers(200))
+    here.train()
+    guarding = Guarding(here.config, now=time.time, sleep=lambda _: None, stopping=lambda: False)
+    number = guarding.lineage.refresh().numbers[-1]
+    read = cuts.read_shared
+
+    def gone(store: Store, manifest: Manifest) -> Shared:
+        cuts.remove(store, number)
+        return read(store, manifest)
+
+    monkeypatch.setattr(cuts, "read_shared", gone)
+    assert guarding.give(number, "linear") is None
+    assert here.json("ledger") == []
+    assert number not in here.lineage.numbers
 
 
 def test_recent_ids_find_duplicates_within_the_window() -> None:
