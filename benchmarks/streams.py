@@ -198,10 +198,9 @@ def main() -> None:
         for mode, settings in MODES.items():
             found = run(stream, asked.folder, settings, asked.most)
             actions = [action for action, *_ in found["entries"]]
-            print(
-                f"  {mode:18} served {found['served']:.4f} of {found['asked']:,}   {found['suspect']} of {found['looks']} looks suspect   live model {found['live']:.4f}   "
-                + ", ".join(f"{actions.count(one)} {one}" for one in dict.fromkeys(actions))
-            )
+            suspect = f"{found['suspect']} of {found['looks']} looks suspect"
+            done = ", ".join(f"{actions.count(one)} {one}" for one in dict.fromkeys(actions)) or "nothing done"
+            print(f"  {mode:18} served {found['served']:.4f}, live model {found['live']:.4f}; {suspect}; {done}")
             for action, cause, snapshot, why in found["entries"][:6]:
                 print(f"      {action} {cause} {snapshot}: {why[:200]}")
             sys.stdout.flush()
