@@ -361,7 +361,7 @@ def finding(holdout: Holdout, fresh: Fresh, *, waited: bool, world_changed: bool
             return "moved"
         return "forgetting" if waited else "suspect"
     if fresh == "worse":
-        return "diverged"
+        return "diverged" if holdout in ("same", "early", "absent") else "forgetting"
     if holdout in ("above", "far"):
         return "suspect"
     return "world_changed" if world_changed else "pass"

@@ -6,7 +6,7 @@ whole stream and for every slice, and the worst slice wins.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -108,7 +108,7 @@ class Judge:
             labels.restore(shared.labels)
             restored, _ = snapshots.read_learner(lineage.store, manifest, learner, labels, types)
             rows = [Features(raw) for raw in shared.rows]
-            quick, why, figures = fast_lane(restored, rows, _reference(lineage, number, learner))
+            quick, why, figures = fast_lane(restored, rows, lambda: self._older(number, learner, labels, types))
             verdict = msgspec.structs.replace(
                 blank, verdict=quick, why=why, figures=figures, found="broken" if quick == "fail" else "pass"
             )
@@ -117,6 +117,17 @@ class Judge:
             return self._score(verdict, manifest, part, restored, known)
         except (DamagedError, LearnersError) as cause:  # a store or a library that is away is no fault of the snapshot
             return msgspec.structs.replace(blank, verdict="fail", why=str(cause), found="damaged"), None
+
+    def _older(self, number: int, learner: str, labels: Labels, types: Collection[str]) -> Learner | None:
+        """The learner of the newest older snapshot that passed; None when there is none that loads."""
+        for earlier in reversed([one for one in self._lineage.numbers if one < number]):
+            manifest = self._lineage.manifest(earlier)
+            if manifest is not None and self._lineage.passed(earlier, learner):
+                try:
+                    return snapshots.read_learner(self._lineage.store, manifest, learner, labels, types)[0]
+                except (DamagedError, LearnersError):
+                    return None
+        return None
 
     def _score(
         self, verdict: Verdict, manifest: Manifest, part: LearnerPart, restored: Learner, known: Looks | None
@@ -335,26 +346,15 @@ class _Case:
         return wanted
 
 
-def _reference(lineage: Lineage, number: int, learner: str) -> Mapping[str, float] | None:
-    """Figures of the newest older snapshot that passed."""
-    for earlier in reversed(lineage.numbers):
-        found = lineage.verdict(earlier, learner)
-        if earlier < number and found is not None and found.verdict == "pass":
-            return found.figures
-    return None
-
-
 def fast_lane(
-    learner: Learner, rows: Sequence[Features], reference: Mapping[str, float] | None
+    learner: Learner, rows: Sequence[Features], older: Callable[[], Learner | None]
 ) -> tuple[Finding, str, dict[str, float]]:
-    """Predict every row: fail when most raise, one is not finite, or all are alike where the reference's were not."""
-    predictions: list[Prediction] = []
-    raised: list[Exception] = []
-    for row in rows:
-        try:
-            predictions.append(learner.predict(row))
-        except Exception as cause:  # a row or two of a kind that it cannot take is no fault of what it learnt
-            raised.append(cause)
+    """Predict every row: fail when most raise, one is not finite, or all are alike where ``older``'s are not.
+
+    That all are of one class is no fault: a stream may have long stretches of one. It takes a probability or a number
+    that no longer depends on the features.
+    """
+    predictions, raised = _asked(learner, rows)
     if len(raised) > len(rows) / 2:
         kind = type(raised[0]).__name__
         return "fail", f"it raises {kind} when it predicts {len(raised)} of {len(rows)} rows: {raised[0]}", {}
@@ -366,10 +366,30 @@ def fast_lane(
     distinct = len({row.raw for row in rows})
     figures["spread"] = _spread(predictions)
     figures["distinct_rows"] = float(distinct)
-    varied = reference is not None and reference.get("spread", 0.0) > 0
-    if varied and distinct >= ENOUGH_ROWS and figures["spread"] == 0:
-        return "fail", f"it predicts the same for all of {distinct} different rows, and its reference did not", figures
+    if distinct >= ENOUGH_ROWS and figures["spread"] == 0 and not all(map(_bare, predictions)):
+        before = older()
+        if before is not None and _spread(_asked(before, rows)[0]) > 0:
+            why = f"it predicts the same for all of {distinct} different rows, and the one before did not"
+            return "fail", why, figures
     return "pass", f"loads, and predicts finite numbers on {len(rows)} recent events (fast lane only)", figures
+
+
+def _asked(learner: Learner, rows: Sequence[Features]) -> tuple[list[Prediction], list[Exception]]:
+    """What a learner predicts, and what it raised; a row or two that it cannot take is no fault of what it learnt."""
+    predictions: list[Prediction] = []
+    raised: list[Exception] = []
+    for row in rows:
+        try:
+            predictions.append(learner.predict(row))
+        except Exception as cause:
+            raised.append(cause)
+    return predictions, raised
+
+
+def _bare(prediction: Prediction) -> bool:
+    """Tell whether it is a class without a probability."""
+    chances = prediction.probability is not None or prediction.probabilities is not None
+    return not chances and not isinstance(prediction.value, float)
 
 
 def _numbers(prediction: Prediction) -> list[float]:

@@ -241,6 +241,7 @@ def test_the_world_is_told_from_the_learner() -> None:
         ("worse", "absent", False, False, "forgetting"),
         ("worse", "better", True, True, "moved"),
         ("same", "worse", False, False, "diverged"),
+        ("above", "worse", False, False, "forgetting"),
         ("absent", "worse", False, False, "diverged"),
         ("above", "better", False, False, "suspect"),
         ("same", "inconclusive", False, True, "world_changed"),

@@ -42,8 +42,11 @@ class Made:
         return self.answer(float(features.flat()["a"]))
 
 
-def judged(answer: Callable[[float], Prediction], reference: dict[str, float] | None = None) -> tuple[str, str]:
-    finding, why, _ = fast_lane(Made(answer), ROWS, reference)  # type: ignore[arg-type]
+def judged(
+    answer: Callable[[float], Prediction], older: Callable[[float], Prediction] | None = None
+) -> tuple[str, str]:
+    before = Made(older) if older else None
+    finding, why, _ = fast_lane(Made(answer), ROWS, lambda: before)  # type: ignore[arg-type,return-value]
     return finding, why
 
 
@@ -60,12 +63,19 @@ def test_what_is_not_finite_fails(broken: float) -> None:
     assert "1 of 64" in why
 
 
-def test_constant_fails_only_where_the_reference_was_not() -> None:
+def test_constant_fails_only_where_the_one_before_is_not() -> None:
     """A young model may be constant; one that was not, and became so, has died."""
     constant = lambda _: Prediction(True, 0.7)
     assert judged(constant)[0] == "pass"
-    assert judged(constant, {"spread": 0.0})[0] == "pass"
-    assert judged(constant, {"spread": 0.4})[0] == "fail"
+    assert judged(constant, constant)[0] == "pass"
+    assert judged(constant, lambda a: Prediction(True, a / 100))[0] == "fail"
+    assert judged(lambda _: Prediction(4.5), Prediction)[0] == "fail"
+
+
+def test_a_stretch_of_one_class_is_no_fault() -> None:
+    """Without probabilities, the same class for every row is what many streams look like for a while."""
+    assert judged(lambda _: Prediction(2), lambda a: Prediction(int(a) % 3))[0] == "pass"
+    assert judged(lambda _: Prediction(False), lambda a: Prediction(a > 3))[0] == "pass"
 
 
 def test_what_raises_fails() -> None:
