@@ -2,10 +2,12 @@
 
 import tempfile
 import time
-from multiprocessing.connection import Pipe
+from multiprocessing import Process
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import learning
+import numpy as np
 import orjson
 from figures import Row, median_of
 from learners_for import river_linear, vw_linear
@@ -16,11 +18,13 @@ from learners import Event, Features, Learner
 from snapshots import LocalStore
 from stream import wire
 from stream.building import labels_of
-from stream.config import Config, check
+from stream.compose import trainer_of
+from stream.config import Config, check, load
 from stream.guarding import Guarding
+from stream.presence import resident_bytes
 from stream.worker import Worker
 
-EVENTS, ROUNDS, ROWS = 20_000, 5, 5000
+EVENTS, ROUNDS, ROWS, LOOKS = 20_000, 5, 5000, 10_000
 BUILD = {"river": river_linear, "vw": vw_linear}
 
 
@@ -95,6 +99,57 @@ def time_to_judge(folder: Path) -> list[Row]:
     return found
 
 
+def long(folder: Path, count: int = LOOKS) -> list[Row]:
+    """Trainer and guard in step over so many snapshots: seconds of a look and resident memory, at the end and early.
+
+    The guard has a process of its own, so that its memory is seen alone.
+    """
+    here = Folder(
+        folder / "long", {"vw": {"kind": "vw", "args": "--loss_function logistic -b 12", "role": "champion"}},
+        holdout__rate=0.2, holdout__rows=500, source__batch=60, guard__look_events=20, guard__reference_events=2000,
+        snapshots__every_seconds=1e6, event__slices=["s"],
+    )  # fmt: skip
+    ours, theirs = Pipe()
+    process = Process(target=_guard, args=(here.config_path, theirs), daemon=True)
+    process.start()
+    assert process.pid is not None
+    trainer = trainer_of(here.config, stopping=lambda: False)
+    times, sizes = [], []
+    try:
+        trainer.begin()
+        for number in range(count):
+            here.write({**event, "x": {**event["x"], "s": str(i % 4)}} for i, event in
+                       enumerate(numbers(60, first=60 * number)))  # fmt: skip
+            trainer.follow_ledger(at_once=True)
+            trainer.take(trainer.poll())
+            trainer.cut(wait=True)
+            ours.send(number)
+            times.append(ours.recv())
+            sizes.append(resident_bytes(process.pid))
+    finally:
+        trainer.close()
+        process.kill()
+    early, late = slice(count // 20, count // 10), slice(count - count // 20, count)
+    cost = float(np.median(times[late]) / np.median(times[early]))
+    memory = max(sizes[late]) / max(sizes[early])
+    detail = f"{1000 * np.median(times[early]):.1f} and {1000 * np.median(times[late]):.1f} ms, 500 rows, 4 slices"
+    said = f"{max(sizes[early]) / 2**20:.0f} and {max(sizes[late]) / 2**20:.0f} MiB"
+    return [
+        Row(f"a look of the guard, after {count:,} snapshots / after {count // 10:,}", detail, cost, cost, cost, 1.1),
+        Row(f"memory of the guard, after {count:,} / after {count // 10:,}", said, memory, memory, memory, 1.1),
+    ]
+
+
+def _guard(config: Path, connection: Connection) -> None:
+    """Judge what is new when told to, and tell how long it took."""
+    guarding = Guarding(load(config, {}), now=time.time, sleep=time.sleep, stopping=lambda: False)
+    while True:
+        connection.recv()
+        began = time.perf_counter()
+        guarding.follow()
+        connection.send(time.perf_counter() - began)
+
+
 def rows(folder: Path) -> list[Row]:
-    """Both."""
-    return [*lost_to_reference(), *time_to_judge(folder)]
+    """All of it."""
+    return [*lost_to_reference(), *time_to_judge(folder), *long(folder)]
