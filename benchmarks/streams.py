@@ -133,8 +133,9 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
         moment = [1.7e9]
         trainer = trainer_of(config, stopping=lambda: False, now=lambda: moment[0], sleep=lambda _: None)
         guard = Guarding(config, now=lambda: moment[0], sleep=lambda _: None, stopping=lambda: False)
-        right = asked = 0
+        right = newest_right = asked = 0
         served: tuple[int, Any, list[Any]] | None = None
+        newest: tuple[int, Any, list[Any]] | None = None
         try:
             trainer.begin()
             for begin in range(0, len(events), stream.chunk):
@@ -143,35 +144,35 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
                 if served is not None:
                     right += sum(_right(served, event, stream) for event in chunk)
                     asked += len(chunk)
+                    newest_right += sum(_right(newest or served, event, stream) for event in chunk)
                 trainer.follow_ledger(at_once=True)
                 trainer.take(trainer.poll())
                 trainer.cut(wait=True)
                 guard.follow()
                 number = guard.lineage.refresh().serving("only")
                 if number is not None and (served is None or served[0] != number):
-                    manifest = guard.lineage.manifest(number)
-                    assert manifest is not None
-                    labels = labels_of(config)
-                    labels.restore(snapshots.read_shared(guard.lineage.store, manifest).labels)
-                    served = (
-                        number,
-                        snapshots.read_learner(guard.lineage.store, manifest, "only", labels)[0],
-                        labels.names,
-                    )
+                    served = _loaded(guard, number)
+                newest = _loaded(guard, guard.lineage.numbers[-1])
             entries = guard.lineage.refresh().entries
             given = all_verdicts(guard.lineage.store, "only")
-            newest = guard.lineage.newest()
-            assert newest is not None
-            live = newest.learners["only"].figures["metrics"]["accuracy"]
         finally:
             trainer.close()
             guard.notifier.close()
             guard.presence.close()
         return {
-            "served": right / asked if asked else None, "live": live, "asked": asked, "looks": len(given),
+            "served": right / max(1, asked), "newest": newest_right / max(1, asked), "looks": len(given),
             "suspect": sum(one.verdict == "suspect" for one in given),
             "entries": [(entry.action, entry.cause, entry.snapshot, entry.why) for entry in entries],
         }  # fmt: skip
+
+
+def _loaded(guard: Guarding, number: int) -> tuple[int, Any, list[Any]]:
+    """A snapshot's learner with the labels of its classes."""
+    manifest = guard.lineage.manifest(number)
+    assert manifest is not None
+    labels = labels_of(guard.config)
+    labels.restore(snapshots.read_shared(guard.lineage.store, manifest).labels)
+    return number, snapshots.read_learner(guard.lineage.store, manifest, "only", labels)[0], labels.names
 
 
 def _right(served: tuple[int, Any, list[Any]], event: dict[str, Any], stream: Stream) -> bool:
@@ -200,7 +201,9 @@ def main() -> None:
             actions = [action for action, *_ in found["entries"]]
             suspect = f"{found['suspect']} of {found['looks']} looks suspect"
             done = ", ".join(f"{actions.count(one)} {one}" for one in dict.fromkeys(actions)) or "nothing done"
-            print(f"  {mode:18} served {found['served']:.4f}, live model {found['live']:.4f}; {suspect}; {done}")
+            print(
+                f"  {mode:18} served {found['served']:.4f}, the newest would {found['newest']:.4f}; {suspect}; {done}"
+            )
             for action, cause, snapshot, why in found["entries"][:6]:
                 print(f"      {action} {cause} {snapshot}: {why[:200]}")
             sys.stdout.flush()

@@ -8,8 +8,10 @@ deleted.
 import logging
 from collections.abc import Callable
 
+from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
+from snapshots.errors import DamagedError
 from snapshots.lineage import Lineage
 from snapshots.retention import Keep, kept
 from snapshots.store import claim
@@ -18,6 +20,8 @@ log = logging.getLogger("holdfast.trainer")
 _DAY_SECONDS = 86_400.0
 #: verdicts are looked through once in so many snapshots
 _SELDOM = 100
+#: how many snapshots back the newest look is searched
+_LOOKED_BACK = 20
 
 
 def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now: float) -> None:
@@ -86,11 +90,24 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
         serving, line = view.serving(learner), view.line(learner)
         wanted = (serving, line.target, newest.learners[learner].reference if newest else None)
         always |= {number for number in wanted if number is not None}
+        always |= _compared(view, learner)
     always |= set(references(view).values())
     for group in (passing, sorted(waiting)):
         dated = [(number, found.created) for number in group if (found := view.manifest(number)) is not None]
         always |= kept(dated, keep)
     return [number for number in whole if number not in always]
+
+
+def _compared(view: Lineage, learner: str) -> set[int]:
+    """The passing looks of late, one of which becomes the next reference; they may be older than what is kept."""
+    for number in reversed(view.numbers[-_LOOKED_BACK:]):
+        try:
+            found = looks_.read(view.store, number, learner)
+        except DamagedError:
+            continue
+        if found is not None:
+            return {snapshot for snapshot, _ in found.passing_after}
+    return set()
 
 
 def _first_of_lines(view: Lineage) -> set[int]:

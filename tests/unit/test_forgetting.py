@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from unit.test_snapshots import write
 
-from snapshots import Lineage, LocalStore, forgetting
+from snapshots import Lineage, LocalStore, forgetting, looks
 from snapshots import verdict as verdicts
 from snapshots.errors import LineageTakenError
 from snapshots.history import all_verdicts, served_at
 from snapshots.holdout import HeldRow, Holdout, Sizes
+from snapshots.looks import Looks
 from snapshots.manifest import HoldoutState
 from snapshots.retention import Keep
 from snapshots.verdict import Verdict
@@ -40,6 +41,16 @@ def test_snapshots_that_nobody_judges_are_bounded_too(tmp_path: Path, caplog: py
         write(store, number, created=float(number))
     assert forget(store) == [0, 1, 2, 3, 98, 99, 100]
     assert "is holdfast guard running" in caplog.text
+
+
+def test_the_passing_looks_of_late_are_kept(tmp_path: Path) -> None:
+    """One of them is the next reference, however long ago it passed."""
+    store = LocalStore(tmp_path)
+    for number in range(40):
+        write(store, number, created=float(number))
+        judged(store, number, "pass" if number < 10 else "suspect")
+    looks.write(store, 38, "a", Looks(passing_after=[(3, 0.1), (7, 0.1)]))
+    assert forget(store) == [0, 3, 7, 8, 9, 37, 38, 39]
 
 
 def test_old_verdicts_are_packed_and_still_tell_what_served(tmp_path: Path) -> None:
