@@ -230,7 +230,8 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
             logs.last_words(cause)
             return
     if until_end and not ended:
-        click.echo("holdfast: asked to stop before the end was reached", err=True)
+        why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
+        click.echo(f"holdfast: {why} before the end was reached", err=True)
         sys.exit(1)
 
 

@@ -142,7 +142,7 @@ class Trainer:
 
     def step(self, *, until_end: bool) -> bool:
         """Follow the ledger, take what the source has, cut when due; tell whether this was the last step."""
-        last = self.stopping() or (until_end and self.source.ended())
+        last = self.stopping() or (until_end and (self.source.ended() or self.waits()))
         self.follow_ledger(at_once=last)
         if not last:
             self.take(self.poll())
@@ -563,7 +563,7 @@ class Trainer:
         def once() -> None:
             found.extend(self.source.poll(self.config.source.batch))
 
-        if self.config.breaker.when_open == "wait" and self.breaker_open():
+        if self.waits():
             self.say("waiting", "a breaker is open, and breaker.when_open is wait")
             self.sleep(_LEDGER_SECONDS)
             return found
@@ -574,9 +574,10 @@ class Trainer:
         self.say("reading")
         return found
 
-    def breaker_open(self) -> bool:
-        """Tell whether the guard stopped some learner's learning."""
-        return any(one.stopped is not None and one.stopped.cause == "breaker" for one in self.learners)
+    def waits(self) -> bool:
+        """Tell whether nothing is read, since the guard stopped some learner's learning and ``when_open`` is wait."""
+        opened = any(one.stopped is not None and one.stopped.cause == "breaker" for one in self.learners)
+        return opened and self.config.breaker.when_open == "wait"
 
     def _patiently(self, action: Callable[[], object]) -> None:
         """Try again with backoff while the source is away, saying so; the place stays.

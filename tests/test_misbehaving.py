@@ -16,6 +16,7 @@ from samples import numbers
 from vowpalwabbit import Workspace
 
 from learners.sources import digest
+from snapshots.ledger import Decision
 
 #: a scaler raises at a text where numbers are expected, after it has changed some of its counts
 BESIDE = {
@@ -299,6 +300,31 @@ def test_what_is_no_model_of_this_kind_is_refused_in_a_sentence(folder: Callable
     said = here.run("snapshots", "import", "old.pkl", "--trust", code=3).stderr
     assert "cannot be taken for learners." in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("when_open", ["score", "wait"])
+def test_an_open_breaker_passes_over_or_waits(folder: Callable[..., Folder], when_open: str) -> None:
+    """For all learners alike when it waits: nothing is read, and a run to the end says why it does not get there."""
+    here = folder(learners=BESIDE, breaker__when_open=when_open)
+    here.write(numbers(100))
+    here.train()
+    opened = Decision("open_breaker", "guard", "too many reverts", "sturdy", cause="breaker")
+    here.lineage.ledger.append(time.time(), lambda _: opened)
+    here.write(numbers(100, first=100))
+    done = here.run("train", "--until-end", code=None)
+    counts = here.learner("sturdy")["events"]
+    if when_open == "wait":
+        assert done.returncode == 1
+        assert "a breaker is open" in done.stderr
+        assert counts["consumed"] == 100
+        closed = Decision("close_breaker", "guard", "tried", "sturdy", cause="breaker")
+        here.lineage.ledger.append(time.time(), lambda _: closed)
+        here.train()
+        assert here.learner("sturdy")["events"]["learnt"] == 200
+    else:
+        assert done.returncode == 0
+        assert (counts["learnt"], counts["quarantined"]) == (100, 100)
+    assert accounted(here.learner("sturdy")["events"])
 
 
 def test_a_slow_learner_still_counts_as_alive(folder: Callable[..., Folder]) -> None:
