@@ -99,15 +99,27 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
 
 
 def _compared(view: Lineage, learner: str) -> set[int]:
-    """The passing looks of late, one of which becomes the next reference; they may be older than what is kept."""
-    for number in reversed(view.numbers[-_LOOKED_BACK:]):
-        try:
-            found = looks_.read(view.store, number, learner)
-        except DamagedError:
-            continue
-        if found is not None:
-            return {snapshot for snapshot, _ in found.passing_after}
-    return set()
+    """References, and the passing looks that the next one is chosen from; they may be older than what is kept.
+
+    Those of the newest look, and of the target of the last revert, which a new line begins with.
+    """
+    numbers = [*reversed(view.numbers[-_LOOKED_BACK:])]
+    newest = next((look for number in numbers if (look := _look(view, number, learner)) is not None), None)
+    target = view.line(learner).target
+    begun = _look(view, target, learner) if target is not None else None
+    found: set[int] = set()
+    for look in (newest, begun):
+        if look is not None:
+            found |= {number for number, _ in look.passing_after}
+            found |= {look.reference_after} if look.reference_after is not None else set()
+    return found
+
+
+def _look(view: Lineage, number: int, learner: str) -> looks_.Looks | None:
+    try:
+        return looks_.read(view.store, number, learner)
+    except DamagedError:
+        return None
 
 
 def _first_of_lines(view: Lineage) -> set[int]:
