@@ -88,7 +88,7 @@ def of(country: str, change: Change, most: int = 10**9) -> Change:
 def wild(made: Event) -> Event:
     """Features scrambled, and on another scale, so that what was learnt of theirs is lost."""
     draw = random.Random(made["id"])
-    x = {name: value * 15 * draw.choice((-1, 1)) if name != "country" else value for name, value in made["x"].items()}
+    x = {name: value * 1000 * draw.choice((-1, 1)) if name != "country" else value for name, value in made["x"].items()}
     return made | {"x": x}
 
 
@@ -140,7 +140,7 @@ class Row(msgspec.Struct):
 
 
 ROWS = {
-    "scrambled for a while": Row(lambda: of("br", wild, 200), "revert", ("forgetting",), "country=br"),
+    "scrambled for a while": Row(lambda: of("br", wild, 200), "revert", ("forgetting", "broken"), "country=br"),
     "scrambled for good": Row(
         lambda: of("br", shuffled), "revert", ("moved",), "country=br",
         {"guard__hold_events": 1500, "guard__hold_seconds": 0.5},
