@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from learners.errors import LearnersError
 from snapshots.errors import SnapshotsError
@@ -72,7 +72,7 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         server.stop()
 
 
-class Patient(H11Protocol):
+class Patient(HttpToolsProtocol):
     """Closes a connection on which no request comes in time, so that those who never ask hold nobody up."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

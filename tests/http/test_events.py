@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+import uvicorn
 from broker import Broker
 from lineages import Folder, accounted, wait_for
 from samples import mixed, numbers
 
+from stream import serve
 from stream.errors import SourceAwayError
 from stream.intake import FilesIntake
 
@@ -187,6 +189,34 @@ def test_a_broker_setting_that_does_not_exist_is_said(folder: Callable[..., Fold
         answer = client.post("/events", json=numbers(1)[0], headers=TOKEN)
         assert answer.status_code == 503
         assert "fetch.max.byte" in answer.json()["detail"]
+
+
+def test_who_never_asks_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a request is closed after a while; one that asked before stays for its keep-alive."""
+    monkeypatch.setattr(serve, "_REQUEST_SECONDS", 0.5)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    web = uvicorn.Server(uvicorn.Config(app, http=serve.Patient, log_level="warning", lifespan="off"))
+    web.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]
+    thread = threading.Thread(target=web.run, args=([listening],))
+    thread.start()
+    try:
+        address = listening.getsockname()
+        with socket.create_connection(address) as silent, socket.create_connection(address) as asking:
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"204" in asking.recv(1000)
+            silent.sendall(b"GET / HT")
+            silent.settimeout(5)
+            assert silent.recv(10) == b""
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"204" in asking.recv(1000)
+    finally:
+        web.should_exit = True
+        thread.join(10)
 
 
 def test_workers_that_cannot_start_end_the_command(folder: Callable[..., Folder]) -> None:
