@@ -1,6 +1,7 @@
 """One lineage, one trainer: whoever starts takes the next epoch, and whatever an older one still writes is void."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def test_what_a_sleeper_writes_when_it_wakes_is_void(folder: Callable[..., Folde
         while (max(store.iterdir()) / "manifest.json").exists():  # no sleep: it is there for a millisecond
             assert sleeper.poll() is None
     sleeper.send_signal(signal.SIGSTOP)
-    time.sleep(0.2)
+    time.sleep(float(os.environ.get("HOLDFAST_TEST_PAUSE", "0.2")))
     here.train()
     served = here.lineage.serving("linear")
     after = here.state()
