@@ -56,7 +56,6 @@ class Stream(msgspec.Struct):
     rows: int
     positive: Any = 1
     slices: list[str] = []
-    texts: tuple[str, ...] = ()
 
 
 def vw(args: str) -> dict[str, Any]:

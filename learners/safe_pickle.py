@@ -14,6 +14,8 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from learners.errors import StateRefusedError, UnsafeStateError
 
 #: elements that one call may make
@@ -72,23 +74,24 @@ def _iterator(one: Any) -> Iterator[Any]:
 
 def _range(*ends: int) -> range:
     found = range(*ends)
-    _small(found, len)
+    _refuse_many(len(found))
     return found
 
 
 def _bytes(*what: Any) -> bytearray:
-    return bytearray(*(_small(one, int) if isinstance(one, int) else one for one in what))
+    if what and isinstance(what[0], int):
+        _refuse_many(what[0])
+    return bytearray(*what)
 
 
 def _ones(shape: Any, *more: Any) -> Any:
-    np = importlib.import_module("numpy")
-    return np.ones(_small(shape, lambda one: int(np.prod(one))), *more)
+    _refuse_many(int(np.prod(shape)))
+    return np.ones(shape, *more)
 
 
-def _small(value: Any, size: Callable[[Any], int]) -> Any:
-    if not 0 <= size(value) <= _MOST:
-        raise UnsafeStateError(f"the state asks for {size(value):,} elements at once; no model does")
-    return value
+def _refuse_many(count: int) -> None:
+    if not 0 <= count <= _MOST:
+        raise UnsafeStateError(f"the state asks for {count:,} elements at once; no model does")
 
 
 #: stands in for what makes much of little, or does not end

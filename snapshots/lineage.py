@@ -134,14 +134,14 @@ class Lineage:
 
     def replays(self, learner: str, line: int) -> list[Entry]:
         """Return the replays that were asked for on a line and have not failed since, oldest first."""
-        asked: dict[str, list[Entry]] = {}
+        asked: list[Entry] = []
         for entry in self.entries:
             if entry.learner == learner and entry.seq > line:
                 if entry.action == "replay":
-                    asked.setdefault(entry.cause, []).append(entry)
+                    asked.append(entry)
                 elif entry.action == "replay_failed":
-                    asked.pop(entry.cause, None)
-        return sorted((one for found in asked.values() for one in found), key=lambda one: one.seq)
+                    asked = [one for one in asked if one.cause != entry.cause]
+        return asked
 
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""

@@ -90,7 +90,7 @@ class LocalStore:
                 os.link(hidden, path)
             except FileExistsError:
                 return False
-            _flush_directory(path.parent)
+            flush_directory(path.parent)
         except OSError as cause:
             raise _trouble("write", path, cause) from cause
         else:
@@ -157,10 +157,11 @@ def _make_directories(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
-        _flush_directory(folder.parent)
+        flush_directory(folder.parent)
 
 
-def _flush_directory(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """Flush the entries of a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from snapshots.store import Store, claim
+from snapshots.store import Store, claim, flush_directory
 from stream import lines
 from stream.errors import GaveUpError
 from stream.kafka import Settings, client
@@ -99,7 +99,7 @@ class FileDeadLetters:
                 lines.append(file, b"".join(self._letters[partition]))
             del self._letters[partition]
         for folder in (self._directory, self._directory.parent):
-            lines.flush_folder(folder)
+            flush_directory(folder)
 
     def flush(self, waiting: Callable[[str], bool]) -> None:
         """Write every letter taken; try again while the disk refuses."""

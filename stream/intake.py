@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from learners.event import Event
 from learners.labels import Labels, LabelValue
+from snapshots.store import flush_directory
 from stream import lines
 from stream.codec import Codec
 from stream.dead_letter import producer_settings
@@ -215,7 +216,7 @@ class FilesIntake:
                 number += 1
                 continue
             break
-        lines.flush_folder(self._directory)
+        flush_directory(self._directory)
         self._torn = lines.ends_torn(path)
         self._file = file
         return file

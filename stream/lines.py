@@ -25,15 +25,6 @@ def append(file: IO[bytes], data: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def flush_folder(path: Path) -> None:
-    """Flush the entries of a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def is_there(file: IO[bytes]) -> bool:
     """Tell whether an open file still is what its name leads to: not moved, removed or replaced."""
     ours = os.fstat(file.fileno())

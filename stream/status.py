@@ -4,13 +4,12 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage
+from snapshots import Lineage, jumps
 from snapshots import history as histories
-from snapshots import snapshot as cuts
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
-from snapshots.holdout import HeldRow, moved_away, read_version, rows_of, shares
-from snapshots.manifest import HoldoutState, Manifest, verify
+from snapshots.holdout import moved_away, read_version, shares
+from snapshots.manifest import HoldoutState, Manifest
 from stream.config import Config
 from stream.presence import present
 
@@ -166,13 +165,7 @@ def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
                 **about,
             }
         )
-    rows: list[HeldRow] = []
-    if newest is not None:
-        for part in state.chunks:
-            if part.name.startswith("holdout/kept-"):
-                continue  # older rows of what is rare, which would make it look frequent
-            rows += rows_of(verify(part, lineage.store.get(part.name)), part.name)
-        rows += cuts.read_shared(lineage.store, newest).held.recent
+    rows = jumps.window(lineage.store, newest, state.candidate) if newest is not None else []
     fresh = shares(rows, task)
     warning = moved_away(versions[-1], fresh) if versions else None
     return {"versions": versions, "candidate": state.candidate, "fresh": fresh, "warning": warning}

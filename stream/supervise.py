@@ -23,8 +23,6 @@ _QUICK_SECONDS = 20.0
 _MOST_DEATHS, _LATELY_SECONDS = 20, 600.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
 _LAST_WORDS = 5
-#: exit code: another trainer took over, so that no restart may follow
-_TAKEN = 5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -132,7 +130,7 @@ class Supervisor:
 
     def _died(self, child: Child, code: int) -> None:
         delay = child.deaths.note()
-        if code == _TAKEN:
+        if code == logs.TAKEN:
             child.process = None
             log.error("holdfast %s is not started again, since another took over; the others go on", child.role)
             return
