@@ -48,20 +48,24 @@ def losses(task: Task, labels: Sequence[Label | None], predictions: Sequence[Pre
     ``scale`` is the spread of the labels that an error is measured in (regression). What is not finite loses all, and
     no opinion loses what an even one does.
     """
-    lost = [_loss(task, label, one, scale) for label, one in zip(labels, predictions, strict=True)]
-    found = np.array(lost, np.float64)
+    if task == "binary":
+        chances = np.array([_chance(one) for one in predictions], np.float64)
+        found = (chances - np.array([float(label or 0) for label in labels])) ** 2
+    else:
+        found = np.array([_loss(task, *pair, scale) for pair in zip(labels, predictions, strict=True)], np.float64)
     return np.where(np.isfinite(found), np.clip(found, 0.0, 1.0), 1.0)
+
+
+def _chance(prediction: Prediction) -> float:
+    if prediction.probability is not None:
+        return prediction.probability
+    return 0.5 if prediction.value is None else float(prediction.value)
 
 
 def _loss(task: Task, label: Label | None, prediction: Prediction, scale: float) -> float:
     value = prediction.value
     if task == "regression":
         return abs(float(label or 0) - float(value)) / scale if value is not None else 1.0
-    if task == "binary":
-        chance = prediction.probability
-        if chance is None:
-            chance = 0.5 if value is None else float(value)
-        return (chance - float(label or 0)) ** 2
     chances = prediction.probabilities
     if chances is None:
         return 0.5 if value is None else float(value != label)

@@ -128,92 +128,100 @@ def put(event: Event, path: str, value: Any) -> Event:
 CATASTROPHES = ("poison", "forget", "shift", "slice", "diverge")
 
 
-class Copies(threading.Thread):
-    """Sends changed copies of a deployment's newest events into its source, under ids of their own, at a rate.
+class Paced(threading.Thread):
+    """Sends events at a rate a second until told to end; none while ``paused``. ``written`` counts.
 
-    Nothing is sent while there is no ``change``, or while ``paused``. ``failed`` is the first that was not taken.
+    ``change`` is applied to each, and one that it gives None for is left out. ``failed`` says why the first of those
+    that were not taken was not.
     """
 
-    def __init__(self, config: Config, samples: Sequence[Event], intake: Intake, rate: float) -> None:
-        super().__init__(name="copies", daemon=True)
+    def __init__(self, name: str, rate: float) -> None:
+        super().__init__(name=name, daemon=True)
         self.change: Change | None = None
         self.paused = threading.Event()
         self.written = 0
         self.failed = ""
-        self._id, self._samples, self._intake, self._rate = config.event.id, samples, intake, rate
-        self._run = f"drill-{time.time():.0f}"
-        self._end = threading.Event()
+        self._rate = rate
+        self._ended = threading.Event()
 
     def run(self) -> None:
-        """Send until told to end."""
-        last, owed, number = time.monotonic(), 0.0, 0
-        while not self._end.wait(_TICK_SECONDS):
+        """Send until told to end; what a tick owes is sent at once."""
+        last, owed = time.monotonic(), 0.0
+        while not self._ended.wait(_TICK_SECONDS):
             now = time.monotonic()
-            change = None if self.paused.is_set() else self.change
-            owed, last = (owed + (now - last) * self._rate if change else 0.0), now
-            for _ in range(int(owed)):
-                event = change(self._samples[number % len(self._samples)]) if change else None
-                number += 1
-                if event is not None:
-                    self._send(put(event, self._id, f"{self._run}-{number}"))
-            owed %= 1
+            owed, last = (0.0 if self.paused.is_set() else owed + (now - last) * self._rate), now
+            due, owed = int(owed), owed % 1
+            made = self._made(due)
+            changed = [self.change(event) if self.change else event for event in made]
+            self._send([event for event in changed if event is not None])
 
-    def _send(self, event: Event) -> None:
-        taken = self._intake.take(orjson.dumps(event))
-        if isinstance(taken, Refusal):
-            self.failed = self.failed or f"{taken.reason}: {taken.message}"
-        else:
-            self.written += 1
+    def _made(self, count: int) -> list[Event]:
+        raise NotImplementedError
+
+    def _send(self, events: list[Event]) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Stop sending."""
+        self._ended.set()
+        self.join(2)
+
+
+class Copies(Paced):
+    """Changed copies of a deployment's newest events, sent into its source under ids of their own.
+
+    Nothing is sent while there is no ``change``.
+    """
+
+    def __init__(self, config: Config, samples: Sequence[Event], intake: Intake, rate: float) -> None:
+        super().__init__("copies", rate)
+        self._id, self._samples, self._intake = config.event.id, samples, intake
+        self._run = f"drill-{time.time():.0f}"
+        self._number = 0
+
+    def _made(self, count: int) -> list[Event]:
+        numbers = range(self._number, self._number + count) if self.change else ()
+        self._number += len(numbers)
+        return [put(self._samples[n % len(self._samples)], self._id, f"{self._run}-{n}") for n in numbers]
+
+    def _send(self, events: list[Event]) -> None:
+        for event in events:
+            taken = self._intake.take(orjson.dumps(event))
+            if isinstance(taken, Refusal):
+                self.failed = self.failed or f"{taken.reason}: {taken.message}"
+            else:
+                self.written += 1
 
     def end(self) -> None:
         """Stop sending, once what was sent is where the trainer reads."""
-        self._end.set()
-        self.join(2)
+        super().end()
         self._intake.close()
 
 
-class Payments(threading.Thread):
-    """Appends payments to a file of its own, at a rate a second, beginning after those of earlier runs.
-
-    ``change`` is applied to each, and None leaves one out; while ``paused`` nothing is written. ``written`` counts.
-    """
+class Payments(Paced):
+    """Payments appended to a file of their own, beginning after those of earlier runs."""
 
     def __init__(self, folder: Path, rate: float) -> None:
-        super().__init__(name="payments", daemon=True)
+        super().__init__("payments", rate)
         folder.mkdir(parents=True, exist_ok=True)
         runs = sorted(folder.glob("payments-*.jsonl"))
         self.path = folder / f"payments-{len(runs):05d}.jsonl"
-        self.change: Change | None = None
-        self.paused = threading.Event()
-        self.written = 0
-        self.failed: OSError | None = None
         self._number = _after_last(runs[-1]) if runs else 0
-        self._rate = rate
-        self._end = threading.Event()
 
-    def run(self) -> None:
-        """Write until told to end; a tick's payments are written at once."""
-        last, owed = time.monotonic(), 0.0
-        while not self._end.wait(_TICK_SECONDS):
-            now = time.monotonic()
-            owed, last = (owed + (now - last) * self._rate, now) if not self.paused.is_set() else (0.0, now)
-            due, owed = int(owed), owed % 1
-            made = [payment(self._number + i, time.time(), drifting=False) for i in range(due)]
-            self._number += due
-            changed = [self.change(event) if self.change else event for event in made]
-            lines = [orjson.dumps(event) + b"\n" for event in changed if event is not None]
-            try:
-                with self.path.open("ab", buffering=0) as file:
-                    file.write(b"".join(lines))
-            except OSError as cause:
-                self.failed = cause
-                return
-            self.written += len(lines)
+    def _made(self, count: int) -> list[Event]:
+        first = self._number
+        self._number += count
+        return [payment(number, time.time(), drifting=False) for number in range(first, first + count)]
 
-    def end(self) -> None:
-        """Stop writing."""
-        self._end.set()
-        self.join(2)
+    def _send(self, events: list[Event]) -> None:
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(b"".join(orjson.dumps(event) + b"\n" for event in events))
+        except OSError as cause:
+            self.failed = str(cause)
+            self._ended.set()
+        else:
+            self.written += len(events)
 
 
 def _after_last(path: Path) -> int:

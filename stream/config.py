@@ -123,7 +123,7 @@ class GuardConfig(_Table):
     wait_seconds: Annotated[float, Meta(ge=0)] = 900.0
     look_events: Count = 50
     reference_events: Count = 10_000
-    sample: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    sample: Annotated[float, Meta(gt=0, le=1)] = 0.05
     act: bool = True
     poll_seconds: Positive = 0.1
 

@@ -24,6 +24,7 @@ from stream.payments import payment
 from stream.printing import console, figure
 from stream.starter import write_starter
 from stream.supervise import Supervisor
+from stream.watching import first_harm, has_level
 
 _PORT = 8000
 #: of poison, suspicion and revert, in the order they are told
@@ -54,12 +55,7 @@ class Poison:
         return self.said[before:]
 
     def _begin(self) -> None:
-        newest = self._lineage.newest()
-        verdict = self._lineage.verdict(newest.snapshot, self._champion) if newest else None
-        known = verdict is not None and verdict.details.get("", {}).get("level") is not None
-        if newest is None or not known or newest.learners[self._champion].reference is None:
-            return
-        if time.time() < self._not_before:
+        if time.time() < self._not_before or not has_level(self._lineage, self._champion):
             return
         self._began = time.time()
         self._payments.change = self._changes.change("slice")
@@ -67,16 +63,13 @@ class Poison:
 
     def _follow(self, began: float) -> None:
         revert = next((e for e in self._lineage.entries if e.time >= began and e.action == "revert"), None)
-        if not self._seen:
-            for number in self._lineage.numbers:
-                verdict = self._lineage.verdict(number, self._champion)
-                if verdict is not None and verdict.created >= began and verdict.verdict in ("suspect", "fail"):
-                    self._seen = True
-                    self._say(
-                        f"SEEN after {verdict.judged - began:.1f} s: {verdict.why}. From here on no new snapshot is "
-                        "promoted; the last good one answers"
-                    )
-                    break
+        harm = None if self._seen else first_harm(self._lineage, self._champion, began)
+        if harm is not None:
+            self._seen = True
+            self._say(
+                f"SEEN after {harm[1].judged - began:.1f} s: {harm[1].why}. From here on no new snapshot is "
+                "promoted; the last good one answers"
+            )
         if revert is not None:
             self._over = True
             self._payments.change = None
@@ -131,7 +124,7 @@ class Demo:
                 with self._screen() as show:
                     while not stopping() and (deadline is None or time.monotonic() < deadline):
                         supervisor.watch()
-                        if self._payments.failed is not None:
+                        if self._payments.failed:
                             raise CommandError(f"no payments can be written: {self._payments.failed}")
                         self._look(show)
                         time.sleep(0.5 if sys.stdout.isatty() else 1.0)

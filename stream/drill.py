@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import orjson
@@ -23,7 +23,7 @@ from snapshots.errors import DamagedError
 from snapshots.ledger import Entry
 from stream import status as states
 from stream.building import intake_of, store_of
-from stream.catastrophes import CATASTROPHES, SETTINGS, Change, Changes, Copies, Payments
+from stream.catastrophes import CATASTROPHES, SETTINGS, Changes, Copies, Paced, Payments
 from stream.compose import source_of
 from stream.config import Config, load
 from stream.demo import free_port
@@ -32,6 +32,7 @@ from stream.payments import payment
 from stream.presence import present
 from stream.starter import write_starter
 from stream.supervise import Supervisor
+from stream.watching import first_harm, has_level
 
 _ASK_SECONDS = 0.02
 _SETTLE_SECONDS, _UNDO_SECONDS, _QUIET_SECONDS = 120.0, 90.0, 15.0
@@ -86,26 +87,12 @@ class _Caller(threading.Thread):
         self.join(2)
 
 
-class Events(Protocol):
-    """Where a drill's events come from: :class:`Payments` of its own, or :class:`Copies` into a deployment."""
-
-    change: Change | None
-    paused: threading.Event
-    written: int
-
-    def start(self) -> None:
-        """Begin."""
-
-    def end(self) -> None:
-        """Stop."""
-
-
 class Stage(msgspec.Struct):
     """What a drill is played on. ``supervisor`` is None where somebody else runs the processes."""
 
     config: Config
     lineage: Lineage
-    events: Events
+    events: Paced
     changes: Changes | None
     supervisor: Supervisor | None = None
 
@@ -225,8 +212,7 @@ class Drill:
         while self._supervisor is not None and not end.wait(0.1):
             self._supervisor.watch()
 
-    @staticmethod
-    def _until(what: Callable[[], Any], seconds: float, stopping: Callable[[], bool], failure: str) -> Any:
+    def _until(self, what: Callable[[], Any], seconds: float, stopping: Callable[[], bool], failure: str) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if stopping():
@@ -237,17 +223,13 @@ class Drill:
             except SnapshotsError:
                 pass
             time.sleep(0.1)
-        raise CommandError(f"{failure} within {seconds:.0f} s; see drill.log")
+        refused = f"; the events sent were refused: {self._events.failed}" if self._events.failed else ""
+        where = "see drill.log" if self._supervisor else "see holdfast status"
+        raise CommandError(f"{failure} within {seconds:.0f} s; {where}{refused}")
 
     def _settled(self) -> bool:
-        newest = self._lineage.refresh().newest()
-        rows = newest.holdout.versions[-1].rows if newest is not None and newest.holdout.versions else 0
-        if newest is None or rows < (self._config.holdout.rows if self._supervisor else 1):
-            return False
-        champion = self._config.champion
-        levels = [v for n in self._lineage.numbers[-3:] if (v := self._lineage.verdict(n, champion)) is not None]
-        known = [one.details.get("", {}).get("level") for one in levels]
-        return newest.learners[champion].reference is not None and any(level is not None for level in known)
+        rows = self._config.holdout.rows if self._supervisor else 1
+        return has_level(self._lineage.refresh(), self._config.champion, rows)
 
     # What is done to the events ----------------------------------------------------------------------------------
 
@@ -264,8 +246,9 @@ class Drill:
             return
         try:
             entry = self._until(lambda: next(iter(self._answers()), None), self._seconds, stopping, "not undone")
-        except CommandError:
+        except CommandError as cause:
             self._note_seen(card)
+            card.undone_by = f"nobody: {cause}"
             held = self._entries("hold")
             if held:
                 card.undone_by = f"held by entry {held[0].seq}, for somebody to decide: {held[0].why}"
@@ -304,13 +287,11 @@ class Drill:
         return [e for e in entries if e.action == action and e.learner == champion and e.time >= self._began]
 
     def _note_seen(self, card: Card) -> None:
-        champion = self._config.champion
-        for number in self._lineage.refresh().numbers:
-            verdict = self._lineage.verdict(number, champion)
-            if verdict is not None and verdict.created >= self._began and verdict.verdict in ("suspect", "fail"):
-                card.seen_seconds = round(verdict.judged - self._began, 2)
-                card.seen_as = f"snapshot {number}: {verdict.verdict}: {verdict.why}"
-                return
+        harm = first_harm(self._lineage.refresh(), self._config.champion, self._began)
+        if harm is not None:
+            number, verdict = harm
+            card.seen_seconds = round(verdict.judged - self._began, 2)
+            card.seen_as = f"snapshot {number}: {verdict.verdict}: {verdict.why}"
 
     # What is done to processes and files ----------------------------------------------------------------------------
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.errors import LearnerRaisedError
-from learners.evidence import Paired, losses
+from learners.evidence import Floats, Paired, losses
 from learners.prequential import opinion
 from snapshots import SnapshotsError, Store
 from snapshots import snapshot as snapshots
@@ -34,6 +35,7 @@ from stream.errors import StreamError
 log = logging.getLogger("holdfast.learner")
 _PR_SET_PDEATHSIG = 1
 _BACKOFF_SECONDS = 5.0
+_SETTLED_EVENTS = 1000
 
 
 class Worker:
@@ -47,6 +49,7 @@ class Worker:
         self._metrics = Metrics(config.task)
         self._paired = self._no_evidence()
         self._reference: Learner | None = None
+        self._scored: list[tuple[Floats, Floats | None, list[list[str]] | None]] = []
         self._seen = 0
         self._stride = max(1, round(1 / config.guard.sample))
         self._spoilt = True
@@ -89,6 +92,7 @@ class Worker:
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
             self._paired, self._reference, self._seen = self._no_evidence(), None, 0
+            self._scored.clear()
             built_from = building.built_from(one, self._learner)
             if order.imported:
                 self._learner, about = building.imported(self._learner, Path(order.imported), self._name)
@@ -103,6 +107,7 @@ class Worker:
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
             self._paired, self._seen = snapshots.read_evidence(self._store, manifest, self._name), part.learnt
+            self._scored.clear()
             self._reference = self._loaded(self._paired.reference)
         self._spoilt = False
         return built_from
@@ -111,6 +116,7 @@ class Worker:
         return Paired(self._config.guard.tolerance, None, self._config.event.max_slices)
 
     def _refer(self, number: int) -> None:
+        self._settle()
         self._reference = self._loaded(number)
         self._paired.refer(number if self._reference is not None else None)
 
@@ -142,7 +148,21 @@ class Worker:
             asked = [opinion(self._reference, event.features) for event in few]
             others = losses(self._config.task, answers, asked, batch.scale)
         slices = [batch.slices[index] for index in chosen] if batch.slices is not None else None
-        self._paired.update(own, others, slices)
+        self._scored.append((own, others, slices))
+        if sum(len(own) for own, _, _ in self._scored) >= _SETTLED_EVENTS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Let what was scored count: many events at once, since each time costs as much as learning a few dozen."""
+        if not self._scored:
+            return
+        own, others, slices = zip(*self._scored, strict=True)
+        self._scored.clear()
+        self._paired.update(
+            np.concatenate(own),
+            np.concatenate(others) if others[0] is not None else None,
+            [one for few in slices for one in few] if slices[0] is not None else None,
+        )
 
     def _learn(self, batch: wire.Batch) -> None:
         if self._spoilt or self._learner is None:
@@ -182,6 +202,7 @@ class Worker:
             self._reply(wire.Failed("Save", "StreamError", "the learner is no longer what it was", order.order))
             return
         began = time.perf_counter()
+        self._settle()
         self._paired.close_look()
         parts = {"model": self._learner.save(), "metrics": self._metrics.dump(), "evidence": self._paired.dump()}
         figures = {

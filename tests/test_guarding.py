@@ -230,3 +230,49 @@ def test_guard_that_only_looks_changes_nothing(steady: Callable[..., Stream]) ->
     stream.until(lambda: here.learner("linear")["verdict"] in ("suspect", "fail"), flip)
     stream.lots(20, flip)
     assert here.json("ledger") == []
+
+
+def newcomer(made: dict[str, Any]) -> None:
+    """Every third event is of a country and, mostly, of a class that were not there before."""
+    if made["x"]["country"] == "br":
+        sign = made["x"]["a"] > 0
+        made |= {"x": {"country": "new", "new_a": made["x"]["a"]}, "y": 2 if sign else 1}
+
+
+def newcomer_scrambled(made: dict[str, Any]) -> None:
+    newcomer(made)
+    if made["x"]["country"] == "new":
+        made["x"]["new_a"] *= -100.0
+
+
+def test_a_class_that_the_holdout_lacks_is_judged_on_fresh_events(folder: Callable[..., Folder]) -> None:
+    """A new class is learnt and promoted; when what was learnt of it is lost, fresh events alone say so."""
+    learners = {"classes": {"kind": "vw", "args": "--oaa 3 --probabilities --loss_function logistic --noconstant",
+                            "role": "champion"}}  # fmt: skip
+    here = folder(learners=learners, task="multiclass", event__labels=[0, 1, 2], breaker__jump=1.0,
+                  **(SETTINGS | {"guard__reference_events": 2000}))  # fmt: skip
+    stream = Stream(here)
+    for role in ("train", "guard", "serve"):
+        here.start(role)
+    stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
+    stream.until(lambda: settled(here), None)
+
+    first = here.lineage.newest()
+    assert first is not None
+    rows = read_version(here.lineage.store, first.holdout.versions[-1])
+    assert {row.label for row in rows} == {0, 1}
+
+    def knows() -> bool:
+        """A snapshot that learnt the newcomer serves and is what the next ones are compared with."""
+        newest = here.lineage.newest()
+        reference = newest.learners["classes"].reference if newest else None
+        return reference is not None and reference > first.snapshot + 20
+
+    stream.until(knows, newcomer)
+    assert reverts(here, "classes") == []
+    began = time.time()
+    stream.lots(3, newcomer_scrambled)
+    entry = stream.until(lambda: reverts(here, "classes"), newcomer)[0]
+    assert entry["cause"] == "diverged", entry
+    assert "country=new" in entry["slices"]
+    assert here.lineage.manifest(entry["snapshot"]).created <= began  # type: ignore[union-attr]

@@ -4,11 +4,13 @@ import json
 import math
 import random
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from learners.event import Event
+import learners.event as event_module
+from learners.event import Event, Features, Value, flatten
 from learners.labels import Labels
 from stream.codec import Codec
 from stream.config import EventPaths
@@ -294,3 +296,26 @@ def test_a_decoder_made_for_the_usual_names_decides_as_the_general_one(shape: di
             assert (found.id, found.features.values, found.label) == (fresh.id, fresh.features.values, fresh.label)
         else:
             assert found == fresh
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.text(max_size=5), st.integers(-(2**62), 2**62),
+    st.floats(allow_nan=False, allow_infinity=False),
+)  # fmt: skip
+NUMBERS = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-(2**62), 2**62), SCALARS), max_size=6)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(NUMBERS, st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)), max_size=5))
+def test_every_way_to_decode_features_gives_the_same(rows: list[dict[str, object]]) -> None:
+    """Short cuts are taken for features that are all numbers, or plain, and by what earlier ones were like."""
+    event_module._numbers = True  # a stream begins
+    for row in rows:
+        raw = msgspec.json.encode(row)
+        long_way = flatten(msgspec.json.decode(raw, type=dict[str, Value]))
+        found = Features(raw).flat()
+        assert found == long_way
+        assert {name: type(value) for name, value in found.items()} == {n: type(v) for n, v in long_way.items()}
+        looked_at = Features(raw)
+        assert looked_at.values == msgspec.json.decode(raw, type=dict[str, Value])
+        assert looked_at.flat() == long_way
