@@ -1,0 +1,93 @@
+"""What the commands share: options, the loaded configuration, the lineage, errors as one line and an exit code."""
+
+import getpass
+import os
+import signal
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from learners.errors import LearnersError
+from snapshots import Lineage, SnapshotsError
+from snapshots.errors import RefusedError
+from stream import logs
+from stream.config import Config, load
+from stream.errors import StreamError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Group(click.Group):
+    """A group of commands that turns the errors that are expected into one line and an exit code."""
+
+    group_class = type
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a fault of the program still shows its trace."""
+        try:
+            return super().invoke(ctx)
+        except (StreamError, SnapshotsError, LearnersError) as cause:
+            ctx.exit(logs.last_words(cause))
+
+
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--config``."""
+    option = click.option(
+        "--config", "path", type=click.Path(path_type=Path), default=None,
+        help="Configuration file; default holdfast.toml, or HOLDFAST_CONFIG.",
+    )  # fmt: skip
+    return option(function)
+
+
+def configured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--config``, before or after its name, and the loaded configuration as its first argument."""
+
+    @wraps(function)
+    def run(*args: Any, path: Path | None, **options: Any) -> Any:
+        return function(load_config(click.get_current_context(), path), *args, **options)
+
+    return config_option(run)
+
+
+def load_config(ctx: click.Context, path: Path | None) -> Config:
+    """Load the configuration that ``--config``, before or after the command, or the environment names."""
+    chosen = path or ctx.find_root().params.get("path") or Path(os.environ.get("HOLDFAST_CONFIG", "holdfast.toml"))
+    ctx.find_root().meta["config"] = chosen
+    return load(chosen, os.environ)
+
+
+def stopping_of() -> Callable[[], bool]:
+    """Tell whether SIGTERM or SIGINT has arrived."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda arrived, _frame: asked.append(arrived))
+    return lambda: bool(asked)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+why_option = click.option("--why", default="", help="The reason, kept in the ledger.")
+
+
+def lineage_of(config: Config) -> Lineage:
+    """The lineage of the configured store, as it is now."""
+    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+
+    return Lineage(store_of(config)).refresh()
+
+
+def manifest_of(lineage: Lineage, number: int) -> Any:
+    """The manifest of a snapshot; :class:`RefusedError` says why there is none."""
+    manifest = lineage.manifest(number)
+    if manifest is None:
+        why = lineage.damaged.get(number, "it does not exist. See: holdfast snapshots list")
+        raise RefusedError(f"snapshot {number}: {why}")
+    return manifest
+
+
+def operator() -> str:
+    """Who decides, as the ledger names people."""
+    return f"operator:{getpass.getuser()}"

@@ -1,0 +1,51 @@
+"""``holdfast learning``: set a learner aside, or let it learn again."""
+
+import time
+
+import click
+
+from snapshots.errors import RefusedError
+from snapshots.ledger import Decision, Entry
+from stream.commands.base import Group, configured, lineage_of, operator, why_option
+from stream.config import Config
+
+
+@click.group(cls=Group)
+def learning() -> None:
+    """Let a learner learn again that was set aside, or set one aside."""
+
+
+@learning.command("stop")
+@click.argument("learner")
+@why_option
+@configured
+def learning_stop(config: Config, learner: str, why: str) -> None:
+    """Let a learner learn nothing from here on; what comes is quarantined for it. Others go on."""
+    _learning(config, learner, why, "stop_learning")
+
+
+@learning.command("resume")
+@click.argument("learner")
+@why_option
+@configured
+def learning_resume(config: Config, learner: str, why: str) -> None:
+    """Let a learner learn again, from the present on; what it missed stays in its quarantine."""
+    _learning(config, learner, why, "resume_learning")
+
+
+def _learning(config: Config, learner: str, why: str, action: str) -> None:
+    lineage = lineage_of(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        newest = lineage.refresh().newest()
+        if newest is None or learner not in newest.learners:
+            raise RefusedError(f"there is no learner {learner!r} in the newest snapshot; nothing was changed")
+        if (lineage.stopped(learner) is None) == (action == "resume_learning"):
+            raise RefusedError(f"{learner} is not stopped; nothing was changed" if action == "resume_learning"
+                               else f"{learner} is stopped already; nothing was changed")  # fmt: skip
+        return Decision(action=action, by=operator(), why=why, learner=learner)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(
+        f"ledger entry {entry.seq}: {learner} {'learns again' if action == 'resume_learning' else 'is set aside'}"
+    )

@@ -1,0 +1,92 @@
+"""Commands that look: ``alive``, ``status``, ``ledger``."""
+
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from stream import printing
+from stream import status as states
+from stream.commands.base import Group, config_option, configured, json_option, lineage_of
+from stream.config import Config
+from stream.errors import CommandError
+from stream.presence import present
+
+
+@click.command()
+@click.argument("role", type=click.Choice(["train", "guard", "serve"]))
+@configured
+def alive(config: Config, role: str) -> None:
+    """Exit 0 when this role said something on this host within ten seconds, 1 when not: for health checks."""
+    wanted = {"train": "trainer", "guard": "guard", "serve": "serving"}[role]
+    words = present(lineage_of(config).store, time.time())
+    here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
+    click.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
+    sys.exit(0 if here else 1)
+
+
+@click.command()
+@json_option
+@configured
+def status(config: Config, *, as_json: bool) -> None:
+    """Show place, learners, metrics, accounting, source and serving; right also when nothing runs."""
+    report = states.status(lineage_of(config), config, time.time())
+    printing.as_json(report) if as_json else printing.show_status(report)
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@json_option
+@click.option("--at", metavar="TIME", help="What served then, and why: ISO 8601 (UTC) or Unix seconds.")
+@config_option
+@click.pass_context
+def ledger(ctx: click.Context, path: Path | None, at: str | None, *, as_json: bool) -> None:
+    """Show every decision; with --at, what served at a time."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(_show_ledger, path=path, at=at, as_json=as_json)
+
+
+@click.command(hidden=True)
+@click.option("--at")
+@json_option
+@configured
+def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
+    lineage = lineage_of(config)
+    if at is not None:
+        served = states.served_at(lineage, _moment(at))
+        if as_json:
+            printing.as_json(served)
+        else:
+            click.echo(
+                f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: "
+                f"{served['why']}"
+            )
+        return
+    entries = lineage.ledger.entries()
+    if as_json:
+        printing.as_json([msgspec.to_builtins(entry) for entry in entries])
+        return
+    columns = ["seq", "time", "action", "learner", "snapshot", "by", "why"]
+    printing.table("ledger", columns, [
+        (e.seq, printing.moment(e.time), e.action, e.learner, e.snapshot, e.by, e.why) for e in entries
+    ])  # fmt: skip
+
+
+@ledger.command("verify")
+@configured
+def ledger_verify(config: Config) -> None:
+    """Check the chain of digests over every entry."""
+    click.echo(f"the ledger holds: {lineage_of(config).ledger.verify()} entries")
+
+
+def _moment(text: str) -> float:
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC).timestamp()
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise CommandError(f"--at {text!r} is neither ISO 8601 nor Unix seconds") from None

@@ -1,0 +1,176 @@
+"""Commands that run: ``up``, ``train``, ``guard``, ``serve``, ``produce``."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from snapshots.errors import LineageTakenError
+from stream import logs, printing
+from stream.commands.base import (
+    FILE,
+    configured,
+    json_option,
+    manifest_of,
+    operator,
+    stopping_of,
+)
+from stream.config import Config
+from stream.errors import CommandError
+
+_new_lineage_option = click.option(
+    "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
+)
+_accept_option = click.option(
+    "--accept", is_flag=True, help="Go on from what was learnt although a learner was changed."
+)
+
+
+@click.command()
+@_new_lineage_option
+@_accept_option
+@configured
+def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
+    """Run trainer, guard and serving as child processes; they are started again when they die."""
+    from stream.supervise import Supervisor  # noqa: PLC0415  a command imports what it needs
+
+    chosen = click.get_current_context().find_root().meta["config"]
+    flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept
+    if not logs.as_json():
+        click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
+    Supervisor(chosen, os.environ, first={"train": flags}).run(stopping_of())
+
+
+@click.command()
+@click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, snapshot, and exit 0.")
+@click.option("--give-way", is_flag=True, help="Exit 0 when another trainer took over: do not restart this one.")
+@_new_lineage_option
+@_accept_option
+@configured
+def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool, accept: bool) -> None:
+    """Run the trainer: consume events, learn each, write snapshots.
+
+    A trainer that is running already for this lineage ends: one lineage has one trainer.
+    """
+    from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
+
+    stopping = stopping_of()
+    begin = beginning(fresh=new_lineage, accept=accept, operator=operator())
+    with printing.Progress(enabled=until_end) as progress:
+        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
+        try:
+            ended = trainer.run(until_end=until_end)
+        except LineageTakenError as cause:
+            if not give_way:
+                raise
+            logs.last_words(cause)
+            return
+    if until_end and not ended:
+        why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
+        click.echo(f"holdfast: {why} before the end was reached", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Judge every unjudged snapshot; exit 0 if all passed and 1 if not.")
+@click.option("--explain", type=int, metavar="N", help="Compute the verdicts on snapshot N again, and compare.")
+@json_option
+@configured
+def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> None:
+    """Run the guard: judge every new snapshot before it may answer requests."""
+    from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
+
+    guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=stopping_of())
+    if explain is not None:
+        _explain(guarding, explain, as_json=as_json)
+        return
+    if not once:
+        guarding.run()
+        return
+    failed = 0
+    for verdict in guarding.once():
+        failed += verdict.verdict not in ("pass", "skipped")
+        if as_json:
+            click.echo(msgspec.json.encode(verdict))
+        else:
+            click.echo(f"snapshot {verdict.snapshot} {verdict.learner}: {verdict.verdict}: {verdict.why}")
+    sys.exit(1 if failed else 0)
+
+
+def _explain(guarding: Any, number: int, *, as_json: bool) -> None:
+    """Print each learner's verdict with its figures; exit 1 when one is not what was given."""
+    manifest = manifest_of(guarding.lineage.refresh(), number)
+    differs = False
+    for learner in manifest.learners:
+        verdict, same = guarding.explain(number, learner)
+        differs |= not same
+        if as_json:
+            printing.as_json({**msgspec.to_builtins(verdict), "same": same})
+            continue
+        click.echo(f"snapshot {number} of {learner}: {verdict.verdict}: {verdict.why}")
+        columns = [
+            "found",
+            "holdout",
+            "fresh",
+            "rows",
+            "loss",
+            "level",
+            "margin",
+            "above",
+            "fresh_events",
+            "difference",
+        ]
+        rows = [[name or "(all)", *(one.get(c) for c in columns)] for name, one in verdict.details.items()]
+        if rows:
+            printing.table(f"holdout {verdict.holdout}, reference {verdict.reference}", ["slice", *columns], rows)
+        click.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
+    sys.exit(1 if differs else 0)
+
+
+@click.command()
+@configured
+def serve(config: Config) -> None:
+    """Answer predictions over HTTP from the newest snapshot that passed."""
+    from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
+
+    serve_forever(config, os.environ, stopping_of() if config.serve.workers > 1 else lambda: False)
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("--demo", is_flag=True, help="Send the demo's card payments, made up on the spot, until Ctrl-C.")
+@click.option("--label", metavar="COLUMN", help="The column that holds the label.")
+@click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
+@click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
+@click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
+@click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes."
+)
+@click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
+@configured
+def produce(
+    config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
+    moment: str | None, features: str | None, rate: float | None, topic: str | None, *, demo: bool,
+) -> None:  # fmt: skip
+    """Send events: JSON lines as they are; CSV and Parquet as events made of their rows (gzip too)."""
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+
+    if bool(files) == demo:
+        raise CommandError("name the files to send, or --demo, and not both")
+    if demo:
+        sink = producing.sink_of(config, topic, Path("demo.jsonl"))
+        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of())
+        click.echo(f"{sent} payments sent, {sink.close()} acknowledged")
+        return
+    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
+    stopping = stopping_of()
+    for path in files:
+        sink = producing.sink_of(config, topic, path)
+        with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
+            producing.produce(config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping)
+        click.echo(f"{path}: {sink.close()} events sent")
