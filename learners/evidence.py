@@ -361,7 +361,7 @@ def finding(holdout: Holdout, fresh: Fresh, *, waited: bool, world_changed: bool
     if holdout == "worse":
         if fresh in ("worse", "absent"):
             return "forgetting"
-        if fresh == "better":
+        if fresh == "better" or (fresh == "leans_better" and waited):
             return "moved"
         return "forgetting" if waited else "suspect"
     if fresh == "worse":

@@ -11,6 +11,8 @@ from snapshots import Lineage, Store
 from snapshots.holdout import Membership
 from snapshots.signing import bare
 from snapshots.store import LocalStore
+from stream.archive import Archive
+from stream.archiving import Archiver
 from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.config import Config
 from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters
@@ -93,6 +95,35 @@ def trainer_of(
         begin=begin or beginning(),
         reopen=lambda: source_of(config, when_lost="stop"),
         presence=Presence(store, "trainer", now),
+        now=now,
+        sleep=sleep,
+        stopping=stopping,
+        progress=progress,
+    )
+
+
+def archiver_of(
+    config: Config,
+    *,
+    stopping: Callable[[], bool],
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+    progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
+) -> Archiver:
+    """Build the archiver; it writes no snapshots, and so needs no epoch."""
+    reach_modules(config)
+    store = store_of(config)
+    lineage = Lineage(store)
+    lineage.charter(config.name, config.task, now())
+    labels = labels_of(config)
+    return Archiver(
+        config.archive,
+        config.source.batch,
+        source=source_of(config),
+        codec=codec_of(config, labels),
+        archive=Archive(store),
+        lineage=lineage,
+        presence=Presence(store, "archiver", now),
         now=now,
         sleep=sleep,
         stopping=stopping,

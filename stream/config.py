@@ -156,6 +156,16 @@ class Notify(_Table):
     webhook: str = ""
 
 
+class ArchiveConfig(_Table):
+    """Whether every valid labelled event is kept for full retrains, and for how long (0: no limit)."""
+
+    enabled: bool = False
+    every_events: Annotated[int, Meta(ge=1)] = 50_000
+    every_seconds: Positive = 60.0
+    keep_days: Annotated[float, Meta(ge=0)] = 0.0
+    keep_gigabytes: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class Serve(_Table):
     """Where predictions are answered."""
 
@@ -185,6 +195,7 @@ class Config(_Table):
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     signing: Signing = msgspec.field(default_factory=Signing)
     notify: Notify = msgspec.field(default_factory=Notify)
+    archive: ArchiveConfig = msgspec.field(default_factory=ArchiveConfig)
     serve: Serve = msgspec.field(default_factory=Serve)
     production: bool = False
     base: Path = Path()

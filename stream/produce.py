@@ -162,25 +162,42 @@ def produce(
 
     ``progress`` is told how many events were sent and how many bytes of the file were read.
     """
+    began = time.monotonic()
+    sent = 0
+    for value, key in keyed_events_of(config, path, columns, progress, often=rate is not None):
+        if stopping():
+            break
+        sink.send(value, key)
+        sent += 1
+        if rate is not None and (ahead := sent / rate - (time.monotonic() - began)) > 0.005:
+            time.sleep(ahead)
+    return sent
+
+
+def events_of(
+    config: Config, path: Path, columns: Columns, progress: Callable[[int, int], None] = lambda _events, _bytes: None
+) -> Iterator[bytes]:
+    """The events of a file, as they are sent."""
+    return (value for value, _ in keyed_events_of(config, path, columns, progress))
+
+
+def keyed_events_of(
+    config: Config, path: Path, columns: Columns, progress: Callable[[int, int], None], *, often: bool = False
+) -> Iterator[tuple[bytes, str | None]]:
+    """The events of a file with their keys; ``progress`` is told how many, and how many bytes of the file were read."""
     if columns.positive is not None and columns.label is None:
         raise CommandError("--positive says which value of a label means yes: name the label's column with --label")
-    began = time.monotonic()
     sent = 0
     try:
         with path.open("rb") as file:
-            for value, key in _events(config, path, file, columns):
-                if stopping():
-                    break
-                sink.send(value, key)
+            for found in _events(config, path, file, columns):
+                yield found
                 sent += 1
-                if rate is not None and (ahead := sent / rate - (time.monotonic() - began)) > 0.005:
-                    time.sleep(ahead)
-                if sent % 500 == 0 or rate is not None:
+                if sent % 500 == 0 or often:
                     progress(sent, file.tell())
     except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error) as cause:
         raise CommandError(f"{path} cannot be read after event {sent}: {cause}") from cause
     progress(sent, path.stat().st_size)
-    return sent
 
 
 def produce_demo(

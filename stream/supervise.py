@@ -106,7 +106,7 @@ class Supervisor:
         self.children = [Child(role) for role in roles]
 
     def _spawn(self, child: Child) -> None:
-        arguments = [child.role, "--config", str(self._config), *self._first.pop(child.role, ())]
+        arguments = [*child.role.split(), "--config", str(self._config), *self._first.pop(child.role, ())]
         child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             [sys.executable, "-m", "stream.cli", *arguments],
             env=self._environment,

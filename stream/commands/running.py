@@ -36,13 +36,14 @@ _accept_option = click.option(
 @configured
 def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
     """Run trainer, guard and serving as child processes; they are started again when they die."""
-    from stream.supervise import Supervisor  # noqa: PLC0415  a command imports what it needs
+    from stream.supervise import ROLES, Supervisor  # noqa: PLC0415  a command imports what it needs
 
     chosen = click.get_current_context().find_root().meta["config"]
     flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept
     if not logs.as_json():
         click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
-    Supervisor(chosen, os.environ, first={"train": flags}).run(stopping_of())
+    roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
+    Supervisor(chosen, os.environ, roles, first={"train": flags}).run(stopping_of())
 
 
 @click.command()

@@ -104,6 +104,13 @@ def test_far_above_is_told_from_three_looks() -> None:
     assert finding("far", "leans_better", waited=False, world_changed=False) == "suspect"
 
 
+def test_what_leans_better_when_the_waiting_is_over_has_moved() -> None:
+    """Undecided, it is forgetting by then; nobody would say so of what got better on fresh events."""
+    assert finding("worse", "leans_better", waited=False, world_changed=False) == "suspect"
+    assert finding("worse", "leans_better", waited=True, world_changed=False) == "moved"
+    assert finding("worse", "inconclusive", waited=True, world_changed=False) == "forgetting"
+
+
 def test_a_revert_keeps_the_level_and_forgets_the_count() -> None:
     """So that what comes after is held to what was good before."""
     lane = after_revert(looked([0.5] * 20, looked([0.2] * 30)))

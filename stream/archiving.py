@@ -1,0 +1,231 @@
+"""``holdfast archive run``: a reader of its own that keeps every valid labelled event; learning never waits for it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from snapshots import Lineage
+from snapshots.errors import StoreError
+from snapshots.manifest import Place
+from stream.archive import IMPORTED, NO_ID, Archive, Part, Row, place_of
+from stream.codec import Codec
+from stream.config import ArchiveConfig
+from stream.errors import CommandError, SourceAwayError
+from stream.presence import Presence
+from stream.reasons import Refusal
+from stream.record import Record
+from stream.source import Source
+
+log = logging.getLogger("holdfast.archive")
+_BACKOFF_SECONDS = 10.0
+_DAY_SECONDS = 86_400.0
+#: a file is written when its events take so many bytes, whatever their number
+_FILE_BYTES = 32 * 2**20
+#: files are compacted and old ones deleted once in so many written ones
+_TIDY_FILES = 16
+#: a compacted file holds so many times the events of a plain one
+_COMPACTED = 10
+
+
+class Open(msgspec.Struct):
+    """The file of a partition that is being collected."""
+
+    begin: int
+    following: int
+    since: float
+    rows: list[Row] = []
+    bytes: int = 0
+    passed: int = 0
+
+
+class Archiver:
+    """Reads from where the archive ends, and writes a file of a partition when it is due.
+
+    ``now`` is the clock in Unix seconds, ``elapsed`` one that nobody sets. Two archivers at once do no harm: each file
+    is created by one of them, and the other begins again where that file ends.
+    """
+
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
+        self,
+        config: ArchiveConfig,
+        batch: int,
+        *,
+        source: Source,
+        codec: Codec,
+        archive: Archive,
+        lineage: Lineage,
+        presence: Presence,
+        now: Callable[[], float],
+        sleep: Callable[[float], None],
+        stopping: Callable[[], bool],
+        elapsed: Callable[[], float] = time.monotonic,
+        progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
+    ) -> None:
+        self.config, self.batch, self.source, self.codec = config, batch, source, codec
+        self.archive, self.lineage, self.presence = archive, lineage, presence
+        self.now, self.sleep, self.stopping, self.elapsed, self.progress = now, sleep, stopping, elapsed, progress
+        self.events = 0
+        self._open: dict[Part, Open] = {}
+        self._ids: dict[str, str] = {}
+        self._written = 0
+
+    def run(self, *, until_end: bool = False) -> bool:
+        """Archive until asked to stop, or to where the source ended at the start; tell whether that was reached."""
+        try:
+            self.patiently(self.begin)
+            if until_end:
+                self.patiently(self.source.mark_end)
+            while not (last := self.stopping() or (until_end and self.source.ended())):
+                self.patiently(self.step)
+            if last:
+                self.patiently(lambda: self.close_files(everything=True))
+            return not until_end or self.source.ended()
+        except InterruptedError:
+            return False
+        finally:
+            self.presence.close()
+            self.source.close()
+
+    def begin(self) -> None:
+        """Open the source where the archive ends; where it has nothing yet, where the lineage began."""
+        self._open.clear()
+        swept = self.archive.sweep()
+        if swept:
+            log.info("%d files that a rewrite had replaced are removed", swept)
+        place = self.first_place()
+        self.source.open(place, {})
+        self._ids = self.source.identities()
+        ends = place_of(self.archive.ends(), self._ids)
+        for topic, partitions in ends.items():
+            place.setdefault(topic, {}).update(partitions)
+        self.source.open(place, {})
+        log.info("archiving from %s", place)
+
+    def first_place(self) -> Place:
+        """Where the lineage began, when it has; else what ``source.start`` says now."""
+        self.lineage.refresh()
+        first = self.lineage.manifest(self.lineage.numbers[0]) if self.lineage.numbers else None
+        place = first.place if first is not None else self.source.resolve()
+        return {topic: dict(partitions) for topic, partitions in place.items()}
+
+    def step(self) -> None:
+        """Take what the source has; write what is due."""
+        self.take(self.source.poll(self.batch))
+        self.close_files()
+        self.progress(self.events, self.source.lag())
+        self.presence.say(state="archiving", events=self.events, waiting=sum(len(o.rows) for o in self._open.values()))
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Keep each valid labelled event with its bytes; what is refused or unlabelled is passed."""
+        for record in records:
+            part = Part(record.topic, self._ids.get(record.topic, NO_ID), record.partition)
+            file = self._open.get(part)
+            if file is None:
+                begin = self.archive.ends().get(part, record.offset)
+                file = self._open[part] = Open(begin, begin, self.elapsed())
+            event = self.codec.decode(record)
+            file.following = record.following
+            file.passed += 1
+            if isinstance(event, Refusal) or event.label is None or record.value is None:
+                continue
+            file.rows.append(
+                Row(record.offset, record.following, event.time or record.time or 0.0, event.id, record.value)
+            )
+            file.bytes += len(record.value)
+            self.events += 1
+
+    def close_files(self, *, everything: bool = False) -> None:
+        """Write the files that are due; a partition where nothing is valid gets one when it would be read again."""
+        for part, file in list(self._open.items()):
+            full = len(file.rows) >= self.config.every_events or file.bytes >= _FILE_BYTES
+            old = file.rows and self.elapsed() - file.since >= self.config.every_seconds
+            due = full or old or file.passed >= 10 * self.config.every_events or (everything and file.rows)
+            if not due:
+                continue
+            if not self.archive.write(part, file.begin, file.following, file.rows, self.now()):
+                log.warning("%s: another archiver wrote from offset %d on; beginning again", part.folder, file.begin)
+                self.begin()
+                return
+            log.info("%s: %d events up to offset %d are archived", part.folder, len(file.rows), file.following)
+            self._open[part] = Open(file.following, file.following, self.elapsed())
+            self._written += 1
+            if self._written % _TIDY_FILES == 0:
+                self.tidy()
+
+    def tidy(self) -> None:
+        """Put small files together, and delete what is too old or too much."""
+        rules = self.config
+        self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
+        gone = self.archive.forget_old(
+            self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
+        )
+        for file in gone:
+            log.info("%s is deleted: archive.keep_days or archive.keep_gigabytes is reached", file.name)
+
+    def patiently(self, what: Callable[[], object]) -> None:
+        """Do it, trying again while source or store are away; :class:`InterruptedError` when asked to stop."""
+        delay = 0.2
+        while True:
+            try:
+                what()
+            except (SourceAwayError, StoreError) as cause:
+                if self.stopping():
+                    raise InterruptedError from cause
+                log.error("%s; trying again", cause)
+                self.presence.say(state="waiting", why=str(cause), events=self.events, waiting=0)
+                self.sleep(delay)
+                delay = min(2 * delay, _BACKOFF_SECONDS)
+            else:
+                return
+
+
+def bring_in(
+    path: Path,
+    events: Iterable[bytes],
+    *,
+    name: str,
+    archive: Archive,
+    codec: Codec,
+    every: int,
+    now: Callable[[], float],
+    progress: Callable[[int], None] = lambda _count: None,
+) -> tuple[int, int]:
+    """Archive the events of a file under a name; return how many were kept and how many refused or unlabelled.
+
+    A file's events are numbered by their lines, so a second import of the same file changes nothing, and one that was
+    cut off is completed. Another file under the same name is refused.
+    """
+    part = Part(IMPORTED, NO_ID, name)
+    end = archive.ends().get(part, 0)
+    there = (row for file in archive.files() if file.part == part for row in archive.rows(file))
+    kept = refused = number = 0
+    begin, rows = end, list[Row]()
+    for number, value in enumerate(events):
+        event = codec.decode(Record(IMPORTED, name, number, number + 1, value))
+        if isinstance(event, Refusal) or event.label is None:
+            refused += 1
+            if isinstance(event, Refusal) and not kept and refused >= every:
+                raise CommandError(f"{path}: none of the first {refused:,} events is valid: {event.message}")
+            continue
+        kept += 1
+        row = Row(number, number + 1, event.time, event.id, value)
+        if number < end:
+            if next(there, None) != row:
+                raise CommandError(f"another file was imported as {name!r} before: name this one with --as NAME")
+            continue
+        rows.append(row)
+        if len(rows) >= every:
+            _written(archive.write(part, begin, number + 1, rows, now()), name)
+            begin, rows = number + 1, []
+            progress(number + 1)
+    if rows:
+        _written(archive.write(part, begin, number + 1, rows, now()), name)
+    return kept, refused
+
+
+def _written(created: bool, name: str) -> None:
+    if not created:
+        raise CommandError(f"somebody else imports {name!r} just now; run this again when they are done")

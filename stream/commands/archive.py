@@ -1,0 +1,121 @@
+"""``holdfast archive``: every valid labelled event, kept for full retrains."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream import printing
+from stream.commands.base import FILE, Group, configured, json_option, lineage_of, stopping_of
+from stream.config import Config
+from stream.errors import CommandError
+
+
+@click.group(cls=Group)
+def archive() -> None:
+    """Keep every valid labelled event for full retrains; look at what is kept, check it, bring history in."""
+
+
+@archive.command("run")
+@click.option("--until-end", is_flag=True, help="Read to where the source ended at the start, write, and exit 0.")
+@configured
+def archive_run(config: Config, *, until_end: bool) -> None:
+    """Run the archiver: read the source beside the trainer, and write what is valid and labelled."""
+    from stream.compose import archiver_of  # noqa: PLC0415  a command imports what it needs
+
+    stopping = stopping_of()
+    with printing.Progress(enabled=until_end) as progress:
+        archiver = archiver_of(config, stopping=stopping, progress=progress.consumed)
+        ended = archiver.run(until_end=until_end)
+    if until_end and not ended:
+        click.echo("holdfast: asked to stop before the end was reached", err=True)
+        sys.exit(1)
+
+
+@archive.command("show")
+@json_option
+@configured
+def archive_show(config: Config, *, as_json: bool) -> None:
+    """Show what is kept of each partition: events, bytes, offsets, times."""
+    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+
+    kept = Archive(lineage_of(config).store)
+    found: dict[Any, dict[str, Any]] = {}
+    for file in kept.files():
+        about, size = kept.about(file), len(kept.bytes_of(file))
+        row = found.setdefault(file.part, {
+            "topic": file.part.topic, "id": file.part.id, "partition": file.part.partition, "begin": about.begin,
+            "next": about.next, "files": 0, "events": 0, "bytes": 0, "from": None, "to": None,
+        })  # fmt: skip
+        row["next"], row["files"] = about.next, row["files"] + 1
+        row["events"], row["bytes"] = row["events"] + about.events, row["bytes"] + size
+        row["from"] = min((t for t in (row["from"], about.first_time) if t is not None), default=None)
+        row["to"] = max((t for t in (row["to"], about.last_time) if t is not None), default=None)
+    rows = list(found.values())
+    if as_json:
+        printing.as_json(rows)
+        return
+    columns = ["topic", "partition", "begin", "next", "events", "files", "bytes", "from", "to"]
+    shown = [{**row, "from": printing.moment(row["from"]), "to": printing.moment(row["to"])} for row in rows]
+    printing.table("archive", columns, [[row[column] for column in columns] for row in shown])
+
+
+@archive.command("verify")
+@json_option
+@configured
+def archive_verify(config: Config, *, as_json: bool) -> None:
+    """Read every file and check it; exit 1 when one is damaged, or a range of offsets is not there."""
+    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+
+    files = events = 0
+    wrong = []
+    for file, about, what in Archive(lineage_of(config).store).verify():
+        files, events = files + 1, events + about.events
+        if what:
+            wrong.append({"file": file.name, "what": what})
+    if as_json:
+        printing.as_json({"files": files, "events": events, "wrong": wrong})
+    else:
+        for one in wrong:
+            click.echo(f"{one['file']}: {one['what']}")
+        click.echo(f"{files} files with {events:,} events; {len(wrong)} wrong")
+    sys.exit(1 if wrong else 0)
+
+
+@archive.command("import")
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--label", metavar="COLUMN", help="The column that holds the label.")
+@click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
+@click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
+@click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
+@click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
+@click.option("--as", "name", metavar="NAME", help="Another name than the file's, under which it is kept.")
+@configured
+def archive_import(
+    config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
+    moment: str | None, features: str | None, name: str | None,
+) -> None:  # fmt: skip
+    """Bring in history, so that a first baseline exists before the first event: JSON lines, CSV, Parquet (gzip too).
+
+    What was brought in once under a name is not brought in twice.
+    """
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+    from stream.archive import Archive  # noqa: PLC0415  the same
+    from stream.archiving import bring_in  # noqa: PLC0415  the same
+    from stream.building import codec_of, labels_of, reach_modules  # noqa: PLC0415  the same
+
+    if name is not None and len(files) > 1:
+        raise CommandError("--as names one file, and several are given")
+    reach_modules(config)
+    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
+    kept = Archive(lineage_of(config).store)
+    for path in files:
+        with printing.Progress(path.name, total=path.stat().st_size) as progress:
+            events = producing.events_of(config, path, columns, progress.sent)
+            good, bad = bring_in(
+                path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels_of(config)),
+                every=config.archive.every_events, now=time.time,
+            )  # fmt: skip
+        click.echo(f"{path}: {good:,} events are in the archive, {bad:,} were refused or without a label")
