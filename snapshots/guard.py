@@ -325,7 +325,9 @@ class _Case:
         count = figures["fresh_events"]
         if not count:
             return "no fresh events to compare"
-        says = {"worse": "worse", "better": "better", "leans_better": "rather better"}.get(figures["fresh"], "no different for certain")
+        says = {"worse": "worse", "better": "better", "leans_better": "rather better"}.get(
+            figures["fresh"], "no different for certain"
+        )
         return (
             f"{says} on {count:,} fresh events than snapshot {self.paired.reference} "
             f"({figures['difference']:+.3f} [{figures['low']:+.3f}, {figures['high']:+.3f}])"

@@ -35,6 +35,8 @@ class Entry(msgspec.Struct, frozen=True):
     slices: list[str] = []
     only: list[str] = []
     without: list[str] = []
+    baseline: int | None = None
+    gates: list[dict[str, Any]] = []
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -50,6 +52,8 @@ class Decision(msgspec.Struct, frozen=True):
     slices: list[str] = []
     only: list[str] = []
     without: list[str] = []
+    baseline: int | None = None
+    gates: list[dict[str, Any]] = []
 
 
 def _name(seq: int) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from snapshots.errors import DamagedError, StoreError
 from snapshots.store import Store, claim
 
-_MANIFEST = re.compile(r"snapshots/\d+/manifest\.json")
+_MANIFEST = re.compile(r"(snapshots|baselines)/\d+/manifest\.json")
 _FORMAT = b"holdfast-manifest-1\n"
 _MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
 

@@ -54,7 +54,7 @@ def dead_letters_of(config: Config, store: Store) -> DeadLetters:
 def membership_of(config: Config, lineage: Lineage, now: float) -> Membership:
     """Holdout membership under the lineage's key; refuses a store that holds another lineage."""
     charter = lineage.charter(config.name, config.task, now)
-    return Membership(bytes.fromhex(charter.key), config.holdout.rate)
+    return Membership(bytes.fromhex(charter.key), config.holdout.rate, config.holdout.by)
 
 
 def beginning(

@@ -167,7 +167,7 @@ class Trainer:
                 self.counts.unlabelled += 1
             elif self.recent.seen(digest := self.membership.digest(event.id)):
                 self.counts.duplicate += 1
-            elif self.membership.claims(self.owner(event, digest)):
+            elif self.membership.claims(self.membership.owner(event, digest)):
                 self.hold_out(record, event)
             else:
                 events.append(event)
@@ -316,7 +316,7 @@ class Trainer:
                         continue
                     if recent.seen(digest := self.membership.digest(event.id)):
                         continue
-                    if not self.membership.claims(self.owner(event, digest)):
+                    if not self.membership.claims(self.membership.owner(event, digest)):
                         found.append((record, event))
                 yield found
         finally:
@@ -605,12 +605,6 @@ class Trainer:
         self.dead_letters.send(record, refusal)
         self.counts.dead_lettered += 1
         self.counts.refused[refusal.reason] = self.counts.refused.get(refusal.reason, 0) + 1
-
-    def owner(self, event: Event, digest: bytes) -> bytes:
-        """The hash that decides membership of the holdout: of the id, or of the feature ``holdout.by``."""
-        by = self.config.holdout.by
-        value = None if by == "id" else event.features.flat().get(by)
-        return digest if value is None else self.membership.digest(f"{by}={value}")
 
     def slices_of(self, event: Event) -> list[str]:
         """The slices that an event belongs to, as ``feature=value``."""
