@@ -59,6 +59,7 @@ class Baseline:
     def __init__(self, data: bytes) -> None:
         about, graph = _unpack(data)
         self.task, self.names = about.task, list(about.names)
+        self.encoding = about.encoding
         self._encoder = Encoder(about.encoding)
         self._run = _session(graph)
 

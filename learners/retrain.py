@@ -310,6 +310,19 @@ class _Run:
         return Trained(served, state, best, self.losses, self.seconds, rate, str(self.device))
 
 
+def dump_state(state: dict[str, Tensor]) -> bytes:
+    """The weights of a model, for a warm start; nothing else is loaded from them."""
+    out = io.BytesIO()
+    torch.save(state, out)
+    return out.getvalue()
+
+
+def load_state(data: bytes) -> dict[str, Tensor]:
+    """Return what :func:`dump_state` wrote."""
+    found: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    return found
+
+
 def _scaling(rows: Rows, count: int, task: Task) -> tuple[float, float]:
     """Mean and deviation of a regression's labels."""
     if task != "regression":

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from stream import logs
-from stream.commands import archive, holdout, learning, looking, quarantine, running, snapshots, starting
+from stream.commands import archive, holdout, learning, looking, quarantine, retrain, running, snapshots, starting
 from stream.commands.base import Group, config_option
 
 
@@ -30,7 +30,8 @@ for command in (
     starting.init, starting.demo, starting.drill,
     running.up, running.train, running.guard, running.serve, running.produce,
     looking.alive, looking.status, looking.ledger,
-    snapshots.snapshots, archive.archive, learning.learning, quarantine.quarantine, holdout.holdout,
+    snapshots.snapshots, archive.archive, learning.learning, retrain.retrain, retrain.approve, retrain.reject,
+    quarantine.quarantine, holdout.holdout,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,8 +12,6 @@ from snapshots import Lineage, Store
 from snapshots.holdout import Membership
 from snapshots.signing import bare
 from snapshots.store import LocalStore
-from stream.archive import Archive
-from stream.archiving import Archiver
 from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.config import Config
 from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters
@@ -22,6 +21,10 @@ from stream.presence import Presence, sweep
 from stream.running import Running
 from stream.source import Source
 from stream.trainer import Begin, Trainer
+
+if TYPE_CHECKING:
+    from stream.archiving import Archiver
+    from stream.retraining import Retraining
 
 
 def source_of(config: Config, when_lost: str | None = None) -> Source:
@@ -109,8 +112,11 @@ def archiver_of(
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
-) -> Archiver:
+) -> "Archiver":
     """Build the archiver; it writes no snapshots, and so needs no epoch."""
+    from stream.archive import Archive  # noqa: PLC0415  the trainer does not pay for its import
+    from stream.archiving import Archiver  # noqa: PLC0415  the same
+
     reach_modules(config)
     store = store_of(config)
     lineage = Lineage(store)
@@ -128,4 +134,31 @@ def archiver_of(
         sleep=sleep,
         stopping=stopping,
         progress=progress,
+    )
+
+
+def retraining_of(
+    config: Config,
+    *,
+    now: Callable[[], float] = time.time,
+    say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
+) -> "Retraining":
+    """Build a full retrain."""
+    from stream.archive import Archive  # noqa: PLC0415  the trainer does not pay for its import
+    from stream.dataset import labels_for  # noqa: PLC0415  the same
+    from stream.retraining import Retraining  # noqa: PLC0415  the same
+
+    reach_modules(config)
+    lineage = Lineage(store_of(config)).refresh()
+    membership = membership_of(config, lineage, now())
+    labels = labels_for(lineage, labels_of(config))
+    return Retraining(
+        config,
+        lineage=lineage,
+        archive=Archive(lineage.store),
+        codec=codec_of(config, labels),
+        labels=labels,
+        membership=membership,
+        now=now,
+        say=say,
     )

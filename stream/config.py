@@ -166,6 +166,50 @@ class ArchiveConfig(_Table):
     keep_gigabytes: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class RetrainConfig(_Table):
+    """How and when a full retrain over the archive is done."""
+
+    enabled: bool = False
+    kind: Literal["linear", "fm", "dcn"] = "dcn"
+    factory: str = ""
+    numbers: Literal["standardised", "binned"] = "standardised"
+    bins: Annotated[int, Meta(ge=2, le=1000)] = 32
+    max_features: Annotated[int, Meta(ge=1)] = 256
+    min_count: Annotated[int, Meta(ge=1)] = 5
+    max_values: Annotated[int, Meta(ge=1)] = 1_000_000
+    rank: Annotated[int, Meta(ge=1, le=1024)] = 16
+    epochs: Annotated[int, Meta(ge=1)] = 20
+    patience: Count = 2
+    batch: Count = 0
+    rate: Positive = 0.002
+    decay: Annotated[float, Meta(ge=0)] = 1e-6
+    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    half_life_days: Annotated[float, Meta(ge=0)] = 0.0
+    class_weight: Literal["none", "balanced"] = "none"
+    seed: int = 1
+    mixed_precision: bool = True
+    device: str = "auto"
+    warm: bool = False
+    fewest_rows: Annotated[int, Meta(ge=2)] = 1000
+    work: str = "retrain-work"
+    lease_seconds: Positive = 120.0
+
+
+class GatesConfig(_Table):
+    """What a full retrain has to show before it becomes the baseline."""
+
+    min_gain: float = 0.0
+    tolerance: Annotated[float, Meta(ge=0)] = 0.01
+    retrains_per_year: Positive = 365.0
+    max_slice_loss: Annotated[float, Meta(ge=0)] = 0.02
+    floor_tolerance: Annotated[float, Meta(ge=0)] = 0.05
+    p99_ms: Positive = 5.0
+    max_megabytes: Positive = 500.0
+    max_seconds: Positive = 86_400.0
+    max_calibration_loss: Annotated[float, Meta(ge=0)] = 0.02
+    sign_off: bool = False
+
+
 class Serve(_Table):
     """Where predictions are answered."""
 
@@ -196,6 +240,8 @@ class Config(_Table):
     signing: Signing = msgspec.field(default_factory=Signing)
     notify: Notify = msgspec.field(default_factory=Notify)
     archive: ArchiveConfig = msgspec.field(default_factory=ArchiveConfig)
+    retrain: RetrainConfig = msgspec.field(default_factory=RetrainConfig)
+    gates: GatesConfig = msgspec.field(default_factory=GatesConfig)
     serve: Serve = msgspec.field(default_factory=Serve)
     production: bool = False
     base: Path = Path()

@@ -7,8 +7,8 @@ arrays. They lie in a folder named by the data's version, so a run that was kill
 
 import hashlib
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from learners.event import Event, Features
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
-from snapshots.holdout import Membership
+from snapshots.holdout import HeldRow, Membership
 from snapshots.manifest import Quarantined, Ranges
 from stream.archive import NO_ID, Archive, File, Row, digest_of
 from stream.codec import Codec
@@ -91,6 +91,14 @@ def exclusions_of(lineage: Lineage, membership: Membership, by: str) -> Exclusio
     )
 
 
+class Warm(msgspec.Struct, frozen=True):
+    """What a warm start goes on from: the baseline's number, its encoding, and the time of its newest event."""
+
+    number: int
+    encoding: Encoding
+    since: float
+
+
 class Dataset(msgspec.Struct):
     """Encoded rows, oldest first (see :class:`learners.retrain.Rows`), and what they are of."""
 
@@ -138,7 +146,7 @@ def mapped(path: Path, kind: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 class Gathering:
     """Builds a dataset in ``work``. ``say`` is told how many events of how many were read, and in which pass."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
         self,
         archive: Archive,
         codec: Codec,
@@ -147,10 +155,16 @@ class Gathering:
         exclusions: Exclusions,
         choice: Choice,
         work: Path,
+        *,
+        most_held: int = 5000,
+        slices: Sequence[str] = (),
+        warm: Warm | None = None,
         say: Callable[[str, int, int], None] = lambda _pass, _done, _all: None,
     ) -> None:
         self.archive, self.codec, self.labels, self.membership = archive, codec, labels, membership
         self.exclusions, self.choice, self.work, self.say = exclusions, choice, work, say
+        self.slices, self.warm = slices, warm
+        self.held: deque[HeldRow] = deque(maxlen=most_held)
 
     def gather(self) -> tuple[Dataset, Path]:
         """Return the dataset and its folder; what an earlier run left there of the same version is used again."""
@@ -170,6 +184,7 @@ class Gathering:
             shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
         found = self._encode(files, total, version, sample, folder)
+        (folder / "held.msgpack").write_bytes(msgspec.msgpack.encode(list(self.held)))
         hidden = folder / ".dataset.json"
         hidden.write_bytes(msgspec.json.encode(found))
         hidden.rename(about)
@@ -177,7 +192,7 @@ class Gathering:
 
     def _look(self, files: list[File], total: int) -> tuple[str, list[Features]]:
         """The first pass: the digest of everything that is read, and a sample of the features."""
-        digest = hashlib.sha256(msgspec.json.encode((self.exclusions, self.choice)))
+        digest = hashlib.sha256(msgspec.json.encode((self.exclusions, self.choice, self.warm)))
         sample: list[Features] = []
         stride, done = max(1, total // _SAMPLE_ROWS), 0
         for file in files:
@@ -198,7 +213,11 @@ class Gathering:
         return None if isinstance(event, Refusal) or event.label is None else event
 
     def _encode(self, files: list[File], total: int, version: str, sample: list[Features], folder: Path) -> Dataset:
-        layout, others = encodings.layout_of(sample, self.choice.max_features)
+        if self.warm is None:
+            layout, others = encodings.layout_of(sample, self.choice.max_features)
+        else:
+            numbers = self.warm.encoding.numbers
+            layout, others = Layout([one.name for one in numbers], self.warm.encoding.texts), 0
         raw = _Arrays(
             folder, numbers=(np.float32, len(layout.numbers)), hashes=(np.uint32, len(layout.texts)),
             labels=(np.float32, None), weights=(np.float32, None), times=(np.float64, None), ids=(np.uint64, None),
@@ -224,8 +243,9 @@ class Gathering:
         excluded["repeated"] = len(arrays["ids"]) - len(first)
         first.sort()
         order = first[np.argsort(arrays["times"][first], kind="stable")]
-        sampled = np.asarray(arrays["numbers"][order[:: max(1, len(order) // _SAMPLE_ROWS)]])
-        numbers = encodings.numbers_of(layout, sampled, self.choice.numbers, self.choice.bins)
+        if self.warm is None:
+            sampled = np.asarray(arrays["numbers"][order[:: max(1, len(order) // _SAMPLE_ROWS)]])
+            numbers = encodings.numbers_of(layout, sampled, self.choice.numbers, self.choice.bins)
         found = self._finish(arrays, order, layout, numbers, folder)
         times = arrays["times"][order[[0, -1]]] if len(order) else np.zeros(2)
         outputs = max(2, len(self.labels.names)) if self.labels.task == "multiclass" else 1
@@ -242,8 +262,11 @@ class Gathering:
                 excluded["refused"] += 1
                 continue
             digest = self.membership.digest(event.id)
-            if self.membership.claims(self.membership.owner(event, digest)):
+            if self.warm is not None and row.time <= self.warm.since:
+                excluded["older"] += 1
+            elif self.membership.claims(self.membership.owner(event, digest)):
                 excluded["held_out"] += 1
+                self._hold(file, row, event)
             elif self.exclusions.condemned(file, row.offset):
                 excluded["quarantined"] += 1
             elif event.weight == 0:
@@ -251,19 +274,20 @@ class Gathering:
             else:
                 yield event, row.time, digest
 
+    def _hold(self, file: File, row: Row, event: Event) -> None:
+        """Keep the newest held-out rows, for the gates of a first baseline: no holdout may be sealed yet."""
+        flat = event.features.flat()
+        slices = [f"{name}={flat[name]}" for name in self.slices if name in flat]
+        label = event.label if event.label is not None else 0
+        part = file.part
+        self.held.append(HeldRow(part.topic, part.partition, row.offset, event.features.raw, label, row.time, slices))
+
     def _finish(
         self, raw: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.int64], layout: Layout,
         numbers: list[encodings.Number], folder: Path,
     ) -> Encoding:  # fmt: skip
         """Choose places for values, and write the rows as they are learnt, oldest first."""
-        counts: Counter[int] = Counter()
-        for chunk in _chunks(order):
-            values, times = np.unique(_hashes(raw, chunk, layout, numbers), return_counts=True)
-            counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
-        counts.pop(encodings.ABSENT, None)
-        often = [(count, value) for value, count in counts.items() if count >= self.choice.min_count]
-        chosen = sorted(often, key=lambda one: (-one[0], one[1]))[: self.choice.max_values]
-        encoding = Encoding(numbers, layout.texts, sorted(value for _, value in chosen))
+        encoding = self.warm.encoding if self.warm is not None else self._places(raw, order, layout, numbers)
         encoder = Encoder(encoding)
         plain = [i for i, one in enumerate(numbers) if not one.edges]
         out = _Arrays(
@@ -282,6 +306,20 @@ class Gathering:
         for name in ("numbers", "hashes", "labels", "weights", "times", "ids"):
             (folder / f"{name}.bin").unlink(missing_ok=True)
         return encoding
+
+    def _places(
+        self, raw: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.int64], layout: Layout,
+        numbers: list[encodings.Number],
+    ) -> Encoding:  # fmt: skip
+        """Give the values that are seen often enough a place each."""
+        counts: Counter[int] = Counter()
+        for chunk in _chunks(order):
+            values, times = np.unique(_hashes(raw, chunk, layout, numbers), return_counts=True)
+            counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+        counts.pop(encodings.ABSENT, None)
+        often = [(count, value) for value, count in counts.items() if count >= self.choice.min_count]
+        chosen = sorted(often, key=lambda one: (-one[0], one[1]))[: self.choice.max_values]
+        return Encoding(numbers, layout.texts, sorted(value for _, value in chosen))
 
 
 def _chunks(order: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:

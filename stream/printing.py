@@ -159,3 +159,36 @@ class Progress:
         done = events - self._first
         rate = done / max(time.monotonic() - self._began, 1e-6)
         self._bar.update(self._task, completed=done, total=done + (waiting or 0), events=done, rate=rate)
+
+
+class Steps:
+    """A progress bar for work of several steps, with the time that is left of the step that runs."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not (enabled and sys.stderr.isatty()),
+            transient=True,
+        )
+        self._task: rich.progress.TaskID | None = None
+        self._step = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, step: str, done: float, whole: float) -> None:
+        """Show how far a step is; what stands before a colon names it."""
+        name = step.split(":", 1)[0]
+        if self._task is None or name != self._step:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task, self._step = self._bar.add_task(step, total=whole), name
+        self._bar.update(self._task, description=step, completed=done, total=whole)

@@ -1,0 +1,177 @@
+"""``holdfast retrain``, ``approve``, ``reject``: the baseline from the whole archive."""
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from snapshots import baselines
+from snapshots.errors import RefusedError
+from stream import printing
+from stream.commands.base import Group, config_option, configured, json_option, lineage_of, operator, why_option
+from stream.config import Config
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.option("--now", is_flag=True, help="At once, whatever cool-down and budget say.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
+@click.option("--warm/--full", default=None, help="Go on from the last baseline on new data only; or from nothing.")
+@json_option
+@config_option
+@click.pass_context
+def retrain(ctx: click.Context, **options: Any) -> None:
+    """Train the baseline anew over the archive, and hold it against the gates; exit 1 when it is refused."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(_retrain, **options)
+
+
+@click.command(hidden=True)
+@click.option("--now", is_flag=True)
+@click.option("--dry-run", is_flag=True)
+@click.option("--warm/--full", default=None)
+@json_option
+@configured
+def _retrain(config: Config, *, now: bool, dry_run: bool, warm: bool | None, as_json: bool) -> None:  # noqa: ARG001
+    from stream.compose import retraining_of  # noqa: PLC0415  a command imports what it needs
+    from stream.retraining import NICE  # noqa: PLC0415  the same
+
+    os.nice(NICE)
+    with printing.Steps(enabled=not as_json) as steps:
+        retraining = retraining_of(config, say=steps.say)
+        plan = retraining.plan() if dry_run else None
+        outcome = None if dry_run else retraining.run(f"by hand: {operator()}", warm=warm)
+    if plan is not None or outcome is None:
+        _show_plan(plan, as_json=as_json)
+        return
+    found = _row(outcome.manifest, baselines.state_of(outcome.manifest.number, [outcome.entry]), outcome.entry.why)
+    found["gates"] = outcome.entry.gates
+    if as_json:
+        printing.as_json(found)
+    else:
+        _show(found)
+    sys.exit(1 if found["state"] == "refused" else 0)
+
+
+def _show_plan(plan: Any, *, as_json: bool) -> None:
+    data = plan.dataset
+    if as_json:
+        printing.as_json({
+            "rows": data.rows, "excluded": data.excluded, "data_version": data.version, "device": plan.device,
+            "kind": plan.kind, "current": plan.current, "same_data": plan.same_data,
+        })  # fmt: skip
+        return
+    left_out = ", ".join(f"{count:,} {why}" for why, count in data.excluded.items()) or "none"
+    click.echo(f"{data.rows:,} events would be learnt; left out: {left_out}")
+    click.echo(f"from {printing.moment(data.first_time)} to {printing.moment(data.last_time)}")
+    click.echo(f"{plan.kind} on {plan.device}; data version {data.version[:16]}")
+    if plan.same_data:
+        click.echo(f"baseline {plan.current} was trained on exactly this data")
+    click.echo("nothing was changed")
+
+
+def _row(manifest: baselines.BaselineManifest, state: str, why: str) -> dict[str, Any]:
+    about = msgspec.to_builtins(manifest)
+    return {
+        "baseline": manifest.number, "created": manifest.created, "state": state, "why": why,
+        "trigger": manifest.trigger, "kind": manifest.recipe["factory"] or manifest.recipe["kind"],
+        "rows": manifest.rows, "seconds": manifest.trained["seconds"], "device": manifest.trained["device"],
+        "warm_from": manifest.warm_from, "data_version": manifest.data_version, "excluded": manifest.excluded,
+        "manifest": about,
+    }  # fmt: skip
+
+
+def _show(found: dict[str, Any]) -> None:
+    printing.table(
+        f"baseline {found['baseline']}: {found['state']}", ["gate", "figure", "limit", "passed", "why"],
+        [[gate["name"], gate["figure"], gate["limit"], "yes" if gate["passed"] else "NO", gate["why"]]
+         for gate in found["gates"]],
+    )  # fmt: skip
+    left_out = ", ".join(f"{count:,} {why}" for why, count in found["excluded"].items()) or "none"
+    trained = found["manifest"]["trained"]
+    click.echo(
+        f"{found['rows']:,} events learnt in {found['seconds']:.1f} s on {found['device']} "
+        f"({trained['rows_per_second']:,} rows/s, best epoch {trained['best_epoch']}); left out: {left_out}"
+    )
+    click.echo(found["why"])
+
+
+@retrain.command("list")
+@json_option
+@configured
+def retrain_list(config: Config, *, as_json: bool) -> None:
+    """List every baseline, newest first, with what became of it."""
+    lineage = lineage_of(config)
+    rows = []
+    for number in reversed(baselines.numbers(lineage.store)):
+        manifest = baselines.read(lineage.store, number)
+        if manifest is not None:
+            rows.append(_row(manifest, baselines.state_of(number, lineage.entries), _why(lineage.entries, number)))
+    counts = baselines.accepted(lineage.entries)
+    for row in rows:
+        row["counts"] = row["baseline"] == counts
+    if as_json:
+        printing.as_json(rows)
+        return
+    columns = ["baseline", "created", "state", "counts", "kind", "rows", "seconds", "device", "trigger", "why"]
+    shown = [
+        {**row, "created": printing.moment(row["created"]), "counts": "yes" if row["counts"] else ""} for row in rows
+    ]
+    printing.table("baselines", columns, [[row[column] for column in columns] for row in shown])
+
+
+def _why(entries: list[Any], number: int) -> str:
+    found = [entry.why for entry in entries if entry.baseline == number]
+    return found[-1] if found else ""
+
+
+@retrain.command("show")
+@click.argument("number", type=int)
+@json_option
+@configured
+def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
+    """Show one baseline: its gates with figures and limits, its data, its recipe."""
+    lineage = lineage_of(config)
+    manifest = baselines.read(lineage.store, number)
+    if manifest is None:
+        raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
+    found = _row(manifest, baselines.state_of(number, lineage.entries), _why(lineage.entries, number))
+    found["gates"] = next((entry.gates for entry in lineage.entries if entry.baseline == number and entry.gates), [])
+    printing.as_json(found) if as_json else _show(found)
+
+
+@retrain.command("use")
+@click.argument("number", type=int)
+@why_option
+@configured
+def retrain_use(config: Config, number: int, why: str) -> None:
+    """Put back a baseline that was accepted before."""
+    _decide(config, number, "use", why)
+
+
+@click.command()
+@click.argument("number", type=int)
+@why_option
+@configured
+def approve(config: Config, number: int, why: str) -> None:
+    """Let baseline N count, which passed every gate and waits for approval (gates.sign_off)."""
+    _decide(config, number, "approve", why)
+
+
+@click.command()
+@click.argument("number", type=int)
+@why_option
+@configured
+def reject(config: Config, number: int, why: str) -> None:
+    """Turn down baseline N, which waits for approval."""
+    _decide(config, number, "reject", why)
+
+
+def _decide(config: Config, number: int, action: str, why: str) -> None:
+    from stream.retraining import decide_by_hand  # noqa: PLC0415  a command imports what it needs
+
+    entry = decide_by_hand(lineage_of(config), number, action, operator(), why, time.time())
+    said = "is turned down" if action == "reject" else "counts from now on"
+    click.echo(f"ledger entry {entry.seq}: baseline {number} {said}")

@@ -1,0 +1,273 @@
+"""``holdfast retrain``: archive to rows, rows to a model, the model through the gates, the outcome into the ledger."""
+
+import hashlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from learners.baseline import About, Baseline, pack
+from snapshots import Lineage, baselines, gates
+from snapshots import snapshot as snapshots
+from snapshots.baselines import BaselineManifest
+from snapshots.errors import RefusedError
+from snapshots.gates import Gate
+from snapshots.holdout import HeldRow, Membership, read_version
+from snapshots.lease import Lease
+from snapshots.ledger import Decision, Entry
+from stream.archive import Archive
+from stream.codec import Codec
+from stream.config import Config
+from stream.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
+from stream.errors import CommandError
+
+log = logging.getLogger("holdfast.retrain")
+#: low priority: learning and serving come first
+NICE = 10
+
+
+class Outcome(msgspec.Struct):
+    """What a retrain came to: the baseline's manifest, its gates, and the entry of the ledger."""
+
+    manifest: BaselineManifest
+    gates: list[Gate]
+    entry: Entry
+
+
+class Plan(msgspec.Struct):
+    """What a retrain would do: the data, the device, and how the last one went."""
+
+    dataset: Dataset
+    device: str
+    kind: str
+    current: int | None
+    same_data: bool
+
+
+class Retraining:
+    """One full retrain. ``say`` is told the step and how far it is; ``now`` is the clock in Unix seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        lineage: Lineage,
+        archive: Archive,
+        codec: Codec,
+        labels: Any,
+        membership: Membership,
+        now: Callable[[], float] = time.time,
+        say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
+    ) -> None:
+        self.config, self.lineage, self.archive = config, lineage, archive
+        self.codec, self.labels, self.membership = codec, labels, membership
+        self.now, self.say = now, say
+
+    def gather(self, warm: Warm | None = None) -> tuple[Dataset, Path]:
+        """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
+        rules = self.config.retrain
+        choice = Choice(rules.numbers, rules.bins, rules.max_features, rules.min_count, rules.max_values)
+        self.lineage.refresh()
+        gathering = Gathering(
+            self.archive, self.codec, self.labels, self.membership,
+            exclusions_of(self.lineage, self.membership, self.config.holdout.by), choice,
+            self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
+            warm=warm, say=self.say,
+        )  # fmt: skip
+        found, folder = gathering.gather()
+        if found.rows < rules.fewest_rows:
+            raise RefusedError(
+                f"the archive holds {found.rows:,} events that may be learnt, and retrain.fewest_rows asks for "
+                f"{rules.fewest_rows:,}; left out: {found.excluded or 'nothing'}. Nothing was changed"
+            )
+        return found, folder
+
+    def plan(self) -> Plan:
+        """Look at the data and at the device; nothing is changed but the folder of work."""
+        dataset, _ = self.gather()
+        current = baselines.accepted(self.lineage.entries)
+        manifest = baselines.read(self.lineage.store, current) if current is not None else None
+        same = manifest is not None and manifest.data_version == dataset.version
+        return Plan(dataset, self._device(), self._kind(), current, same)
+
+    def _device(self) -> str:
+        from learners.retrain import device_of  # noqa: PLC0415  torch, an optional extra
+
+        return str(device_of(self.config.retrain.device))
+
+    def _kind(self) -> str:
+        return self.config.retrain.factory or self.config.retrain.kind
+
+    def run(self, trigger: str, *, warm: bool | None = None) -> Outcome:
+        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it."""
+        with self.lease().held() as lease:
+            start, state = self.start() if (self.config.retrain.warm if warm is None else warm) else (None, None)
+            dataset, folder = self.gather(start)
+            manifest, model = self.train(dataset, folder, trigger, start, state)
+            found = self.gate(manifest, model, folder)
+            lease.check()
+            entry = self.decide(manifest, found)
+        for checkpoint in folder.glob("checkpoint-*"):
+            checkpoint.unlink()
+        return Outcome(manifest, found, entry)
+
+    def lease(self) -> Lease:
+        """The lease under which there is one retrain at a time, on whatever machine."""
+        by = f"{platform.node()} process {os.getpid()}"
+        return Lease(self.lineage.store, "retrain", by, self.config.retrain.lease_seconds, self.now)
+
+    def train(
+        self, dataset: Dataset, folder: Path, trigger: str, warm: Warm | None = None, state: bytes | None = None
+    ) -> tuple[BaselineManifest, Baseline]:
+        """Train a model and write it as the next baseline; a run that was killed goes on from its last epoch."""
+        from learners import retrain, torch_learner  # noqa: PLC0415  torch, an optional extra
+
+        encoding = dataset.encoding
+        shape = torch_learner.Shape(encoding.width, encoding.fields, encoding.places, dataset.outputs)
+        recipe = self._recipe()
+        warm_from = warm.number if warm is not None else None
+        name = hashlib.sha256(msgspec.json.encode((recipe, warm_from))).hexdigest()[:16]
+        checkpoint = folder / f"checkpoint-{name}"
+
+        def keep(data: bytes) -> None:
+            hidden = checkpoint.with_name(f".{checkpoint.name}")
+            hidden.write_bytes(data)
+            hidden.rename(checkpoint)
+
+        hooks = retrain.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said)
+        trained = retrain.train(
+            rows_of(folder, dataset), shape, self.config.task, recipe, retrain.device_of(self.config.retrain.device),
+            start=retrain.load_state(state) if state is not None else None, hooks=hooks,
+        )  # fmt: skip
+        blob = pack(About(self.config.task, dataset.names, encoding), torch_learner.export(trained.served, shape))
+        number = max(baselines.numbers(self.lineage.store), default=0) + 1
+        store = self.lineage.store
+        manifest = BaselineManifest(
+            format=1, number=number, created=self.now(), task=self.config.task, trigger=trigger,
+            data_version=dataset.version, recipe=msgspec.to_builtins(recipe), rows=dataset.rows,
+            excluded=dataset.excluded, first_time=dataset.first_time, last_time=dataset.last_time,
+            trained={
+                "losses": [round(one, 6) for one in trained.losses], "best_epoch": trained.best_epoch,
+                "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
+                "device": trained.device, "features_left_out": dataset.others,
+            },
+            warm_from=warm_from, model=baselines.put(store, number, "model", blob),
+            state=baselines.put(store, number, "state", retrain.dump_state(trained.state)),
+            versions={**snapshots.versions(), "torch": version("torch")},
+        )  # fmt: skip
+        baselines.write(store, manifest)
+        return manifest, Baseline(blob)
+
+    def _recipe(self) -> Any:
+        from learners.retrain import Recipe  # noqa: PLC0415  torch, an optional extra
+
+        rules = self.config.retrain
+        return Recipe(
+            kind=rules.kind, factory=rules.factory, rank=rules.rank, epochs=rules.epochs, patience=rules.patience,
+            batch=rules.batch, rate=rules.rate, decay=rules.decay, validation=rules.validation,
+            half_life_seconds=86_400.0 * rules.half_life_days, class_weight=rules.class_weight, seed=rules.seed,
+            mixed_precision=rules.mixed_precision,
+        )  # fmt: skip
+
+    def start(self) -> tuple[Warm, bytes]:
+        """What a warm start goes on from: the baseline that counts."""
+        number = baselines.accepted(self.lineage.refresh().entries)
+        manifest = baselines.read(self.lineage.store, number) if number is not None else None
+        if number is None or manifest is None:
+            raise RefusedError("there is no baseline to go on from; the first retrain cannot be warm. Leave out --warm")
+        encoding = read_baseline(self.lineage, number).encoding
+        return Warm(number, encoding, manifest.last_time), baselines.read_part(self.lineage.store, manifest.state)
+
+    def _said(self, progress: Any) -> None:
+        loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
+        self.say(
+            f"training: epoch {progress.epoch}{loss}, {progress.rows_per_second:,.0f} rows/s",
+            progress.rows, progress.most_rows,
+        )  # fmt: skip
+
+    # Gates -----------------------------------------------------------------------------------------------------------
+
+    def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path) -> list[Gate]:
+        """Hold a candidate against the baseline that counts, on rows that were never learnt."""
+        self.lineage.refresh()
+        number = baselines.accepted(self.lineage.entries)
+        current = read_baseline(self.lineage, number) if number is not None else None
+        newest, floors = self.held(folder)
+        rules, limits = self.config.gates, self.config.holdout
+        return gates.all_gates(
+            model, current, self.config.task, newest, floors,
+            gates.Rules(
+                rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
+                rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds,
+                rules.max_calibration_loss,
+            ),
+            against=f"baseline {number}" if number is not None else "the shares of the labels",
+            megabytes=manifest.model.bytes / 1e6, seconds=float(manifest.trained["seconds"]),
+        )  # fmt: skip
+
+    def held(self, folder: Path) -> tuple[gates.Rows | None, list[gates.Rows]]:
+        """The newest sealed holdout, and the older ones; before there is one, the held-out rows of the archive."""
+        newest = self.lineage.newest()
+        versions = newest.holdout.versions if newest is not None else []
+        if not versions:
+            rows = msgspec.msgpack.decode((folder / "held.msgpack").read_bytes(), type=list[HeldRow])
+            return (gates.Rows("the archive that are held out", rows, spread(rows)) if rows else None), []
+        found = [
+            gates.Rows(f"holdout {one.number}", read_version(self.lineage.store, one), one.scale)
+            for one in versions[-3:]
+        ]
+        return found[-1], found[:-1]
+
+    def decide(self, manifest: BaselineManifest, found: Sequence[Gate]) -> Entry:
+        """Accept the baseline, refuse it, or ask for somebody's approval."""
+        failed = [gate for gate in found if not gate.passed]
+        if failed:
+            action, why = baselines.REFUSED, "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
+        elif self.config.gates.sign_off:
+            action = baselines.WAITING
+            why = f"every gate is passed, and gates.sign_off asks: holdfast approve {manifest.number}, or reject"
+        else:
+            action, why = baselines.ACCEPTED, next(gate.why for gate in found if gate.name == "holdout")
+        builtin = [msgspec.to_builtins(gate) for gate in found]
+        decision = Decision(action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin)
+        return self.lineage.ledger.append(self.now(), lambda _: decision)
+
+
+def spread(rows: Sequence[HeldRow]) -> float:
+    """The unit of a regression's errors: the standard deviation of the labels."""
+    labels = [float(row.label) for row in rows]
+    mean = sum(labels) / len(labels) if labels else 0.0
+    return (sum((one - mean) ** 2 for one in labels) / len(labels)) ** 0.5 or 1.0 if labels else 1.0
+
+
+def read_baseline(lineage: Lineage, number: int) -> Baseline:
+    """A baseline, verified before it is loaded."""
+    manifest = baselines.read(lineage.store, number)
+    if manifest is None:
+        raise CommandError(f"baseline {number} does not exist. See: holdfast retrain list")
+    return Baseline(baselines.read_part(lineage.store, manifest.model))
+
+
+def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str, now: float) -> Entry:
+    """Approve or reject a baseline that waits, or put back one that was accepted before."""
+
+    def decide(entries: list[Entry]) -> Decision:
+        state = baselines.state_of(number, entries)
+        if baselines.read(lineage.store, number) is None:
+            raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
+        if action == "use" and state != "accepted":
+            raise RefusedError(f"baseline {number} is {state}, and only one that was accepted can be put back")
+        if action == "use" and baselines.accepted(entries) == number:
+            raise RefusedError(f"baseline {number} counts already; nothing was changed")
+        if action != "use" and state != "waiting":
+            raise RefusedError(f"baseline {number} does not wait for anybody: it is {state}; nothing was changed")
+        made = baselines.REFUSED if action == "reject" else baselines.ACCEPTED
+        return Decision(made, by, why, baseline=number, cause=action)
+
+    return lineage.ledger.append(now, decide)
