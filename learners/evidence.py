@@ -8,8 +8,9 @@ Three instruments, each for the whole stream and for every slice:
   learns. The alarm is an e-detector of Shiryaev-Roberts kind: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a
   nonparametric framework for sequential change detection" (2023), theorem 2.4: while the mean difference stays at or
   below the tolerance, the expected number of looks to an alarm at threshold c is at least c, whatever the distribution.
-* intervals that people see: the predictable plug-in empirical-Bernstein confidence sequence of I. Waudby-Smith and
-  A. Ramdas, "Estimating means of bounded random variables by betting" (2024), theorem 2; valid at all times at once.
+* intervals that people see: the empirical-Bernstein confidence sequence of S. R. Howard, A. Ramdas, J. McAuliffe and
+  J. Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021), theorem 4 with the polynomial
+  stitched boundary of theorem 1: around the mean of all events so far, whatever swings in between, at all times.
 
 All losses lie in [0, 1]: the squared error of the probability (binary), half the squared distance of the probabilities
 (multi-class), the absolute error in units of the holdout's own spread, capped (regression).
@@ -79,10 +80,10 @@ def _loss(task: Task, label: Label | None, prediction: Prediction, scale: float)
 class Lane(msgspec.Struct, frozen=True):
     """The looks of one slice at one holdout version.
 
-    ``level`` is the lowest median of 21 consecutive looks so far (None before); ``spread`` the 90 % point of the steps
-    from look to look (``steps``), over the first 60 that had a level: a learner's own fluctuation, which neither a loss
-    that still falls nor poison that stays can widen (docs/adr/0012). ``above`` is how many looks in a row are above
-    level and margin, ``far`` how many are far above.
+    ``level`` is the lowest median of 21 consecutive looks so far (None before); ``spread`` the 90 % point (with slices,
+    further out) of the steps from look to look (``steps``), over the first 60 that had a level: a learner's own
+    fluctuation, which neither a loss that still falls nor poison that stays can widen (docs/adr/0012). ``above`` is how
+    many looks in a row are above level and margin, ``far`` how many are far above.
     """
 
     looks: int = 0
@@ -99,8 +100,12 @@ class Lane(msgspec.Struct, frozen=True):
         return max(tolerance, self.spread)
 
 
-def look(lane: Lane, loss: float, tolerance: float, snapshot: int) -> Lane:
-    """Return the lane after one more look: ``loss`` is the mean over the slice's rows, ``snapshot`` whose it is."""
+def look(lane: Lane, loss: float, tolerance: float, snapshot: int, slices: int = 1) -> Lane:
+    """Return the lane after one more look: ``loss`` is the mean over the slice's rows, ``snapshot`` whose it is.
+
+    ``slices`` is how many lanes are looked at together: the more, the further out of its steps the spread lies, or one
+    of them would be above its level at every other look (docs/adr/0012).
+    """
     level, steps, spread = lane.level, lane.steps, lane.spread
     above = far = 0
     if level is not None:
@@ -109,7 +114,7 @@ def look(lane: Lane, loss: float, tolerance: float, snapshot: int) -> Lane:
         far = lane.far + 1 if loss > level + far_margin(margin) else 0
         if lane.window and len(steps) < SPREAD_LOOKS:
             steps = (*steps, abs(loss - lane.window[-1]))
-            spread = float(np.quantile(steps, 0.9))
+            spread = float(np.quantile(steps, 1 - 0.1 / max(1, slices)))
     window = (*lane.window, loss)[-MEDIAN_LOOKS:]
     since = lane.level_since
     if len(window) == MEDIAN_LOOKS:
@@ -158,6 +163,22 @@ class Interval(msgspec.Struct, frozen=True):
     n: int
 
 
+def stitched(variance: float, alpha: float) -> float:
+    """How far a sum of values in [0, 1] gets from its mean at any time, but for a probability ``alpha``.
+
+    ``variance`` is the sum of squared differences from predictions made before. Howard et al. (2021), equation 10, with
+    η = 2, s = 1.4, m = 1, c = 1.
+
+    >>> [round(stitched(one, 0.025), 1) for one in (0.0, 50.0, 5000.0)]
+    [12.4, 38.2, 305.3]
+    """
+    eta, s, zeta = 2.0, 1.4, 3.10555
+    v = max(variance, 1.0)
+    level = s * math.log(math.log(eta * v)) + math.log(zeta / (alpha * math.log(eta) ** s))
+    k1, k2 = (eta**0.25 + eta**-0.25) / math.sqrt(2), (math.sqrt(eta) + 1) / 2
+    return math.sqrt(k1 * k1 * v * level + (k2 * level) ** 2) + k2 * level
+
+
 class Paired:
     """Differences of loss, learner minus reference, on fresh events; row 0 is the whole stream, the others slices.
 
@@ -182,7 +203,7 @@ class Paired:
         self._levels: Floats = np.where(self._recent >= FEW_EVENTS, self.learner, np.nan)
         self._r: Floats = np.zeros((rows, 3, len(BETS)))
         self._s: Floats = np.zeros((rows, 3, len(BETS)))
-        self._cs: Floats = np.zeros((rows, 5))  # sums of λ, λx, ψv; of x, of (x - mean)²
+        self._cs: Floats = np.zeros((rows, 2))  # sums of x, and of (x - mean before)², for x = (d + 1) / 2
 
     def refer(self, reference: int | None) -> None:
         """Compare with another reference from here on; the detectors start again."""
@@ -235,16 +256,12 @@ class Paired:
             np.add.at(self._s[:, _WORLD], rows, np.log1p(grown[:, None] * BETS))
 
     def _sum(self, belongs: Floats, difference: Floats, count: Integers) -> None:
-        """Add to the confidence sequences; bet and mean are those from before this batch, so they are predictable."""
+        """Add to the confidence sequences; the mean is that from before this batch, so it is predictable."""
         x = (difference + 1) / 2
-        n = self.n
-        mean = (0.5 + self._cs[:, 3]) / (n + 1)
-        variance = (0.25 + self._cs[:, 4]) / (n + 1)
-        stake = np.minimum(0.5, np.sqrt(2 * math.log(2 / _ALPHA) / (variance * (n + 1) * np.log(n + 2))))
+        mean = (0.5 + self._cs[:, 0]) / (self.n + 1)
         total = belongs @ x
         square = np.maximum(belongs @ (x * x) - 2 * mean * total + mean * mean * count, 0.0)
-        psi = -np.log1p(-stake) - stake
-        self._cs += np.stack((stake * count, stake * total, psi * square, total, square), axis=1)
+        self._cs += np.stack((total, square), axis=1)
 
     def close_look(self) -> None:
         """Let what was bet since the last look count; slices without events since stay as they are."""
@@ -280,11 +297,10 @@ class Paired:
         row = self.slices.get(name)
         if row is None or not self.n[row]:
             return Interval(0.0, -1.0, 1.0, 0)
-        stakes, weighted, variance, total, _ = self._cs[row]
-        middle = 2 * weighted / stakes - 1
-        half = 2 * (math.log(2 / _ALPHA) + variance) / stakes
-        mean = 2 * total / self.n[row] - 1
-        return Interval(float(mean), float(max(-1.0, middle - half)), float(min(1.0, middle + half)), int(self.n[row]))
+        total, square = self._cs[row]
+        n = int(self.n[row])
+        mean, half = 2 * float(total) / n - 1, 2 * stitched(float(square), _ALPHA / 2) / n
+        return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
 
     def dump(self) -> bytes:
         """Encode the whole state as msgpack."""

@@ -22,6 +22,8 @@ _DAY_SECONDS = 86_400.0
 _SELDOM = 100
 #: how many snapshots back the newest look is searched
 _LOOKED_BACK = 20
+#: how many snapshots that failed are kept, so that their verdicts can be computed again
+_CONDEMNED = 10
 
 
 def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now: float) -> None:
@@ -91,7 +93,7 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
         wanted = (serving, line.target, newest.learners[learner].reference if newest else None)
         always |= {number for number in wanted if number is not None}
         always |= _compared(view, learner)
-    always |= set(references(view).values())
+    always |= set(references(view).values()) | condemned(view)
     for group in (passing, sorted(waiting)):
         dated = [(number, found.created) for number in group if (found := view.manifest(number)) is not None]
         always |= kept(dated, keep)
@@ -120,6 +122,17 @@ def _look(view: Lineage, number: int, learner: str) -> looks_.Looks | None:
         return looks_.read(view.store, number, learner)
     except DamagedError:
         return None
+
+
+def condemned(view: Lineage) -> set[int]:
+    """The newest snapshots that failed: a notification names them, and somebody will ask why."""
+    given = [(n, view.verdict(n, name)) for n in view.numbers for name in _learners(view)]
+    return set(sorted({n for n, one in given if one is not None and one.verdict == "fail"})[-_CONDEMNED:])
+
+
+def _learners(view: Lineage) -> list[str]:
+    newest = view.newest()
+    return list(newest.learners) if newest is not None else []
 
 
 def _first_of_lines(view: Lineage) -> set[int]:

@@ -34,6 +34,7 @@ from snapshots.verdict import Finding, Verdict
 ENOUGH_ROWS = 32
 #: reverts for the same cause in the same slice after which a third is not believed
 REPEATED = 2
+REPEATED_SECONDS = 30 * 86_400.0
 #: of the last 21 looks, how many have to pass before the reference moves
 _EASY_LOOKS = 17
 _UNEASY_SHARE, _RECENT_LOOKS = 0.2, 100
@@ -212,12 +213,17 @@ class _Case:
         reference = self._wanted(passing, recent)
         verdict = msgspec.structs.replace(
             self.verdict, verdict=finding, why=why, found=worst, slices=where, holdout=self.newest,
-            reference=reference, previous=self.known.previous,
+            reference=reference, previous=self.known.previous, rules=msgspec.to_builtins(self.rules),
             details={name: one for name, one in details.items() if name == WHOLE or found[name] != "pass"},
             figures={**self.verdict.figures, "loss": overall, "in_a_row": float(self.in_a_row), "alarm": self.alarm},
         )  # fmt: skip
         looks = msgspec.structs.replace(
-            self.known, waits_after=waits, passing_after=passing, recent_after=recent, reference_after=reference
+            self.known,
+            waits_after=waits,
+            passing_after=passing,
+            recent_after=recent,
+            reference_after=reference,
+            taken_up_after=reference is not None and self.part.reference == reference,
         )
         return verdict, looks
 
@@ -233,19 +239,19 @@ class _Case:
             lower = facts.holdout_finding(floor, self.in_a_row)
             holdout = lower if lower in ("worse", "far") else holdout
         fresh = facts.fresh_finding(self.paired, name, self.alarm)
-        wait = None
-        if holdout == "worse":
-            now = (self.part.learnt, self.manifest.created)
-            wait = self.known.waits.get(name) or Wait(now)
-            moved = fresh == "better" or self._repeated(name)
-            wait = msgspec.structs.replace(wait, moved=(wait.moved or now) if moved else None)
+        now = (self.part.learnt, self.manifest.created)
+        before = self.known.waits.get(name)
+        wait = (before or Wait(now)) if holdout == "worse" else None
         found = facts.finding(
             holdout, fresh,
             waited=wait is not None and self._past(wait.worse, self.rules.wait_events, self.rules.wait_seconds, any),
             world_changed=self.paired.world(name) >= self.alarm,
         )  # fmt: skip
-        if found in ("forgetting", "diverged") and self._repeated(name):
+        if found in ("forgetting", "diverged") and self._repeated(name, found):
             found = "moved"
+        if wait is not None or found == "moved":
+            since = before.moved if before is not None and before.moved is not None else now
+            wait = msgspec.structs.replace(wait or before or Wait(now), moved=since if found == "moved" else None)
         interval = self.paired.interval(name)
         details: dict[str, Any] = {
             "found": found, "holdout": holdout, "fresh": fresh, "rows": self.rows.get(name, 0),
@@ -264,11 +270,19 @@ class _Case:
         older = [number for number in self.lanes if number != self.newest]
         return self.lanes[older[-1]].get(name) if older else None
 
-    def _repeated(self, name: str) -> bool:
-        """The same slice was reverted twice already: from the stream alone nobody can tell what is right."""
-        learner = self.verdict.learner
-        before = [e for e in self.entries if e.action == "revert" and e.learner == learner and name in e.slices]
-        return len([entry for entry in before if entry.by == "guard"]) >= REPEATED
+    def _repeated(self, name: str, cause: Found) -> bool:
+        """The same slice was reverted twice for this already: from the stream alone nobody can tell what is right.
+
+        A refresh of the holdout is somebody's answer, and a month is long enough ago.
+        """
+        learner, count = self.verdict.learner, 0
+        for entry in self.entries:
+            if entry.action == "refresh":
+                count = 0
+            same = (entry.action, entry.by, entry.learner, entry.cause) == ("revert", "guard", learner, cause)
+            if same and name in entry.slices and self.manifest.created - entry.time < REPEATED_SECONDS:
+                count += 1
+        return count >= REPEATED
 
     def _past(self, since: tuple[int, float], events: int, seconds: float, how: Any) -> bool:
         learnt, time = since
@@ -292,11 +306,14 @@ class _Case:
         if worst == "world_changed":
             return "pass", f"{why}; the world changed for the older model too: a full retrain is asked for"
         if worst == "moved":
-            return self._moved(where, why, waits)
+            return self._moved(where, why, waits, details)
         return "fail", f"{worst}: {why}"
 
-    def _moved(self, where: list[str], why: str, waits: dict[str, Wait]) -> tuple[Finding, str]:
-        if self.rules.moved == "follow":
+    def _moved(
+        self, where: list[str], why: str, waits: dict[str, Wait], details: dict[str, dict[str, Any]]
+    ) -> tuple[Finding, str]:
+        """What ``guard.moved`` makes of it. What fresh events say is worse is followed by nobody."""
+        if self.rules.moved == "follow" and all(details[name]["fresh"] != "worse" for name in where):
             return "pass", f"moved: {why}; followed, as guard.moved says, and the holdout is refreshed"
         if self.rules.moved == "revert":
             return "fail", f"moved: {why}; reverted, as guard.moved says"
@@ -343,7 +360,8 @@ class _Case:
             return wanted
         taken_up = self.part.reference == wanted
         settled = sum(recent) >= _EASY_LOOKS
-        if wanted is None or (taken_up and settled and self.paired.events() >= self.rules.reference_events):
+        gone = wanted is not None and self.part.reference is None and self.known.taken_up
+        if wanted is None or gone or (taken_up and settled and self.paired.events() >= self.rules.reference_events):
             return sorted(passing, key=lambda one: one[1])[len(passing) // 2][0]
         return wanted
 

@@ -25,7 +25,6 @@ LONG_EVENTS = 100_000
 CHUNK_ROWS = 200
 #: sealed versions that a snapshot names: the newest is scored on, the one before is the floor, the rest is history
 KEPT_VERSIONS = 10
-_MOVED = 0.1
 
 
 class Membership:
@@ -306,19 +305,3 @@ def shares(rows: Sequence[HeldRow], task: str) -> dict[str, Any]:
         "from": min(times, default=None),
         "to": max(times, default=None),
     }
-
-
-def moved_away(sealed: dict[str, Any], fresh: dict[str, Any]) -> str | None:
-    """Say when rows collected since differ much from those that are sealed, in labels or slices; None when not."""
-    if fresh["rows"] < FEWEST_ROWS:
-        return None
-    label = abs((fresh["mean_label"] or 0.0) - (sealed["mean_label"] or 0.0))
-    far = []
-    for name in sorted({*sealed["slices"], *fresh["slices"]}):
-        by = abs(sealed["slices"].get(name, 0) / sealed["rows"] - fresh["slices"].get(name, 0) / fresh["rows"])
-        far += [f"{name} by {by:.0%}"] if by > _MOVED else []
-    if label > _MOVED * max(1.0, abs(sealed["mean_label"] or 0.0)):
-        far.insert(0, f"the mean label by {label:.3g}")
-    if not far:
-        return None
-    return f"recent events have moved away from holdout {sealed['version']}: {', '.join(far[:5])}; see holdout refresh"

@@ -26,6 +26,8 @@ WINDOW_ROWS, FEWEST_ROWS = 200, 50
 LABEL = "the label"
 _CHANCE = 1e-9
 _CATEGORIES, _MOST_FEATURES = 20, 100
+#: recent events that lie further from the holdout than this, and than chance explains, are warned of
+_MOVED = 0.1
 
 
 class Jump(msgspec.Struct, frozen=True):
@@ -144,3 +146,19 @@ def _before(lineage: Lineage, base: Manifest) -> Manifest | None:
         if FEWEST_ROWS <= held <= base.counts.held_out - WINDOW_ROWS:
             return found
     return None
+
+
+def moved_away(sealed: Sequence[HeldRow], fresh: Sequence[HeldRow]) -> str | None:
+    """Say when rows collected since are distributed otherwise than the sealed ones, in label or features.
+
+    What moves by nature (a clock, a counter, an id) has moved among the sealed rows already, and is left out.
+    """
+    half = len(sealed) // 2
+    was = {name: one.distance for name, one in between(sealed[:half], sealed[half:]).items()}
+    found = [one for one in between(sealed, fresh).values() if one.distance > max(_MOVED, one.chance)]
+    far = [one for one in found if was.get(one.what, 0.0) < one.distance / 2]
+    if not far:
+        return None
+    widest = sorted(far, key=lambda one: -one.distance)[:5]
+    said = ", ".join(f"{one.what} by {one.distance:.2f}" for one in widest)
+    return f"recent events have moved away from the holdout (distance of 1 at most): {said}; see holdout refresh"

@@ -27,8 +27,8 @@ class Looks(msgspec.Struct, frozen=True):
 
     ``lanes`` and ``losses`` are by holdout version and slice; ``learnt`` was the learner's count at the last look that
     counted; ``passing`` are the last 21 passing looks (snapshot, loss), ``recent`` whether each of the last 21 looks
-    passed; ``reference`` is the one wanted so far. ``counted``: enough was learnt since the last look for this one to
-    count.
+    passed; ``reference`` is the one wanted so far, ``taken_up`` whether the trainer compared with it then. ``counted``:
+    enough was learnt since the last look for this one to count.
     """
 
     previous: int | None = None
@@ -44,6 +44,8 @@ class Looks(msgspec.Struct, frozen=True):
     recent: list[bool] = []
     recent_after: list[bool] = []
     reference_after: int | None = None
+    taken_up: bool = False
+    taken_up_after: bool = False
 
     def lanes_after(self, number: int, tolerances: dict[int, float]) -> dict[int, dict[str, Lane]]:
         """The lanes with this look in them."""
@@ -51,7 +53,7 @@ class Looks(msgspec.Struct, frozen=True):
             return self.lanes
         return {
             version: {
-                name: look(self.lanes.get(version, {}).get(name, Lane()), loss, tolerances[version], number)
+                name: look(self.lanes.get(version, {}).get(name, Lane()), loss, tolerances[version], number, len(found))
                 for name, loss in found.items()
             }
             for version, found in self.losses.items()
@@ -94,7 +96,8 @@ def before(lineage: Lineage, number: int, learner: str, tolerances: dict[int, fl
         break
     if latest is None:
         return Looks()
-    # A revert began this line. Levels are kept, since only better looks ever lower them; the rest is the target's.
+    # A revert began this line. Levels are kept, since only better looks ever lower them; the rest is the target's, and
+    # the target is what the line is compared with: what the target itself was compared with may be gone.
     target = next((entry.snapshot for entry in lineage.entries if entry.seq == line), None)
     found = _after(lineage.store, target, learner, tolerances) if target is not None else None
     lanes = {version: {name: after_revert(one) for name, one in of.items()} for version, of in latest.lanes.items()}
@@ -102,7 +105,7 @@ def before(lineage: Lineage, number: int, learner: str, tolerances: dict[int, fl
         previous=latest.previous,
         lanes=lanes,
         passing=found.passing if found else [],
-        reference=found.reference if found and found.reference is not None else target,
+        reference=target,
     )
 
 
@@ -120,4 +123,5 @@ def _after(store: Store, number: int, learner: str, tolerances: dict[int, float]
         passing=found.passing_after,
         recent=found.recent_after,
         reference=found.reference_after,
+        taken_up=found.taken_up_after,
     )

@@ -1,9 +1,10 @@
 """Signed snapshots: a store that signs manifests as they are created, and gives none that is not signed.
 
 A manifest names the digest of every part, so its signature covers the whole snapshot. Ed25519 (RFC 8032) over
-``holdfast-manifest-1``, a newline, the manifest's name in the store, a newline, and its bytes: a signature of another
-snapshot, or of another format, is worth nothing. It is kept beside the manifest as ``manifest-DIGEST.sig``, JSON with
-the id of the key (first 16 hex digits of the SHA-256 of the raw public key) and the signature in hex.
+``holdfast-manifest-2``, the SHA-256 of ``lineage.json`` in hex, the manifest's name in the store, and its bytes, a
+newline between each two: a signature of another snapshot, of another lineage or of another format is worth nothing. It
+is kept beside the manifest as ``manifest-DIGEST.sig``, JSON with the id of the key (first 16 hex digits of the SHA-256
+of the raw public key) and the signature in hex.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from snapshots.errors import DamagedError, StoreError
 from snapshots.store import Store, claim
 
 _MANIFEST = re.compile(r"(snapshots|baselines)/\d+/manifest\.json")
-_FORMAT = b"holdfast-manifest-1\n"
+_FORMAT = b"holdfast-manifest-2"
 _MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
 
 
@@ -42,6 +43,7 @@ class SignedStore:
         if self._private is not None:
             public.append(self._private.public_key())
         self._trusted = {_id_of(key): key for key in public}
+        self._lineage: bytes | None = None
 
     def get(self, name: str) -> bytes | None:
         """Return the blob; a manifest only with a good signature."""
@@ -56,7 +58,7 @@ class SignedStore:
             key = self._trusted[found.key]
         except (msgspec.DecodeError, KeyError):
             raise DamagedError(f"{name} is signed by a key that [signing] does not name; it is not used") from None
-        if not _verifies(key, found.signature, _message(name, data)):
+        if not _verifies(key, found.signature, self._message(name, data)):
             raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it is not used")
         return data
 
@@ -65,10 +67,17 @@ class SignedStore:
         if _MANIFEST.fullmatch(name) is not None:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
-            signature = self._private.sign(_message(name, data)).hex()
+            signature = self._private.sign(self._message(name, data)).hex()
             found = Signature(_id_of(self._private.public_key()), signature)
             claim(self.inner, _signature_name(name, data), msgspec.json.encode(found) + b"\n")
         return self.inner.create(name, data)
+
+    def _message(self, name: str, data: bytes) -> bytes:
+        """What is signed: of which lineage, under which name, and the bytes."""
+        if self._lineage is None:
+            found = self.inner.get("lineage.json")
+            self._lineage = hashlib.sha256(found).hexdigest().encode() if found is not None else None
+        return b"\n".join((_FORMAT, self._lineage or b"none", name.encode(), data))
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""
@@ -82,10 +91,6 @@ class SignedStore:
 def bare(store: Store) -> Store:
     """The store beneath the signatures."""
     return store.inner if isinstance(store, SignedStore) else store
-
-
-def _message(name: str, data: bytes) -> bytes:
-    return _FORMAT + name.encode() + b"\n" + data
 
 
 def _signature_name(name: str, data: bytes) -> str:

@@ -20,7 +20,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
     ``found`` says which row of the guard's table it is, and ``slices`` where (empty name: the whole stream).
     ``holdout`` is the version that it was scored on, ``reference`` the snapshot that the learner is compared with from
-    here on, ``previous`` the snapshot whose looks this one goes on from, ``details`` the figures per slice.
+    here on, ``previous`` the snapshot whose looks this one goes on from, ``details`` the figures per slice, ``rules``
+    what the guard was configured with then.
     """
 
     learner: str
@@ -37,6 +38,7 @@ class Verdict(msgspec.Struct, frozen=True):
     reference: int | None = None
     previous: int | None = None
     details: dict[str, dict[str, Any]] = {}
+    rules: dict[str, Any] = {}
 
 
 def shard(number: int) -> str:
@@ -75,7 +77,7 @@ def read(store: Store, number: int, learner: str) -> Verdict | None:
 
 def pack(folder: str, given: Sequence[Verdict]) -> tuple[str, bytes]:
     """Return name and bytes of a blob that holds the verdicts of a folder, without the figures per slice."""
-    slim = [msgspec.structs.replace(one, details={}) for one in given]
+    slim = [msgspec.structs.replace(one, details={}, rules={}) for one in given]
     newest = int(max(one.judged for one in given))
     return f"{folder}{_PACKED}{newest}", zlib.compress(msgspec.json.encode(slim), 9)
 

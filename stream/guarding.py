@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from snapshots import Lineage
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
@@ -25,6 +27,7 @@ _HARM = ("broken", "forgetting", "diverged", "moved")
 #: held-out rows between two looks for a jump
 _JUMP_ROWS = 10
 _YEAR_SECONDS = 31_536_000.0
+_OVERTAKEN = "overtaken by snapshot "
 
 
 def rules_of(config: Config) -> Rules:
@@ -122,7 +125,7 @@ class Guarding:
         part = self.lineage.part(number, learner)
         manifest = self.lineage.manifest(number)
         line, created = (part.line, manifest.created) if part and manifest else (-1, self.now())
-        why = f"overtaken by snapshot {newest}"
+        why = f"{_OVERTAKEN}{newest}"
         verdicts.give(self.lineage.store, Verdict(learner, number, line, "skipped", why, {}, created, self.now()))
 
     def give(self, number: int, learner: str) -> Verdict | None:
@@ -146,20 +149,28 @@ class Guarding:
         log.log(level, "snapshot %d of %s: %s: %s", number, learner, verdict.verdict, verdict.why, extra=about)
         return verdict
 
-    def explain(self, number: int, learner: str) -> tuple[Verdict, bool]:
+    def explain(self, number: int, learner: str) -> tuple[Verdict, bool | None]:
         """Compute a verdict again from the store alone; tell whether it is the one that was given.
 
-        Raises :class:`RefusedError` when there is none, or nothing left to compute it from.
+        None for one that was not computed but overtaken. Raises :class:`RefusedError` when there is no verdict.
         """
         given = self.lineage.refresh().verdict(number, learner)
-        if given is None or self.lineage.manifest(number) is None:
-            raise RefusedError(
-                f"snapshot {number} of {learner} has no verdict, or is gone; see holdfast snapshots list"
-            )
+        if given is None:
+            raise RefusedError(f"no guard has judged snapshot {number} of {learner} yet: is holdfast guard running?")
+        if given.why.startswith(_OVERTAKEN):
+            return given, None
         known = looks_.read(self.lineage.store, number, learner)
         labels, types = labels_of(self.config), types_of(self.config, learner)
-        again, _ = self.judging.judge(number, learner, labels, types, given.judged, known)
-        return again, again == given or given.verdict == "skipped"
+        rules = msgspec.convert(given.rules, Rules) if given.rules else rules_of(self.config)
+        again, _ = Judge(self.lineage, rules).judge(number, learner, labels, types, given.judged, known)
+        return again, again == given
+
+    def given(self, number: int) -> list[Verdict]:
+        """The verdicts on a snapshot that is gone, as they were given."""
+        found = [verdicts.read(self.lineage.store, number, name) for name in self.config.learners]
+        packed = [one for name in self.lineage.store.names(verdicts.shard(number)) if verdicts.is_pack(name)
+                  for one in verdicts.unpack(self.lineage.store, name) if one.snapshot == number]  # fmt: skip
+        return [one for one in found if one is not None] or packed
 
     # Acting ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any
 
@@ -14,24 +14,28 @@ import orjson
 from stream.config import Config
 
 log = logging.getLogger("holdfast.notify")
-_TRIES, _FIRST_DELAY, _SECONDS = 5, 1.0, 10.0
+_TRIES, _FIRST_DELAY, _SECONDS, _CLOSE_SECONDS = 5, 1.0, 10.0, 5.0
 
 
 class Notifier:
-    """Sends each message in a thread of its own, one after the other; ``notify.command`` and ``notify.webhook``."""
+    """Sends each message to ``notify.command`` and ``notify.webhook``.
+
+    Each has a thread of its own, so that one that hangs does not hold up the other.
+    """
 
     def __init__(self, config: Config, now: Callable[[], float]) -> None:
         self._command, self._webhook = config.notify.command, config.notify.webhook
         self._now = now
         self._stop = Event()
-        self._pool = ThreadPoolExecutor(1, "notify")
+        ways = {"command": self._run if self._command else None, "webhook": self._post if self._webhook else None}
+        self._ways = {name: (send, ThreadPoolExecutor(1, name)) for name, send in ways.items() if send is not None}
+        self._waiting: list[Future[None]] = []
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send a message soon; what cannot be sent after five tries is logged."""
         body = orjson.dumps(message)
-        for send in (self._run if self._command else None, self._post if self._webhook else None):
-            if send is not None:
-                self._pool.submit(self._patiently, send, body)
+        self._waiting = [one for one in self._waiting if not one.done()]
+        self._waiting += [pool.submit(self._patiently, send, body) for send, pool in self._ways.values()]
 
     def _patiently(self, send: Callable[[bytes], None], body: bytes) -> None:
         delay = _FIRST_DELAY
@@ -57,6 +61,10 @@ class Notifier:
             pass
 
     def close(self) -> None:
-        """Stop trying."""
+        """Give what waits a little time, then stop trying; what was not told by then is in the ledger all the same."""
+        left = wait(self._waiting, _CLOSE_SECONDS).not_done
+        if left:
+            log.error("%d messages were not told to anybody; see holdfast ledger", len(left))
         self._stop.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _, pool in self._ways.values():
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -47,7 +47,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(figure(cell) for cell in row))
+        shown.add_row(*(escape(figure(cell)) for cell in row))
     console.print(shown)
 
 
@@ -89,6 +89,12 @@ def show_status(report: dict[str, Any]) -> None:
         parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
         sign = "=" if one["accounting_difference"] == 0 else "≠"
         console.print(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
+        if one["verdict"] in ("suspect", "fail"):
+            console.print(f"[yellow]{name} is not promoted: {escape(one['why'] or '')}[/]")
+        if one["breaker"] != "closed" or one["learning"] != "on":
+            console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}[/]")
+        if one["advice"]:
+            console.print(f"{name}: {escape(one['advice'])}")
     for number, damage in report["damaged"].items():
         console.print(f"[red]snapshot {number} is refused: {damage}[/]")
 

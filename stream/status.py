@@ -8,7 +8,7 @@ from snapshots import Lineage, jumps
 from snapshots import history as histories
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
-from snapshots.holdout import moved_away, read_version, shares
+from snapshots.holdout import read_version, shares
 from snapshots.manifest import HoldoutState, Manifest
 from stream.config import Config
 from stream.presence import present
@@ -167,7 +167,7 @@ def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
         )
     rows = jumps.window(lineage.store, newest, state.candidate) if newest is not None else []
     fresh = shares(rows, task)
-    warning = moved_away(versions[-1], fresh) if versions else None
+    warning = jumps.moved_away(read_version(lineage.store, state.versions[-1]), rows) if versions else None
     return {"versions": versions, "candidate": state.candidate, "fresh": fresh, "warning": warning}
 
 

@@ -356,6 +356,7 @@ class Trainer:
         learner.ready()
         learner.restore(manifest.learners[learner.name])
         learner.line = line.number
+        learner.refer(manifest.snapshot)
         learner.pass_over(str(line.number), why or "revert", between(manifest.place, self.place), self.counts)
         log.warning(
             "%s is back at snapshot %s, line %d: %s", learner.name, line.target, line.number, why or "no reason",

@@ -109,6 +109,8 @@ class Worker:
             self._paired, self._seen = snapshots.read_evidence(self._store, manifest, self._name), part.learnt
             self._scored.clear()
             self._reference = self._loaded(self._paired.reference)
+            if self._reference is None and self._paired.reference is not None:
+                self._paired.refer(None)  # the guard then asks for another
         self._spoilt = False
         return built_from
 

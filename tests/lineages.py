@@ -94,7 +94,9 @@ class Folder:
             file.write(b"".join(line + b"\n" for line in lines))
         return len(lines)
 
-    def run(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, code: int | None = 0, timeout: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         done = subprocess.run(
             self._command(*arguments),
@@ -102,7 +104,7 @@ class Folder:
             text=True,
             timeout=timeout,
             cwd=self.path,
-            env=_environment(),
+            env={**_environment(), **environment},
         )
         if code is not None:
             assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"

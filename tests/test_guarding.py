@@ -133,6 +133,38 @@ def test_poison_is_held_back_undone_and_explained(steady: Callable[..., Stream])
     assert '"action": "revert"' in here.run("quarantine", "show", str(entry["seq"])).stdout
 
 
+def test_after_a_revert_the_guard_sees_as_well_as_before(steady: Callable[..., Stream]) -> None:
+    """The second poison too is found by comparison, and undone to what the line began from, not to the last pass."""
+    keep = {"last": 15, "minutely": 1, "hourly": 1, "daily": 1, "verdict_days": 1}
+    stream = steady(guard__moved="revert", breaker__reverts=9, snapshots__keep=keep, guard__reference_events=400)
+    here = stream.here
+    first = stream.until(lambda: reverts(here), flip_br)[0]
+
+    def compared() -> bool:
+        """A snapshot of the new line is held against what the revert went back to, or a later reference."""
+        newest = here.lineage.newest()
+        part = newest.learners["linear"] if newest else None
+        verdict = here.lineage.verdict(newest.snapshot, "linear") if newest else None
+        if part is None or part.line != first["seq"] or verdict is None or part.reference is None:
+            return False
+        return verdict.verdict == "pass" and verdict.details[""]["fresh_events"] > 500
+
+    stream.until(compared, None)
+    newest = here.lineage.newest()
+    assert newest is not None
+    assert here.lineage.manifest(newest.learners["linear"].reference or -1) is not None  # it is there
+    began = time.time()
+    second = stream.until(lambda: reverts(here)[1:], flip)[0]
+    target = here.lineage.manifest(second["snapshot"])
+    assert target is None or target.created <= began
+    failed = max(n for n in here.lineage.numbers if (v := here.lineage.verdict(n, "linear")) and v.verdict == "fail")
+    assert here.lineage.part(failed, "linear").reference == second["snapshot"]  # type: ignore[union-attr]
+    done = here.run("guard", "--explain", str(failed), code=None)
+    assert "the same as was given" in done.stdout
+    other = here.run("guard", "--explain", str(failed), code=None, HOLDFAST_GUARD__TOLERANCE="0.3")
+    assert "NOT what was given" not in other.stdout  # the rules of then, not those of now
+
+
 def test_labels_that_turn_for_good_are_held_for_somebody_to_decide(steady: Callable[..., Stream]) -> None:
     """Worse on the holdout and better on fresh events: the guard asks once, and a refresh is the answer."""
     stream = steady(guard__hold_events=10_000_000)

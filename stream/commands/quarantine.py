@@ -76,6 +76,11 @@ def quarantine_replay(
     if newest is None or not found or found[0].state != "skipped":
         state = f"it is {found[0].state}" if found else "see: holdfast quarantine list"
         raise RefusedError(f"{name} has no quarantine {identity} that could be replayed: {state}; nothing was changed")
+    dropped = next((e for e in lineage.entries if (e.action, e.learner, e.cause) == ("drop", name, identity)), None)
+    if dropped is not None:
+        raise RefusedError(
+            f"ledger entry {dropped.seq} drops quarantine {identity} of {name} for good; nothing was changed"
+        )
     asked = [entry for entry in lineage.replays(name, lineage.line(name).number) if entry.cause == identity]
     if asked:
         raise RefusedError(f"ledger entry {asked[0].seq} asks for that already, and the trainer has yet to do it")
@@ -108,6 +113,8 @@ def quarantine_drop(config: Config, identity: str, learner: str | None, why: str
         rows = [row for row in states.quarantine(lineage) if (row["learner"], row["id"]) == (name, identity)]
         if not rows:
             raise RefusedError(f"{name} has no quarantine {identity}; nothing was changed")
+        if any(entry.cause == identity for entry in lineage.replays(name, lineage.line(name).number)):
+            raise RefusedError(f"a replay of quarantine {identity} of {name} is asked for; nothing was changed")
         if rows[0]["state"] == "dropped":
             raise RefusedError(f"quarantine {identity} of {name} is dropped already; nothing was changed")
         return Decision(action="drop", by=operator(), why=why, learner=name, cause=identity)

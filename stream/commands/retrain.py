@@ -22,7 +22,7 @@ from stream.config import Config
 @json_option
 @config_option
 @click.pass_context
-def retrain(ctx: click.Context, **options: Any) -> None:
+def retrain(ctx: click.Context, /, **options: Any) -> None:
     """Train the baseline anew over the archive, and hold it against the gates; exit 1 when it is refused."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(_retrain, **options)

@@ -102,34 +102,37 @@ def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> 
     sys.exit(1 if failed else 0)
 
 
+_FIGURES = ("found", "holdout", "fresh", "rows", "loss", "level", "margin", "above", "fresh_events", "difference")
+
+
 def _explain(guarding: Any, number: int, *, as_json: bool) -> None:
     """Print each learner's verdict with its figures; exit 1 when one is not what was given."""
-    manifest = manifest_of(guarding.lineage.refresh(), number)
+    manifest = guarding.lineage.refresh().manifest(number)
+    if manifest is None:
+        for verdict in guarding.given(number):
+            _show_verdict(verdict, None, as_json=as_json)
+        manifest_of(guarding.lineage, number)  # says what became of it
     differs = False
     for learner in manifest.learners:
         verdict, same = guarding.explain(number, learner)
-        differs |= not same
-        if as_json:
-            printing.as_json({**msgspec.to_builtins(verdict), "same": same})
-            continue
-        click.echo(f"snapshot {number} of {learner}: {verdict.verdict}: {verdict.why}")
-        columns = [
-            "found",
-            "holdout",
-            "fresh",
-            "rows",
-            "loss",
-            "level",
-            "margin",
-            "above",
-            "fresh_events",
-            "difference",
-        ]
-        rows = [[name or "(all)", *(one.get(c) for c in columns)] for name, one in verdict.details.items()]
-        if rows:
-            printing.table(f"holdout {verdict.holdout}, reference {verdict.reference}", ["slice", *columns], rows)
-        click.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
+        differs |= same is False
+        _show_verdict(verdict, same, as_json=as_json)
     sys.exit(1 if differs else 0)
+
+
+def _show_verdict(verdict: Any, same: bool | None, *, as_json: bool) -> None:
+    """One verdict; ``same``: whether it was computed again to the same, None when it was not."""
+    if as_json:
+        printing.as_json({**msgspec.to_builtins(verdict), "same": same})
+        return
+    click.echo(f"snapshot {verdict.snapshot} of {verdict.learner}: {verdict.verdict}: {verdict.why}")
+    rows = [[name or "(all)", *(one.get(c) for c in _FIGURES)] for name, one in verdict.details.items()]
+    if rows:
+        printing.table(f"holdout {verdict.holdout}, reference {verdict.reference}", ["slice", *_FIGURES], rows)
+    if same is None:
+        click.echo("as it was given; it is not computed again")
+    else:
+        click.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
 
 
 @click.command()

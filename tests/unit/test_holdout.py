@@ -12,7 +12,7 @@ import pytest
 from lineages import wait_for
 
 from snapshots.errors import DamagedError
-from snapshots.holdout import HeldRow, Holdout, Sizes, moved_away, rows_of, shares
+from snapshots.holdout import HeldRow, Holdout, Sizes, rows_of
 from snapshots.manifest import Part
 from stream.config import check
 from stream.notify import Notifier
@@ -105,19 +105,6 @@ def test_a_damaged_chunk_loses_its_rows_and_nothing_else() -> None:
     assert len(again) == 50
     with pytest.raises(DamagedError):
         rows_of(b"nonsense", "it")
-
-
-def test_a_stream_that_has_moved_away_is_told() -> None:
-    """In its labels, in its slices, and not for want of rows."""
-    sealed = shares([row(n, n % 2 == 0) for n in range(400)], "binary") | {"version": 3}
-    same = shares([row(n, n % 2 == 0) for n in range(300)], "binary")
-    assert moved_away(sealed, same) is None
-    other = shares([row(n, country="br") for n in range(300)], "binary")
-    said = moved_away(sealed, other)
-    assert said is not None
-    assert "mean label" in said
-    assert "country=br by 100%" in said
-    assert moved_away(sealed, shares([row(1, country="br")], "binary")) is None
 
 
 class _Hook(http.server.BaseHTTPRequestHandler):

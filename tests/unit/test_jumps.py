@@ -120,3 +120,18 @@ def test_too_few_rows_say_nothing(tmp_path: Path) -> None:
     assert found(lineage_of(tmp_path / "a", lambda _, x, _y: (x, True), after=0, rows=1000)) is None
     rows = [held(number, None) for number in range(200)]
     assert jumps.between(rows, [msgspec.structs.replace(row, label=True) for row in rows[:40]]) == {}
+
+
+def test_recent_rows_that_differ_from_the_holdout_are_told() -> None:
+    """In a feature, in the classes whatever their numbers, and not for want of rows or for a clock that goes on."""
+    sealed = [held(number, None) for number in range(400)]
+    assert jumps.moved_away(sealed, [held(number, None) for number in range(400, 700)]) is None
+    said = jumps.moved_away(sealed, [held(n, lambda _, x, y: ({**x, "country": "z"}, y)) for n in range(400, 700)])
+    assert said is not None
+    assert "country by 1.00" in said
+    assert "clock" not in said
+    mixed = [msgspec.structs.replace(row, label=2 * (number % 2)) for number, row in enumerate(sealed)]
+    said = jumps.moved_away(mixed, [msgspec.structs.replace(row, label=1) for row in sealed])
+    assert said is not None
+    assert jumps.LABEL in said
+    assert jumps.moved_away(sealed, mixed[:40]) is None

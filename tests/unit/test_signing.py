@@ -65,6 +65,19 @@ def test_a_signature_fits_one_snapshot_of_one_key(tmp_path: Path, keys: tuple[Pa
         stranger.get(NAME)
 
 
+def test_a_snapshot_of_another_lineage_under_the_same_key_is_refused(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    """One key may sign several lineages; what one of them learnt is not what another serves."""
+    for name in ("a", "b"):
+        store = SignedStore(LocalStore(tmp_path / name), keys[0], [])
+        store.create("lineage.json", name.encode())
+        store.create(NAME, name.encode())
+    mine, theirs = (tmp_path / name / "snapshots/000000000001" for name in ("a", "b"))
+    shutil.rmtree(mine)
+    shutil.copytree(theirs, mine)
+    with pytest.raises(DamagedError, match="wrong signature"):
+        SignedStore(LocalStore(tmp_path / "a"), None, [keys[1]]).get(NAME)
+
+
 def test_every_flipped_byte_of_manifest_and_signature_is_refused(tmp_path: Path, keys: tuple[Path, Path]) -> None:
     """One at a time."""
     root = tmp_path / "store"
