@@ -28,6 +28,17 @@ class Span(msgspec.Struct, frozen=True):
         return named and self.begin <= record.offset < self.end
 
 
+def touches(span: Span, ranges: Ranges) -> bool:
+    """Tell whether a span and quarantined ranges have any offset in common."""
+    return any(
+        (span.topic is None or (span.topic, span.partition) == (topic, partition))
+        and span.begin < (span.end if end is None else end)
+        and begin < span.end
+        for topic, partitions in ranges.items()
+        for partition, (begin, end) in partitions.items()
+    )
+
+
 class Selection(msgspec.Struct, frozen=True):
     """Which events of a range are wanted: those in ``only`` (all when empty) that are not in ``without``."""
 

@@ -64,10 +64,9 @@ def quarantine_replay(
 ) -> None:
     """Learn the events of a quarantined range after all, each once, in offset order; through the guard."""
     from stream.compose import source_of  # noqa: PLC0415  a command imports what it needs
-    from stream.replay import opened, span_of  # noqa: PLC0415  the same
+    from stream.replay import opened, span_of, touches  # noqa: PLC0415  the same
 
-    for text in (*only, *without):
-        span_of(text)
+    spans = [span_of(text) for text in (*only, *without)]
     lineage, name = lineage_of(config), learner or config.champion
     newest = lineage.newest()
     found = (
@@ -81,6 +80,10 @@ def quarantine_replay(
         raise RefusedError(
             f"ledger entry {dropped.seq} drops quarantine {identity} of {name} for good; nothing was changed"
         )
+    strange = [text for text, span in zip((*only, *without), spans, strict=True) if not touches(span, found[0].ranges)]
+    if strange:
+        there = printing.ranges(msgspec.to_builtins(found[0].ranges))
+        raise RefusedError(f"quarantine {identity} of {name} is {there}, and {strange[0]} holds none of it")
     asked = [entry for entry in lineage.replays(name, lineage.line(name).number) if entry.cause == identity]
     if asked:
         raise RefusedError(f"ledger entry {asked[0].seq} asks for that already, and the trainer has yet to do it")

@@ -99,9 +99,24 @@ def test_what_cannot_be_replayed_is_said_before_anything_changes(reverted: tuple
     before = len(here.json("ledger"))
     assert "no quarantine 99" in here.run("quarantine", "replay", "99", code=3).stderr
     assert "is no range" in here.run("quarantine", "replay", row["id"], "--only", "7-3", code=None).stderr
+    beyond = here.run("quarantine", "replay", row["id"], "--only", "1-2", code=3).stderr
+    assert "holds none of it" in beyond
+    assert "[a.jsonl]" in beyond
     (here.events / "a.jsonl").rename(here.path / "away.jsonl")
     assert here.run("quarantine", "replay", row["id"], code=None).returncode != 0
     assert len(here.json("ledger")) == before
+
+
+def test_what_was_dropped_is_not_replayed(reverted: tuple[Folder, Folder]) -> None:
+    """A decision of the ledger holds, and what is asked for already is not dropped beside it."""
+    here, _ = reverted
+    (row,) = rows(here)
+    assert f"[{'a.jsonl'}]" in here.run("quarantine", "list").stdout
+    here.run("quarantine", "drop", row["id"], "--why", "lies")
+    assert "drops quarantine" in here.run("quarantine", "replay", row["id"], code=3).stderr
+    here.train()
+    assert rows(here)[0]["state"] == "dropped"
+    assert here.learner()["events"]["quarantined"] == row["events"]
 
 
 def test_a_replay_is_undone_by_a_revert_and_not_done_again(reverted: tuple[Folder, Folder]) -> None:
