@@ -121,7 +121,7 @@ class _Batches:
             self._rows.numbers[begin:end], self._rows.places[begin:end], self._rows.labels[begin:end],
             self._weights[begin:end],
         )  # fmt: skip
-        found = [torch.from_numpy(np.ascontiguousarray(one)) for one in arrays]
+        found = [torch.from_numpy(np.array(one)) for one in arrays]
         if self._device.type == "cuda":
             found = [one.pin_memory().to(self._device, non_blocking=True) for one in found]
         return found[0], found[1], found[2], found[3]
@@ -342,7 +342,7 @@ def _logits(model: nn.Module, rows: Rows, begin: int, device: torch.device) -> I
         for at in range(begin, len(rows), _STREAMED_ROWS):
             end = min(at + _STREAMED_ROWS, len(rows))
             arrays = (rows.numbers[at:end], rows.places[at:end], rows.labels[at:end])
-            numbers, places, labels = (torch.from_numpy(np.ascontiguousarray(one)).to(device) for one in arrays)
+            numbers, places, labels = (torch.from_numpy(np.array(one)).to(device) for one in arrays)
             yield model(numbers, places).float(), labels
 
 

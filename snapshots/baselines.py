@@ -97,6 +97,14 @@ def read_part(store: Store, part: Part) -> bytes:
     return verify(part, store.get(part.name))
 
 
+def model_of(store: Store, number: int) -> tuple[BaselineManifest, bytes]:
+    """Return a baseline's manifest and its model, verified; raise :class:`DamagedError` when one is not there."""
+    manifest = read(store, number)
+    if manifest is None:
+        raise DamagedError(f"baseline {number} does not exist. See: holdfast retrain list")
+    return manifest, read_part(store, manifest.model)
+
+
 def accepted(entries: list[Entry]) -> int | None:
     """The baseline that counts: the one that was accepted or put back last."""
     found = [entry.baseline for entry in entries if entry.action == ACCEPTED]

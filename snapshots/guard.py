@@ -148,7 +148,7 @@ class Judge:
                 known, learnt=part.learnt if counted else known.learnt, losses=losses, counted=counted
             )
         lanes = msgspec.structs.replace(known, losses=losses).lanes_after(manifest.snapshot, tolerances)
-        paired = snapshots.read_evidence(self._lineage.store, manifest, verdict.learner)
+        paired = snapshots.read_evidence(self._lineage.store, manifest, verdict.learner).paired
         case = _Case(
             self._rules, manifest, part, verdict, known, lanes, losses, paired,
             rows={name: len(rows) for name, rows in sealed[newest].slices.items()},

@@ -13,6 +13,7 @@ import msgspec
 from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
+from snapshots.baselines import accepted
 from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, RefusedError, SnapshotsError
 from snapshots.ledger import Decision, Entry, Ledger
@@ -131,6 +132,20 @@ class Lineage:
         states = {"open_breaker": "open", "half_open": "half_open", "close_breaker": "closed"}
         found = [states[e.action] for e in self.entries if e.learner == learner and e.action in states]
         return found[-1] if found else "closed"
+
+    def baseline(self) -> int | None:
+        """Return the number of the baseline that counts; it outlives lineages, as the archive does."""
+        return accepted(self.ledger.entries())
+
+    def switch(self, learner: str) -> Entry | None:
+        """Return the entry by which a learner's serving last fell back to the baseline, or returned from it."""
+        found = [e for e in self.entries if e.learner == learner and e.action in ("fall_back", "return")]
+        return found[-1] if found else None
+
+    def fallen(self, learner: str) -> bool:
+        """Tell whether the baseline answers in a learner's place."""
+        last = self.switch(learner)
+        return last is not None and last.action == "fall_back"
 
     def replays(self, learner: str, line: int) -> list[Entry]:
         """Return the replays that were asked for on a line and have not failed since, oldest first."""

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from learners import Learner, Metrics
-from learners.evidence import Paired
 from learners.labels import Labels
 from learners.restore import restore
+from learners.versus import Evidence
 from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
 from snapshots.holdout import Tails
@@ -167,10 +167,10 @@ def read_learner(
     return restore(part.kind, built_from or part.built_from, labels, model, types), Metrics.load(metrics)
 
 
-def read_evidence(store: Store, manifest: Manifest, name: str) -> Paired:
+def read_evidence(store: Store, manifest: Manifest, name: str) -> Evidence:
     """Return the evidence on a learner, verified before it is decoded."""
     part = manifest.learners[name].evidence
-    return Paired.load(manifests.verify(part, store.get(part.name)))
+    return Evidence.load(manifests.verify(part, store.get(part.name)))
 
 
 def verify_all(store: Store, manifest: Manifest) -> None:

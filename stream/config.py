@@ -210,6 +210,15 @@ class GatesConfig(_Table):
     sign_off: bool = False
 
 
+class Fallback(_Table):
+    """When serving falls back to the baseline, and when it returns."""
+
+    margin: Positive = 0.01
+    false_switches_per_year: Positive = 1.0
+    return_events: Count = 5000
+    trips_per_day: Annotated[int, Meta(ge=1)] = 3
+
+
 class Serve(_Table):
     """Where predictions are answered."""
 
@@ -242,6 +251,7 @@ class Config(_Table):
     archive: ArchiveConfig = msgspec.field(default_factory=ArchiveConfig)
     retrain: RetrainConfig = msgspec.field(default_factory=RetrainConfig)
     gates: GatesConfig = msgspec.field(default_factory=GatesConfig)
+    fallback: Fallback = msgspec.field(default_factory=Fallback)
     serve: Serve = msgspec.field(default_factory=Serve)
     production: bool = False
     base: Path = Path()

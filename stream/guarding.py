@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage
+from snapshots import Lineage, fallback
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
@@ -85,6 +85,7 @@ class Guarding:
         self.presence.say(waiting=len(waiting))
         if not waiting:
             self.watch_breakers()
+            self.watch_baseline()
             return
         newest: dict[str, int] = {}
         for number, learner in reversed(waiting):
@@ -98,6 +99,7 @@ class Guarding:
             if verdict.found != "damaged":
                 newest[learner] = number
         self.watch_breakers()
+        self.watch_baseline()
 
     def once(self) -> Iterator[Verdict]:
         """Judge every unjudged snapshot, oldest first, skipping none."""
@@ -202,6 +204,35 @@ class Guarding:
             step = next_step(self.lineage, learner, self.config.breaker, self.now(), fresh=fresh)
             if step is not None:
                 self.step_breaker(learner, step)
+
+    def watch_baseline(self) -> None:
+        """Let the baseline answer when the champion has become worse, and the champion when it is better again."""
+        champion = self.lineage.champion()
+        if not self.config.guard.act or champion is None:
+            return
+        rules = self.config.fallback
+        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        limits = fallback.Rules(looks, rules.false_switches_per_year, rules.return_events, rules.trips_per_day)
+        step = fallback.next_switch(self.lineage, champion, limits, self.now())
+        if step is None:
+            return
+        was = self.lineage.switch(champion)
+
+        def decide(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if self.lineage.switch(champion) != was:
+                raise RefusedError("somebody else switched first")
+            return Decision(
+                step.action, "guard", step.why, champion, cause=step.cause, baseline=self.lineage.baseline()
+            )
+
+        try:
+            entry = self.lineage.ledger.append(self.now(), decide)
+        except RefusedError:
+            return
+        self.lineage.refresh_entries()
+        log.error("%s: %s", step.action, step.why)
+        self.tell(step.action, champion, step.why, entry=entry.seq)
 
     def step_breaker(self, learner: str, step: Step) -> None:
         """Write a breaker's next state; opening it asks for a full retrain as well."""

@@ -120,8 +120,8 @@ class HoldfastCollector(Collector):
         if current is not None:
             now = self._server.now()
             found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
-            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.manifest.created)
-            found["holdfast_event_age_seconds"].add_metric([], now - current.manifest.newest_event)
+            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.created)
+            found["holdfast_event_age_seconds"].add_metric([], now - current.newest_event)
         self._guard(found, newest)
         for code, count in self._counts.by_code().items():
             found["holdfast_requests_total"].add_metric([str(code)], count)

@@ -70,6 +70,10 @@ def show_status(report: dict[str, Any]) -> None:
         )
     if not report["serving"]:
         console.print("serving: no process")
+    if (found := report["baseline"]) is not None:
+        says = "answers" if found["answers"] else "stands by"
+        compared = f": {found['words']}" if found["words"] else ""
+        console.print(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
     learners = report["learners"]
     names = ["role", "verdict", "serving", "line"]
     table(

@@ -25,7 +25,6 @@ from stream.archive import Archive
 from stream.codec import Codec
 from stream.config import Config
 from stream.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
-from stream.errors import CommandError
 
 log = logging.getLogger("holdfast.retrain")
 #: low priority: learning and serving come first
@@ -91,7 +90,7 @@ class Retraining:
     def plan(self) -> Plan:
         """Look at the data and at the device; nothing is changed but the folder of work."""
         dataset, _ = self.gather()
-        current = baselines.accepted(self.lineage.entries)
+        current = self.lineage.baseline()
         manifest = baselines.read(self.lineage.store, current) if current is not None else None
         same = manifest is not None and manifest.data_version == dataset.version
         return Plan(dataset, self._device(), self._kind(), current, same)
@@ -177,7 +176,7 @@ class Retraining:
 
     def start(self) -> tuple[Warm, bytes]:
         """What a warm start goes on from: the baseline that counts."""
-        number = baselines.accepted(self.lineage.refresh().entries)
+        number = self.lineage.refresh().baseline()
         manifest = baselines.read(self.lineage.store, number) if number is not None else None
         if number is None or manifest is None:
             raise RefusedError("there is no baseline to go on from; the first retrain cannot be warm. Leave out --warm")
@@ -196,7 +195,7 @@ class Retraining:
     def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path) -> list[Gate]:
         """Hold a candidate against the baseline that counts, on rows that were never learnt."""
         self.lineage.refresh()
-        number = baselines.accepted(self.lineage.entries)
+        number = self.lineage.baseline()
         current = read_baseline(self.lineage, number) if number is not None else None
         newest, floors = self.held(folder)
         rules, limits = self.config.gates, self.config.holdout
@@ -248,10 +247,7 @@ def spread(rows: Sequence[HeldRow]) -> float:
 
 def read_baseline(lineage: Lineage, number: int) -> Baseline:
     """A baseline, verified before it is loaded."""
-    manifest = baselines.read(lineage.store, number)
-    if manifest is None:
-        raise CommandError(f"baseline {number} does not exist. See: holdfast retrain list")
-    return Baseline(baselines.read_part(lineage.store, manifest.model))
+    return Baseline(baselines.model_of(lineage.store, number)[1])
 
 
 def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str, now: float) -> Entry:

@@ -52,6 +52,7 @@ class Running:
         self.quarantined = 0
         self.quarantine: list[Quarantined] = []
         self.reference: int | None = None
+        self.compared: tuple[int, int] | None = None
         self.stopped: Quarantined | None = None
         self.save_seconds = 0.0
         self._number = 0
@@ -87,6 +88,7 @@ class Running:
             self._ahead.clear()
             self._labels_sent = len(labels)
             self._loaded = Future()
+        self.compared = None
         self._send(wire.Load(snapshot, list(labels), accept, imported))
 
     def ready(self) -> None:
@@ -130,6 +132,12 @@ class Running:
         if snapshot != self.reference:
             self.reference = snapshot
             self._send(wire.Refer(snapshot))
+
+    def against(self, baseline: int, switch: int) -> None:
+        """Have the learner compared with this baseline from here on."""
+        if (baseline, switch) != self.compared:
+            self.compared = (baseline, switch)
+            self._send(wire.Against(baseline, switch))
 
     def drain(self) -> None:
         """Wait until everything handed on is learnt; raise what went wrong."""

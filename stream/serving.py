@@ -7,33 +7,53 @@ away, requests are answered from what is in memory, and readiness says how old i
 import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from learners import Learner, LearnersError, Prediction
+from learners import Features, LearnersError, Prediction
+from learners.event import Task
 from learners.labels import Labels, LabelValue
-from snapshots import Lineage
+from snapshots import Lineage, baselines
 from snapshots import snapshot as snapshots
 from snapshots.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
-from snapshots.manifest import Manifest
 from stream import logs
 from stream.building import codec_of, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence
 
+if TYPE_CHECKING:
+    from snapshots.manifest import Manifest
+
 log = logging.getLogger("holdfast.serving")
+#: what answers say in the learner's place when serving has fallen back
+BASELINE = "baseline"
+
+
+class Asked(Protocol):
+    """What answers: a learner, or the baseline."""
+
+    def predict(self, features: Features) -> Prediction:
+        """Predict, and change nothing."""
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """One snapshot in service: replaced as a whole, never changed."""
+    """One snapshot in service, or one baseline (``name`` is then :data:`BASELINE`, ``snapshot`` its number).
+
+    Replaced as a whole, never changed. ``created`` and ``newest_event`` are Unix seconds; ``epoch`` is None for a
+    baseline, which belongs to no trainer.
+    """
 
     snapshot: int
     name: str
     line: int
-    learner: Learner
+    learner: Asked
     labels: list[LabelValue]
-    manifest: Manifest
+    task: Task
+    created: float
+    newest_event: float
+    epoch: int | None
     since: float
 
 
@@ -52,6 +72,7 @@ class Server:
         self.store_trouble = ""
         self.unjudged: tuple[int, float | None] = (0, None)
         self._refused: set[int] = set()
+        self._refused_baselines: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
@@ -88,12 +109,18 @@ class Server:
         self.newest = self.lineage.refresh().newest()
         name = self.lineage.champion()
         number = self.lineage.serving(name, self._refused) if name else None
-        if name is None or number is None:
+        if name is not None and self.lineage.fallen(name) and self._fall_back():
+            pass
+        elif name is None or number is None:
             self.why_not = self._why_not(name)
             if self.current is not None and self._void(self.current):
                 self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
+        self._say()
+
+    def _say(self) -> None:
+        """Note what waits for a verdict, and say what answers."""
         waiting = [one for one in self.lineage.numbers if self.lineage.waiting(one)]
         oldest = self.lineage.manifest(waiting[0]) if waiting else None
         self.unjudged = (len(waiting), oldest.created if oldest else None)
@@ -101,12 +128,36 @@ class Server:
         self.presence.say(
             learner=current.name if current else None,
             snapshot=current.snapshot if current else None,
+            created=current.created if current else None,
             since=current.since if current else None,
             port=self.config.serve.port,
         )
 
     def _void(self, current: Serving) -> bool:
-        return is_void(self.lineage.epochs, current.snapshot, current.manifest.epoch)
+        return current.epoch is not None and is_void(self.lineage.epochs, current.snapshot, current.epoch)
+
+    def _fall_back(self) -> bool:
+        """Let the baseline answer; one that cannot be loaded is said once, and the learner goes on."""
+        number = self.lineage.baseline()
+        if number is None or number in self._refused_baselines:
+            return False
+        if self.current is not None and (self.current.name, self.current.snapshot) == (BASELINE, number):
+            return True
+        from learners.baseline import Baseline  # noqa: PLC0415  only where there is one
+
+        try:
+            manifest, model = baselines.model_of(self.lineage.store, number)
+            learner = Baseline(model)
+        except (DamagedError, LearnersError) as cause:
+            self._refused_baselines.add(number)
+            log.error("baseline %d cannot answer, so the learner goes on: %s", number, cause)
+            return False
+        self.current = Serving(
+            number, BASELINE, 0, learner, learner.names, learner.task, manifest.created, manifest.last_time, None,
+            self.now(),
+        )  # fmt: skip
+        log.warning("baseline %d answers", number, extra=logs.facts(baseline=number))
+        return True
 
     def _why_not(self, name: str | None) -> str:
         if name is None:
@@ -132,7 +183,10 @@ class Server:
             self.why_not = str(cause)
             return
         line = manifest.learners[name].line
-        self.current = Serving(number, name, line, learner, list(labels.names), manifest, self.now())
+        self.current = Serving(
+            number, name, line, learner, list(labels.names), self.config.task, manifest.created, manifest.newest_event,
+            manifest.epoch, self.now(),
+        )  # fmt: skip
         about = logs.facts(snapshot=number, learner=name, line=line)
         log.info("snapshot %d of %s answers (line %d)", number, name, line, extra=about)
 
@@ -145,7 +199,7 @@ class Server:
             "ready": True,
             "learner": current.name,
             "snapshot": current.snapshot,
-            "snapshot_age_seconds": round(max(0.0, self.now() - current.manifest.created), 3),
+            "snapshot_age_seconds": round(max(0.0, self.now() - current.created), 3),
         }
         waiting, since = self.unjudged
         word["unjudged"] = {"snapshots": waiting, "seconds": round(max(0.0, self.now() - since), 3) if since else 0.0}
@@ -157,7 +211,7 @@ class Server:
 def answer_of(serving: Serving, prediction: Prediction, identity: object) -> dict[str, object]:
     """The answer to one request: class numbers become the labels that the events carry."""
     answer: dict[str, object] = {"id": identity, "prediction": prediction.value}
-    if prediction.probabilities is not None or serving.manifest.task == "multiclass":
+    if prediction.probabilities is not None or serving.task == "multiclass":
         if prediction.value is not None:
             answer["prediction"] = serving.labels[int(prediction.value)]
         if prediction.probabilities is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage, jumps
+from snapshots import Lineage, baselines, jumps
 from snapshots import history as histories
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
@@ -33,8 +33,8 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         },
         "refused": dict(newest.counts.refused) if newest else {},
         "holdout": _holdout(newest),
-        "baseline": None,
-        "serving": [_process(lineage, word, now) for word in words if word["role"] == "serving"],
+        "baseline": baseline(lineage, now),
+        "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
@@ -75,15 +75,52 @@ def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
     }
 
 
-def _process(lineage: Lineage, word: dict[str, Any], now: float) -> dict[str, Any]:
-    manifest = lineage.manifest(word["snapshot"]) if word["snapshot"] is not None else None
+def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
+    """The baseline that counts, how the champion compares with it, and whether it answers; None without one.
+
+    ``difference`` is loss(online) minus loss(baseline) on fresh events: below 0 the online model is better.
+    """
+    number = lineage.baseline()
+    manifest = baselines.read(lineage.store, number) if number is not None else None
+    if number is None or manifest is None:
+        return None
+    champion, newest = lineage.champion(), lineage.newest()
+    part = newest.learners.get(champion) if newest is not None and champion is not None else None
+    versus = (part.figures.get("baseline") if part is not None else None) or {}
+    last = lineage.switch(champion) if champion is not None else None
+    return {
+        "number": number,
+        "created": manifest.created,
+        "age_seconds": round(now - manifest.created, 1),
+        "kind": manifest.recipe["factory"] or manifest.recipe["kind"],
+        "rows": manifest.rows,
+        "answers": last is not None and last.action == "fall_back",
+        "since": last.time if last is not None else None,
+        "why": last.why if last is not None else "",
+        "compared": versus if versus.get("baseline") == number else None,
+        "words": words_of(versus) if versus.get("baseline") == number and versus["events"] else "",
+    }
+
+
+def words_of(versus: dict[str, Any]) -> str:
+    """How the online model compares, as people say it."""
+    sign, low, high = versus["difference"], versus["low"], versus["high"]
+    better = sign <= 0
+    ends = (-high, -low) if better else (low, high)
+    return (
+        f"online {'better' if better else 'worse'} by {abs(sign):.4f} [{ends[0]:.4f}, {ends[1]:.4f}] over "
+        f"{versus['events']:,} events"
+    )
+
+
+def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
     return {
         "host": word["host"],
         "pid": word["pid"],
         "port": word["port"],
         "learner": word["learner"],
         "snapshot": word["snapshot"],
-        "age_seconds": round(now - manifest.created, 3) if manifest else None,
+        "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 
 

@@ -250,6 +250,9 @@ class Trainer:
             changed |= self.stop_or_resume(learner)
             if (reference := self.writer.references.get(learner.name)) is not None:
                 learner.refer(reference)
+            if (baseline := self.lineage.baseline()) is not None:
+                last = self.lineage.switch(learner.name)
+                learner.against(baseline, last.seq if last is not None else 0)
             changed |= self.replay(learner)
         changed |= self.refresh_holdout()
         if changed:

@@ -56,6 +56,13 @@ class Refer(_Message):
     snapshot: int
 
 
+class Against(_Message):
+    """Compare with this baseline from here on; ``switch`` is the entry by which serving last fell back or returned."""
+
+    baseline: int
+    switch: int
+
+
 class Save(_Message):
     """Write the learner as it now is as parts of a snapshot. ``order`` numbers what is asked, and comes back.
 
@@ -110,7 +117,7 @@ class Failed(_Message):
     number: int = 0
 
 
-Order: TypeAlias = Setup | Load | Batch | Refer | Save
+Order: TypeAlias = Setup | Load | Batch | Refer | Against | Save
 Reply: TypeAlias = Loaded | Learnt | Raised | Saved | Failed
 encode = msgspec.msgpack.Encoder().encode
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -25,17 +25,30 @@ from learners import Event, Features, Learner, LearnersError, Metrics, Predictio
 from learners.errors import LearnerRaisedError
 from learners.evidence import Floats, Paired, losses
 from learners.prequential import opinion
-from snapshots import SnapshotsError, Store
+from learners.versus import Evidence, Versus, concatenated
+from snapshots import SnapshotsError, Store, baselines
 from snapshots import snapshot as snapshots
 from snapshots.errors import RefusedError, StoreError
 from stream import building, logs, wire
 from stream.config import Config
 from stream.errors import StreamError
 
+if TYPE_CHECKING:
+    from learners.baseline import Baseline
+
 log = logging.getLogger("holdfast.learner")
 _PR_SET_PDEATHSIG = 1
 _BACKOFF_SECONDS = 5.0
 _SETTLED_EVENTS = 1000
+
+
+class _Scored(msgspec.Struct):
+    """Losses of a few events, before anybody learnt them; ``reference`` and ``baseline``: None where there is none."""
+
+    own: Floats
+    reference: Floats | None
+    baseline: Floats | None
+    slices: list[list[str]] | None
 
 
 class Worker:
@@ -49,7 +62,10 @@ class Worker:
         self._metrics = Metrics(config.task)
         self._paired = self._no_evidence()
         self._reference: Learner | None = None
-        self._scored: list[tuple[Floats, Floats | None, list[list[str]] | None]] = []
+        self._versus: Versus | None = None
+        self._baseline: Baseline | None = None
+        self._baseline_number = 0
+        self._scored: list[_Scored] = []
         self._seen = 0
         self._stride = max(1, round(1 / config.guard.sample))
         self._spoilt = True
@@ -75,6 +91,8 @@ class Worker:
                 self._learn(order)
             case wire.Refer():
                 self._refer(order.snapshot)
+            case wire.Against():
+                self._against(order)
             case wire.Save():
                 self._save(order)
             case wire.Load():
@@ -92,6 +110,7 @@ class Worker:
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
             self._paired, self._reference, self._seen = self._no_evidence(), None, 0
+            self._versus = None
             self._scored.clear()
             built_from = building.built_from(one, self._learner)
             if order.imported:
@@ -106,7 +125,8 @@ class Worker:
             self._learner, self._metrics = snapshots.read_learner(
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
-            self._paired, self._seen = snapshots.read_evidence(self._store, manifest, self._name), part.learnt
+            evidence = snapshots.read_evidence(self._store, manifest, self._name)
+            self._paired, self._versus, self._seen = evidence.paired, evidence.versus, part.learnt
             self._scored.clear()
             self._reference = self._loaded(self._paired.reference)
             if self._reference is None and self._paired.reference is not None:
@@ -121,6 +141,28 @@ class Worker:
         self._settle()
         self._reference = self._loaded(number)
         self._paired.refer(number if self._reference is not None else None)
+
+    def _against(self, order: wire.Against) -> None:
+        """Compare with a baseline; without onnxruntime, or when it is damaged, with none, which is said."""
+        self._settle()
+        if self._baseline is None or self._baseline_number != order.baseline:
+            self._baseline, self._baseline_number = self._baseline_of(order.baseline), order.baseline
+        if self._baseline is None:
+            self._versus = None
+        elif self._versus is None or self._versus.baseline != order.baseline:
+            margin, most = self._config.fallback.margin, self._config.event.max_slices
+            self._versus = Versus(order.baseline, margin, most, switch=order.switch)
+        else:
+            self._versus.switched(order.switch)
+
+    def _baseline_of(self, number: int) -> "Baseline | None":
+        from learners.baseline import Baseline  # noqa: PLC0415  only where there is one
+
+        try:
+            return Baseline(baselines.model_of(self._store, number)[1])
+        except (LearnersError, SnapshotsError) as cause:
+            log.error("%s cannot be compared with baseline %d: %s", self._name, number, cause)
+            return None
 
     def _loaded(self, number: int | None) -> Learner | None:
         """The learner of an older snapshot, to predict beside this one; None when it is gone, which is said."""
@@ -149,22 +191,28 @@ class Worker:
         if self._reference is not None:
             asked = [opinion(self._reference, event.features) for event in few]
             others = losses(self._config.task, answers, asked, batch.scale)
+        based = None
+        if self._versus is not None and self._baseline is not None:
+            said = self._baseline.predict_many([event.features for event in few])
+            based = losses(self._config.task, answers, said, batch.scale)
         slices = [batch.slices[index] for index in chosen] if batch.slices is not None else None
-        self._scored.append((own, others, slices))
-        if sum(len(own) for own, _, _ in self._scored) >= _SETTLED_EVENTS:
+        self._scored.append(_Scored(own, others, based, slices))
+        if sum(len(one.own) for one in self._scored) >= _SETTLED_EVENTS:
             self._settle()
 
     def _settle(self) -> None:
         """Let what was scored count: many events at once, since each time costs as much as learning a few dozen."""
         if not self._scored:
             return
-        own, others, slices = zip(*self._scored, strict=True)
-        self._scored.clear()
-        self._paired.update(
-            np.concatenate(own),
-            np.concatenate(others) if others[0] is not None else None,
-            [one for few in slices for one in few] if slices[0] is not None else None,
-        )
+        scored, self._scored = self._scored, []
+        own = np.concatenate([one.own for one in scored])
+        slices = None
+        if scored[0].slices is not None:
+            slices = [names for one in scored for names in one.slices or ()]
+        self._paired.update(own, concatenated([one.reference for one in scored]), slices)
+        based = concatenated([one.baseline for one in scored])
+        if self._versus is not None and based is not None:
+            self._versus.update(own, based, slices)
 
     def _learn(self, batch: wire.Batch) -> None:
         if self._spoilt or self._learner is None:
@@ -206,8 +254,12 @@ class Worker:
         began = time.perf_counter()
         self._settle()
         self._paired.close_look()
-        parts = {"model": self._learner.save(), "metrics": self._metrics.dump(), "evidence": self._paired.dump()}
+        if self._versus is not None:
+            self._versus.close_look()
+        evidence = Evidence(self._paired, self._versus).dump()
+        parts = {"model": self._learner.save(), "metrics": self._metrics.dump(), "evidence": evidence}
         figures = {
+            "baseline": self._versus.figures() if self._versus is not None else None,
             "metrics": self._metrics.overall(),
             "recent": self._metrics.recent(),
             "slices": self._metrics.by_slice(),

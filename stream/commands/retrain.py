@@ -8,8 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from snapshots import baselines
+from snapshots import baselines, fallback
 from snapshots.errors import RefusedError
+from snapshots.ledger import Decision, Entry
 from stream import printing
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of, operator, why_option
 from stream.config import Config
@@ -104,12 +105,13 @@ def _show(found: dict[str, Any]) -> None:
 def retrain_list(config: Config, *, as_json: bool) -> None:
     """List every baseline, newest first, with what became of it."""
     lineage = lineage_of(config)
+    entries = lineage.ledger.entries()
     rows = []
     for number in reversed(baselines.numbers(lineage.store)):
         manifest = baselines.read(lineage.store, number)
         if manifest is not None:
-            rows.append(_row(manifest, baselines.state_of(number, lineage.entries), _why(lineage.entries, number)))
-    counts = baselines.accepted(lineage.entries)
+            rows.append(_row(manifest, baselines.state_of(number, entries), _why(entries, number)))
+    counts = lineage.baseline()
     for row in rows:
         row["counts"] = row["baseline"] == counts
     if as_json:
@@ -137,8 +139,10 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
     manifest = baselines.read(lineage.store, number)
     if manifest is None:
         raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
-    found = _row(manifest, baselines.state_of(number, lineage.entries), _why(lineage.entries, number))
-    found["gates"] = next((entry.gates for entry in lineage.entries if entry.baseline == number and entry.gates), [])
+    found = _row(manifest, baselines.state_of(number, lineage.ledger.entries()), _why(lineage.ledger.entries(), number))
+    found["gates"] = next(
+        (entry.gates for entry in lineage.ledger.entries() if entry.baseline == number and entry.gates), []
+    )
     printing.as_json(found) if as_json else _show(found)
 
 
@@ -149,6 +153,39 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
 def retrain_use(config: Config, number: int, why: str) -> None:
     """Put back a baseline that was accepted before."""
     _decide(config, number, "use", why)
+
+
+@retrain.command("fall-back")
+@why_option
+@configured
+def retrain_fall_back(config: Config, why: str) -> None:
+    """Let the baseline answer in the champion's place, until it is better again or somebody returns."""
+    _switch(config, fallback.FALL_BACK, why)
+
+
+@retrain.command("return")
+@why_option
+@configured
+def retrain_return(config: Config, why: str) -> None:
+    """Let the champion answer again."""
+    _switch(config, fallback.RETURN, why)
+
+
+def _switch(config: Config, action: str, why: str) -> None:
+    lineage = lineage_of(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        name, number = lineage.refresh().champion(), lineage.baseline()
+        if name is None or number is None:
+            raise RefusedError("there is no champion or no baseline yet; nothing was changed")
+        if lineage.fallen(name) == (action == fallback.FALL_BACK):
+            says = f"baseline {number} answers already" if lineage.fallen(name) else f"{name} answers already"
+            raise RefusedError(f"{says}; nothing was changed")
+        return Decision(action, operator(), why, name, baseline=number)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    now = f"baseline {entry.baseline}" if action == fallback.FALL_BACK else entry.learner
+    click.echo(f"ledger entry {entry.seq}: {now} answers from now on")
 
 
 @click.command()

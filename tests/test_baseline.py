@@ -1,0 +1,91 @@
+"""The baseline end to end: archive, retrain, gates, comparison with the online model, falling back and returning."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lineages import Folder, accounted, wait_for
+from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
+
+RETRAIN: dict[str, Any] = {
+    "archive__enabled": True, "archive__every_seconds": 0.5, "retrain__kind": "fm", "retrain__epochs": 4,
+    "gates__tolerance": 0.1, "gates__max_calibration_loss": 0.5, "gates__p99_ms": 1000.0, "gates__max_slice_loss": 0.2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def based(folder: Callable[..., Folder]) -> Callable[..., Stream]:
+    """A lineage that learns, is guarded and serves, with a baseline trained on what came so far."""
+
+    def build(**settings: Any) -> Stream:
+        here = folder(learners=LEARNERS, **(SETTINGS | RETRAIN | settings))
+        stream = Stream(here)
+        here.start("up")
+        stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
+        stream.lots(20)
+        wait_for(lambda: sum(row["events"] for row in here.json("archive", "show")) > 3000)
+        here.run("retrain", "--now", timeout=240)
+        return stream
+
+    return build
+
+
+def compared(here: Folder) -> dict[str, Any]:
+    found = here.status()["baseline"]
+    return (found or {}).get("compared") or {}
+
+
+def blown(made: dict[str, Any]) -> None:
+    """Features on another scale, under labels without meaning: what was learnt of them is lost for long."""
+    draw = random.Random(made["id"])
+    made["x"] |= {name: value * 1000 * draw.choice((-1, 1)) for name, value in made["x"].items() if name != "country"}
+    made["y"] = draw.randrange(2)
+
+
+def switches(here: Folder) -> list[tuple[str, str]]:
+    return [(e["action"], e["by"]) for e in here.json("ledger") if e["action"] in ("fall_back", "return")]
+
+
+@pytest.mark.timeout(400)
+def test_a_baseline_is_trained_compared_fallen_back_to_and_returned_from(based: Callable[..., Stream]) -> None:
+    """A poisoned online model loses, and the baseline answers; the world changes, and the online model answers again.
+
+    The guard is told to tolerate everything, so that nothing is reverted in between.
+    """
+    stream = based(guard__tolerance=0.9, breaker__jump=1.0, fallback__return_events=300)
+    here = stream.here
+    (made,) = here.json("retrain", "list")
+    assert (made["state"], made["counts"]) == ("accepted", True)
+    assert {gate["name"] for gate in here.json("retrain", "show", "1")["gates"]} >= {"holdout", "latency", "slices"}
+    stream.until(lambda: compared(here).get("events", 0) > 1500, None)
+    report = here.status()["baseline"]
+    assert (report["number"], report["answers"]) == (1, False)
+    assert report["compared"]["low"] <= report["compared"]["difference"] <= report["compared"]["high"]
+    assert "baseline 1 (fm" in here.run("status").stdout
+    assert switches(here) == []
+    good = here.lineage.serving("linear")
+
+    stream.lots(3, blown)
+    stream.until(lambda: switches(here), None)
+    assert switches(here) == [("fall_back", "guard")]
+    entry = here.json("ledger")[-1]
+    assert entry["baseline"] == 1
+    assert "worse than baseline 1" in entry["why"]
+    with here.http() as client:
+        question = {"x": event(1)["x"]}
+        answer = wait_for(lambda: (a := client.post("/predict", json=question).json())["learner"] == "baseline" and a)
+        assert answer["snapshot"] == 1
+        assert 0 < answer["probability"] < 1
+        assert here.status()["baseline"]["answers"]
+
+        here.run("snapshots", "revert", "linear", str(good))
+        stream.until(lambda: switches(here)[1:], flip)
+        assert switches(here)[1] == ("return", "guard")
+        wait_for(lambda: client.post("/predict", json=question).json()["learner"] == "linear")
+        here.run("retrain", "fall-back", "--why", "to see it")
+        wait_for(lambda: client.post("/predict", json=question).json()["learner"] == "baseline")
+        assert "answers already" in here.run("retrain", "fall-back", code=3).stderr
+        here.run("retrain", "return", "--why", "seen")
+        wait_for(lambda: client.post("/predict", json=question).json()["learner"] == "linear")
+    wait_for(lambda: accounted(here.learner("linear")["events"]))
