@@ -18,7 +18,7 @@ from learners.evidence import WHOLE, losses
 from snapshots.holdout import HeldRow
 
 _LATENCY_ROWS = 1000
-_BINS = 15
+_BINS, _BIN_ROWS = 15, 200
 _FEWEST_ROWS = 100
 _ERROR = 0.05
 
@@ -181,7 +181,10 @@ def calibration_gate(judged: Judged | None, task: Task, rules: Rules) -> Gate:
 
 
 def calibration_error(task: Task, labels: Sequence[Any], said: Sequence[Prediction]) -> float:
-    """Expected calibration error over 15 bins of as many rows each: of the positive class, or of the class named."""
+    """Expected calibration error: of the positive class, or of the class that was named.
+
+    Over up to 15 bins of as many rows each; of few rows fewer bins are made, or chance would be all that is seen.
+    """
     if task == "binary":
         chances = np.array([0.5 if one.probability is None else one.probability for one in said])
         hits = np.array([float(label) for label in labels])

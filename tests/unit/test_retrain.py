@@ -1,0 +1,269 @@
+"""A full retrain's parts: the same features on both sides, the same model from the same data, what is left out."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from lineages import Folder
+from samples import numbers
+
+from learners.baseline import About, Baseline, pack
+from learners.encoding import Encoder, Encoding, Number, bin_of, hash_of
+from learners.errors import FactoryRefusedError, StateRefusedError
+from learners.event import Features
+from snapshots.store import LocalStore
+from stream.compose import retraining_of
+from stream.dataset import rows_of
+from stream.retraining import Retraining
+
+torch = pytest.importorskip("torch")
+from learners import retrain, torch_learner  # noqa: E402  torch is there
+
+RULES: dict[str, Any] = {
+    "retrain__fewest_rows": 10, "retrain__epochs": 3, "retrain__kind": "linear", "gates__max_calibration_loss": 0.5,
+}  # fmt: skip
+
+
+def mixed(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Events with texts, booleans, nested, missing and heavy-tailed features."""
+    found = []
+    for number in range(first, first + count):
+        draw = random.Random(number)
+        a = draw.gauss(0, 1)
+        x: dict[str, Any] = {
+            "a": a, "country": draw.choice(["de", "fr", "br"]), "night": draw.random() < 0.3,
+            "count": draw.randrange(9),
+            "user": {"age": draw.randrange(18, 90), "city": f"c{draw.randrange(30)}"}, "big": draw.lognormvariate(3, 3),
+        }  # fmt: skip
+        if draw.random() < 0.2:
+            del x["big"]
+        if draw.random() < 0.1:
+            x["a"] = None
+        y = int(a + (x["country"] == "br") - 0.5 * x["night"] + draw.gauss(0, 0.5) > 0)
+        found.append({"id": f"m{number}", "ts": 1.7e9 + number, "x": x, "y": y})
+    return found
+
+
+def archived(here: Folder, events: list[dict[str, Any]], name: str = "history.jsonl") -> None:
+    path = here.path / name
+    path.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in events))
+    here.run("archive", "import", str(path))
+
+
+def retraining(here: Folder) -> Retraining:
+    return retraining_of(here.config)
+
+
+@pytest.mark.parametrize("kind", ["standardised", "binned"])
+def test_the_same_bytes_mean_the_same_in_training_and_in_serving(folder: Callable[..., Folder], kind: str) -> None:
+    """Promise 10: what the model was trained on is what serving makes of the same events."""
+    here = folder(**RULES, retrain__numbers=kind, retrain__bins=7)
+    events = mixed(600)
+    archived(here, events)
+    dataset, work = retraining(here).gather()
+    rows = rows_of(work, dataset)
+    encoder = Encoder(dataset.encoding)
+    served, places = encoder.many([Features.of(event["x"]) for event in events])
+    assert np.array_equal(np.asarray(rows.numbers), served)
+    assert np.array_equal(np.asarray(rows.places), places)
+    assert rows.labels.tolist() == [event["y"] for event in events]
+    one = encoder.one(Features.of(events[7]["x"]))
+    assert np.array_equal(one[0][0], served[7])
+    assert np.array_equal(one[1][0], places[7])
+    again = Encoder(Encoding.load(dataset.encoding.dump())).many([Features.of(events[3]["x"])])
+    assert np.array_equal(again[0][0], served[3])
+    strange = encoder.one(Features.of({"country": "nowhere", "a": "text now", "new": 1.0}))
+    assert set(strange[1][0].tolist()) == {0}
+
+
+def test_the_same_version_of_the_data_gives_the_same_model(folder: Callable[..., Folder]) -> None:
+    """Bit for bit, on the same machine; and another version when anything of it is another."""
+    here = folder(**RULES, holdout__rate=0.2)
+    archived(here, mixed(800))
+    first = retraining(here).run("test").manifest
+    second = retraining(here).run("test").manifest
+    assert first.number + 1 == second.number
+    assert (first.data_version, first.model.sha256) == (second.data_version, second.model.sha256)
+    archived(here, mixed(50, first=5000), "more.jsonl")
+    third = retraining(here).run("test").manifest
+    assert third.data_version != first.data_version
+    assert third.model.sha256 != first.model.sha256
+
+
+@pytest.mark.parametrize("kind", ["linear", "fm", "dcn"])
+def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(kind: str) -> None:
+    """And ends with the very same weights."""
+    rng = np.random.default_rng(1)
+    numbers_, places = rng.normal(size=(900, 3)).astype(np.float32), rng.integers(0, 20, (900, 2)).astype(np.int32)
+    labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
+    rows = retrain.Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
+    shape = torch_learner.Shape(3, 2, 20, 1)
+    recipe = retrain.Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
+    kept: list[bytes] = []
+    device = torch.device("cpu")
+    whole = retrain.train(rows, shape, "binary", recipe, device, hooks=retrain.Hooks(keep=kept.append))
+    again = retrain.train(rows, shape, "binary", recipe, device, hooks=retrain.Hooks(kept=kept[1]))
+    assert whole.losses == again.losses
+    assert len(whole.losses) == 4
+    for name, weight in whole.state.items():
+        assert torch.equal(weight, again.state[name]), name
+    assert torch_learner.export(whole.served, shape) == torch_learner.export(again.served, shape)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["linear", "fm", "dcn"])
+def test_what_is_served_is_what_was_trained(task: str, kind: str) -> None:
+    """The ONNX graph answers as the torch model does, one by one and together; and it has learnt something."""
+    rng = np.random.default_rng(2)
+    count = 3000
+    x = [{"a": float(a), "k": f"v{k}"} for a, k in zip(rng.normal(size=count), rng.integers(0, 5, count), strict=True)]
+    raw = np.array([[one["a"]] for one in x], np.float32)
+    values = sorted(hash_of("k", f"v{k}") for k in range(5))
+
+    encoding = Encoding([Number("a", 0.0, 1.0)], ["k"], values)
+    encoder = Encoder(encoding)
+    _, places = encoder.many([Features.of(one) for one in x])  # type: ignore[arg-type]
+    signal = raw[:, 0] + (places[:, 0] == 2) * 2.0
+    labels = {"binary": signal > 0.5, "multiclass": np.digitize(signal, [-0.5, 1.0]), "regression": 40 * signal + 500}
+    outputs = 3 if task == "multiclass" else 1
+    shape = torch_learner.Shape(encoding.width, encoding.fields, encoding.places, outputs)
+    y = labels[task].astype(np.float32)
+    rows = retrain.Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
+    recipe = retrain.Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
+    trained = retrain.train(rows, shape, task, recipe, torch.device("cpu"))  # type: ignore[arg-type]
+    graph = torch_learner.export(trained.served, shape)
+    baseline = Baseline(pack(About(task, ["x", "y", "z"] if task == "multiclass" else [], encoding), graph))  # type: ignore[arg-type]
+    features = [Features.of(one) for one in x[:200]]  # type: ignore[arg-type]
+    with torch.no_grad():
+        wanted = trained.served(torch.from_numpy(raw[:200]), torch.from_numpy(places[:200])).numpy()
+    many, single = baseline.predict_many(features), [baseline.predict(one) for one in features]
+    if task == "binary":
+        got = np.array([[one.probability] for one in many])
+        assert [one.probability for one in single] == pytest.approx(got[:, 0], abs=1e-6)
+        assert np.mean([one.value == bool(label) for one, label in zip(many, y[:200], strict=True)]) > 0.9
+    elif task == "multiclass":
+        got = np.array([list((one.probabilities or {}).values()) for one in many])
+        assert got.sum(1) == pytest.approx(np.ones(200), abs=1e-5)
+        assert np.mean([one.value == label for one, label in zip(many, y[:200], strict=True)]) > 0.85
+    else:
+        got = np.array([[one.value] for one in many])
+        assert np.abs(got[:, 0] - y[:200]).mean() < 10
+    assert got == pytest.approx(wanted, abs=1e-3)
+
+
+def test_held_out_repeated_and_condemned_events_are_left_out(folder: Callable[..., Folder]) -> None:
+    """And counted, each for its reason; what was replayed is learnt after all."""
+    here = folder(learners={"linear": {"kind": "river", "factory": "model:logreg", "role": "champion"}},
+                  **RULES, holdout__rate=0.1, source__batch=50)  # fmt: skip
+    here.write(numbers(400))
+    here.trained()
+    good = here.lineage.ancestry("linear")[-1]
+    here.write(numbers(300, first=400))
+    here.write(numbers(50))  # the first fifty again
+    here.trained()
+    here.run("snapshots", "revert", "linear", str(good))
+    here.train()
+    here.run("archive", "run", "--until-end")
+    found, _ = retraining(here).gather()
+    events = here.learner()["events"]
+    assert found.excluded["held_out"] >= events["held_out"]
+    assert found.excluded["quarantined"] >= events["quarantined"] > 0
+    assert found.rows == events["learnt"]
+    row = here.json("quarantine", "list")[0]
+    here.run("quarantine", "replay", row["id"])
+    here.train()
+    again, _ = retraining(here).gather()
+    assert "quarantined" not in again.excluded
+    assert again.rows == here.learner()["events"]["learnt"]
+    assert again.excluded["repeated"] > 0
+    assert again.version != found.version
+
+
+def test_a_module_of_ones_own_is_trained_and_served(folder: Callable[..., Folder]) -> None:
+    """And refused with the reason when it does not answer with logits."""
+    here = folder(**RULES, retrain__factory="mine:good", holdout__rate=0.2, gates__tolerance=0.5)
+    (here.path / "mine.py").write_text(
+        "from torch import nn, cat\n"
+        "class Small(nn.Module):\n"
+        "    def __init__(self, shape):\n"
+        "        super().__init__()\n"
+        "        self.places = nn.Embedding(shape.places, 4)\n"
+        "        self.out = nn.Linear(shape.width + 4 * shape.fields, shape.outputs)\n"
+        "    def forward(self, numbers, places):\n"
+        "        return self.out(cat((numbers, self.places(places).flatten(1)), 1))\n"
+        "def good(shape): return Small(shape)\n"
+        "def bad(shape): return nn.Linear(shape.width, 7)\n"
+    )
+    archived(here, mixed(700))
+    done = here.run("retrain", "--json", code=None)
+    assert orjson.loads(done.stdout)["kind"] == "mine:good"
+    refused = here.run("retrain", code=None, HOLDFAST_RETRAIN__FACTORY="mine:bad")
+    assert "mine:bad" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    with pytest.raises(FactoryRefusedError, match="gives no model"):
+        torch_learner.build("linear", torch_learner.Shape(1, 1, 2, 1), factory="nowhere:it")
+
+
+def test_a_warm_start_learns_only_what_is_new(folder: Callable[..., Folder]) -> None:
+    here = folder(**RULES, holdout__rate=0.2, gates__tolerance=0.5, gates__min_gain=-0.5)
+    archived(here, mixed(800))
+    assert "cannot be warm" in here.run("retrain", "--warm", code=3).stderr
+    here.run("retrain")
+    assert "fewest_rows" in here.run("retrain", "--warm", code=3).stderr
+    archived(here, mixed(300, first=800), "more.jsonl")
+    here.run("retrain", "--warm", code=None)
+    newest, first = here.json("retrain", "list")
+    assert (newest["warm_from"], first["warm_from"]) == (1, None)
+    assert newest["excluded"]["older"] >= 800
+    assert newest["rows"] < 300
+
+
+def test_damaged_baselines_are_refused(folder: Callable[..., Folder]) -> None:
+    """No byte of the head may be another, and what is no graph is no model."""
+    for data in (b"", b"nonsense", pack(About("binary", [], Encoding([], [], [])), b"no graph")):
+        with pytest.raises(StateRefusedError):
+            Baseline(data)
+    here = folder(**RULES, holdout__rate=0.2)
+    archived(here, mixed(900))
+    here.run("retrain")
+    (path,) = (here.path / "store" / "baselines").rglob("model-*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    done = here.run("retrain", code=None)
+    assert "was changed" in done.stderr
+    manifest = path.parent / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"linear"', b'"lineaR"'))
+    assert "digest does not hold" in here.run("retrain", "list", code=None).stderr
+
+
+def test_bins_meet_at_their_edges() -> None:
+    """A number on an edge is in the same bin for training (float32, many) and serving (one)."""
+    edges = sorted({float(np.float32(one)) for one in (0.1, 0.2, 0.3)})
+    for value in (0.1, 0.2, 0.3, 0.15):
+        many = int(np.searchsorted(edges, np.array([value], np.float32).astype(np.float64), side="right")[0])
+        assert bin_of(edges, float(np.float32(value))) == f"#{many}"
+
+
+def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., Folder], tmp_path: Path) -> None:
+    """Not even with a baseline to compare with: torch is made to fail on import."""
+    here = folder(**RULES, holdout__rate=0.2)
+    here.write(numbers(900))
+    here.train()
+    here.run("archive", "run", "--until-end")
+    here.run("retrain", code=None)
+    hooks = tmp_path / "hooks" / "torch"
+    hooks.mkdir(parents=True)
+    (hooks / "__init__.py").write_text("raise SystemExit('torch was imported')")
+
+    path = os.pathsep.join([str(hooks.parent), os.environ.get("PYTHONPATH", "")])
+    here.write(numbers(300, first=900))
+    for command in (["train", "--until-end"], ["guard", "--once"], ["status"], ["retrain", "list"]):
+        here.run(*command, code=0, PYTHONPATH=path)
+    assert "torch was imported" in (here.run("retrain", code=None, PYTHONPATH=path).stderr)
+    assert LocalStore(here.path / "store").names("baselines/")
