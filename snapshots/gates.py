@@ -192,7 +192,7 @@ def calibration_error(task: Task, labels: Sequence[Any], said: Sequence[Predicti
         chances = np.array([max((one.probabilities or {0: 0.5}).values()) for one in said])
         hits = np.array([float(one.value == label) for one, label in zip(said, labels, strict=True)])
     order = np.argsort(chances, kind="stable")
-    parts = np.array_split(order, min(_BINS, max(1, len(order))))
+    parts = np.array_split(order, min(_BINS, max(2, len(order) // _BIN_ROWS)))
     return float(
         sum(len(part) * abs(chances[part].mean() - hits[part].mean()) for part in parts if len(part)) / len(order)
     )
