@@ -16,13 +16,15 @@ from snapshots.store import Store, claim
 
 _FORMAT = 1
 ACCEPTED, REFUSED, WAITING = "accept_baseline", "refuse_baseline", "await_approval"
+FAILED, DECLINED = "retrain_failed", "retrain_declined"
 
 
 class BaselineManifest(msgspec.Struct, frozen=True):
     """One baseline. ``created``, ``first_time`` and ``last_time`` are Unix seconds, UTC.
 
     ``data_version`` is the digest over the files and exclusions that were read, ``excluded`` counts what was left out,
-    by reason; ``trained`` says how training went (losses on the newest rows, seconds, rows a second, device).
+    by reason; ``sample`` holds features of some of the rows, to tell drift by; ``trained`` says how training went
+    (losses on the newest rows, seconds, rows a second, device).
     """
 
     format: int
@@ -41,6 +43,7 @@ class BaselineManifest(msgspec.Struct, frozen=True):
     model: Part
     state: Part
     versions: dict[str, str]
+    sample: Part | None = None
     sha256: str = ""
 
     def encode(self) -> bytes:
@@ -116,3 +119,14 @@ def state_of(number: int, entries: list[Entry]) -> str:
     words = {ACCEPTED: "accepted", REFUSED: "refused", WAITING: "waiting"}
     found = [words[entry.action] for entry in entries if entry.baseline == number and entry.action in words]
     return found[-1] if found else "new"
+
+
+def outcomes(entries: list[Entry]) -> list[Entry]:
+    """What retrains came to: accepted, refused, waiting for approval, or failed."""
+    return [e for e in entries if (e.by == "gate" and e.action in (ACCEPTED, REFUSED, WAITING)) or e.action == FAILED]
+
+
+def last_outcome(entries: list[Entry]) -> int:
+    """The number of the newest of them in the ledger; 0 when there is none."""
+    found = outcomes(entries)
+    return found[-1].seq if found else 0

@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +26,7 @@ from stream.trainer import Begin, Trainer
 if TYPE_CHECKING:
     from stream.archiving import Archiver
     from stream.retraining import Retraining
+    from stream.scheduling import Scheduler
 
 
 def source_of(config: Config, when_lost: str | None = None) -> Source:
@@ -161,4 +163,33 @@ def retraining_of(
         membership=membership,
         now=now,
         say=say,
+    )
+
+
+def scheduler_of(
+    config: Config,
+    path: Path,
+    *,
+    stopping: Callable[[], bool],
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> "Scheduler":
+    """Build what watches the triggers of retrains; a schedule that is none is refused here."""
+    from stream import triggers  # noqa: PLC0415  the trainer does not pay for its import
+    from stream.archive import Archive  # noqa: PLC0415  the same
+    from stream.scheduling import Scheduler  # noqa: PLC0415  the same
+
+    reach_modules(config)
+    triggers.schedule_of(config.retrain, now())
+    store = store_of(config)
+    return Scheduler(
+        config,
+        path,
+        lineage=Lineage(store),
+        archive=Archive(store),
+        codec=codec_of(config, labels_of(config)),
+        presence=Presence(store, "scheduler", now),
+        now=now,
+        sleep=sleep,
+        stopping=stopping,
     )

@@ -192,6 +192,17 @@ class RetrainConfig(_Table):
     warm: bool = False
     fewest_rows: Annotated[int, Meta(ge=2)] = 1000
     work: str = "retrain-work"
+    schedule: str = ""
+    timezone: str = "UTC"
+    after_labels: Count = 0
+    drift_psi: Annotated[float, Meta(ge=0)] = 0.25
+    on_request: bool = True
+    cooldown_seconds: Annotated[float, Meta(ge=0)] = 3600.0
+    budget_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    backoff_seconds: Positive = 60.0
+    cost: Annotated[float, Meta(ge=0)] = 0.0
+    gain: Annotated[float, Meta(ge=0)] = 0.0
+    check_seconds: Positive = 10.0
     lease_seconds: Positive = 120.0
 
 

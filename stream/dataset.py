@@ -32,6 +32,8 @@ from stream.record import Record
 
 _SAMPLE_ROWS = 100_000
 _CHUNK_ROWS = 1 << 17
+#: features of so many rows are kept, to tell by whether the data moved since
+DRIFT_ROWS = 2000
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -185,6 +187,8 @@ class Gathering:
         folder.mkdir(parents=True)
         found = self._encode(files, total, version, sample, folder)
         (folder / "held.msgpack").write_bytes(msgspec.msgpack.encode(list(self.held)))
+        few = sample[:: max(1, len(sample) // DRIFT_ROWS)][:DRIFT_ROWS]
+        (folder / "sample.msgpack").write_bytes(msgspec.msgpack.encode([one.raw for one in few]))
         hidden = folder / ".dataset.json"
         hidden.write_bytes(msgspec.json.encode(found))
         hidden.rename(about)

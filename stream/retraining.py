@@ -103,9 +103,14 @@ class Retraining:
     def _kind(self) -> str:
         return self.config.retrain.factory or self.config.retrain.kind
 
-    def run(self, trigger: str, *, warm: bool | None = None) -> Outcome:
-        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it."""
+    def run(self, trigger: str, *, warm: bool | None = None, after: int | None = None) -> Outcome:
+        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it.
+
+        ``after``: the newest outcome that the trigger knew of; when there is a newer one, somebody was faster.
+        """
         with self.lease().held() as lease:
+            if after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > after:
+                raise RefusedError("another retrain has been done meanwhile; nothing was changed")
             start, state = self.start() if (self.config.retrain.warm if warm is None else warm) else (None, None)
             dataset, folder = self.gather(start)
             manifest, model = self.train(dataset, folder, trigger, start, state)
@@ -155,10 +160,12 @@ class Retraining:
                 "losses": [round(one, 6) for one in trained.losses], "best_epoch": trained.best_epoch,
                 "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
                 "device": trained.device, "features_left_out": dataset.others,
+                "archived": sum(self.archive.about(file).events for file in self.archive.files()),
             },
             warm_from=warm_from, model=baselines.put(store, number, "model", blob),
             state=baselines.put(store, number, "state", retrain.dump_state(trained.state)),
             versions={**snapshots.versions(), "torch": version("torch")},
+            sample=baselines.put(store, number, "sample", (folder / "sample.msgpack").read_bytes()),
         )  # fmt: skip
         baselines.write(store, manifest)
         return manifest, Baseline(blob)

@@ -12,7 +12,16 @@ from snapshots import baselines, fallback
 from snapshots.errors import RefusedError
 from snapshots.ledger import Decision, Entry
 from stream import printing
-from stream.commands.base import Group, config_option, configured, json_option, lineage_of, operator, why_option
+from stream.commands.base import (
+    Group,
+    config_option,
+    configured,
+    json_option,
+    lineage_of,
+    operator,
+    stopping_of,
+    why_option,
+)
 from stream.config import Config
 
 
@@ -20,6 +29,8 @@ from stream.config import Config
 @click.option("--now", is_flag=True, help="At once, whatever cool-down and budget say.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option("--warm/--full", default=None, help="Go on from the last baseline on new data only; or from nothing.")
+@click.option("--trigger", hidden=True, help="What asked for it.")
+@click.option("--after", type=int, hidden=True, help="The newest outcome that the trigger knew of.")
 @json_option
 @config_option
 @click.pass_context
@@ -33,17 +44,32 @@ def retrain(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--now", is_flag=True)
 @click.option("--dry-run", is_flag=True)
 @click.option("--warm/--full", default=None)
+@click.option("--trigger")
+@click.option("--after", type=int)
 @json_option
 @configured
-def _retrain(config: Config, *, now: bool, dry_run: bool, warm: bool | None, as_json: bool) -> None:  # noqa: ARG001
+def _retrain(
+    config: Config,
+    *,
+    now: bool,
+    dry_run: bool,
+    warm: bool | None,
+    trigger: str | None,
+    after: int | None,
+    as_json: bool,
+) -> None:
     from stream.compose import retraining_of  # noqa: PLC0415  a command imports what it needs
     from stream.retraining import NICE  # noqa: PLC0415  the same
+    from stream.scheduling import refuse_hindered  # noqa: PLC0415  the same
 
     os.nice(NICE)
     with printing.Steps(enabled=not as_json) as steps:
         retraining = retraining_of(config, say=steps.say)
+        if not (now or dry_run):
+            refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
         plan = retraining.plan() if dry_run else None
-        outcome = None if dry_run else retraining.run(f"by hand: {operator()}", warm=warm)
+        why = trigger or f"by hand: {operator()}"
+        outcome = None if dry_run else retraining.run(why, warm=warm, after=after)
     if plan is not None or outcome is None:
         _show_plan(plan, as_json=as_json)
         return
@@ -97,6 +123,16 @@ def _show(found: dict[str, Any]) -> None:
         f"({trained['rows_per_second']:,} rows/s, best epoch {trained['best_epoch']}); left out: {left_out}"
     )
     click.echo(found["why"])
+
+
+@retrain.command("watch")
+@configured
+def retrain_watch(config: Config) -> None:
+    """Run the scheduler: start a retrain when a trigger is due (schedule, new labels, drift, performance, breaker)."""
+    from stream.compose import scheduler_of  # noqa: PLC0415  a command imports what it needs
+
+    path = click.get_current_context().find_root().meta["config"]
+    scheduler_of(config, path, stopping=stopping_of()).run()
 
 
 @retrain.command("list")

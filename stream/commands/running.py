@@ -43,6 +43,7 @@ def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
     if not logs.as_json():
         click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
     roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
+    roles += ["retrain watch"] if config.retrain.enabled else []
     Supervisor(chosen, os.environ, roles, first={"train": flags}).run(stopping_of())
 
 

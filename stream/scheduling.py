@@ -1,0 +1,145 @@
+"""``holdfast retrain watch``: starts a full retrain when a trigger is due, as a process of its own at low priority."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from snapshots import Lineage, baselines
+from snapshots.errors import RefusedError, SnapshotsError
+from snapshots.lease import Lease
+from snapshots.ledger import Decision, Entry
+from stream import logs, triggers
+from stream.archive import Archive
+from stream.codec import Codec
+from stream.config import Config
+from stream.errors import StreamError
+from stream.presence import Presence
+from stream.triggers import Trigger
+
+log = logging.getLogger("holdfast.retrain")
+_LAST_LINES = 5
+#: exit codes of ``holdfast retrain`` that say that it was done: accepted, or turned down by a gate
+_DONE = (0, 1)
+
+
+class Scheduler:
+    """Watches the triggers. One retrain at a time on all machines, by the lease that the retrain itself takes."""
+
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
+        self,
+        config: Config,
+        path: Path,
+        *,
+        lineage: Lineage,
+        archive: Archive,
+        codec: Codec,
+        presence: Presence,
+        now: Callable[[], float],
+        sleep: Callable[[float], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.config, self.path, self.lineage, self.archive, self.codec = config, path, lineage, archive, codec
+        self.presence, self.now, self.sleep, self.stopping = presence, now, sleep, stopping
+        self.running: subprocess.Popen[str] | None = None
+        self.trigger: Trigger | None = None
+        self._after = 0
+
+    def run(self) -> None:
+        """Watch until asked to stop; a retrain that runs then is ended, and goes on from its last epoch next time."""
+        due = 0.0
+        try:
+            while not self.stopping():
+                if self.running is not None:
+                    self.look_after()
+                elif self.now() >= due:
+                    due = self.now() + self.config.retrain.check_seconds
+                    try:
+                        self.check()
+                    except (SnapshotsError, StreamError) as cause:
+                        log.error("%s; trying again", cause)
+                self.presence.say(state="training" if self.running else "watching")
+                self.sleep(0.2)
+        finally:
+            if self.running is not None:
+                self.running.terminate()
+                self.running.wait(10)
+            self.presence.close()
+
+    def check(self) -> Trigger | None:
+        """Start a retrain when one is due and may be done; return what is due."""
+        rules = self.config.retrain
+        charter = self.lineage.charter(self.config.name, self.config.task, self.now())
+        entries = self.lineage.refresh().ledger.entries()
+        facts = triggers.facts_of(self.archive, self.lineage, self.codec)
+        trigger = triggers.due(entries, rules, facts, charter.created, self.now())
+        if trigger is None or self.busy():
+            return trigger
+        spent = triggers.spent(self.lineage, entries, self.now())
+        hindrance = triggers.hindrance(entries, rules, trigger, facts, spent, self.now())
+        if hindrance:
+            if not triggers.declined(entries, trigger):
+                log.warning("no retrain (%s): %s", trigger.kind, hindrance)
+                self.decide("retrain_declined", f"{trigger.why}; but {hindrance}", trigger.kind)
+            return trigger
+        self.start(trigger, baselines.last_outcome(entries))
+        return trigger
+
+    def busy(self) -> bool:
+        """Tell whether somebody trains already, here or elsewhere."""
+        return Lease(self.lineage.store, "retrain", "", 1.0, self.now).holder() is not None
+
+    def start(self, trigger: Trigger, after: int) -> None:
+        """Run ``holdfast retrain`` as a process of its own."""
+        log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
+        command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--config", str(self.path),
+                   "--trigger", f"{trigger.kind}: {trigger.why}", "--after", str(after), "--json"]  # fmt: skip
+        self.trigger, self._after = trigger, after
+        self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "HOLDFAST_LOG": "console"},
+        )  # fmt: skip
+
+    def look_after(self) -> None:
+        """Take note of a retrain that has ended; one that failed changes nothing but the ledger."""
+        process, trigger = self.running, self.trigger
+        if process is None or trigger is None:
+            return
+        try:
+            _, said = process.communicate(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return
+        self.running = None
+        done = baselines.last_outcome(self.lineage.refresh().ledger.entries()) > self._after
+        if process.returncode in _DONE and done:
+            log.info("the retrain is done; see holdfast retrain list")
+        elif self.stopping():
+            log.info("the retrain was ended; the next goes on from its last epoch")
+        elif process.returncode == logs.REFUSED:
+            log.info("no retrain: %s", said.strip())
+            if "another retrain" not in said and "does this just now" not in said:
+                self.decide("retrain_failed", _last(said), trigger.kind)
+        else:
+            log.error("the retrain failed with %s: %s", process.returncode, _last(said))
+            self.decide("retrain_failed", f"exit code {process.returncode}: {_last(said)}", trigger.kind)
+
+    def decide(self, action: str, why: str, cause: str) -> Entry:
+        """Append to the ledger."""
+        by = f"scheduler on {platform.node()}"
+        return self.lineage.ledger.append(self.now(), lambda _: Decision(action, by, why, cause=cause))
+
+
+def _last(said: str) -> str:
+    return " / ".join(said.strip().splitlines()[-_LAST_LINES:]) or "it said nothing"
+
+
+def refuse_hindered(lineage: Lineage, config: Config, archive: Archive, codec: Codec, now: float) -> None:
+    """For a retrain by hand without ``--now``: raise :class:`RefusedError` while cool-down or budget forbid one."""
+    entries = lineage.ledger.entries()
+    facts = triggers.facts_of(archive, lineage, codec)
+    found = triggers.hindrance(entries, config.retrain, None, facts, triggers.spent(lineage, entries, now), now)
+    if found:
+        raise RefusedError(f"no retrain: {found}. With --now it is done all the same")

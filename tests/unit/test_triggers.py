@@ -1,0 +1,238 @@
+"""Triggers of a retrain: each fires when it should and not otherwise; drift on known answers; changes of the clock."""
+
+import math
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from lineages import Folder, wait_for
+from unit.test_retrain import RULES, archived, mixed
+
+from learners import drift
+from learners.drift import Moved
+from snapshots.ledger import Entry
+from stream import triggers
+from stream.config import RetrainConfig
+from stream.errors import ConfigError
+from stream.triggers import Facts, Trigger
+
+pytest.importorskip("torch")
+
+
+def entry(seq: int, action: str, time: float = 0.0, **more: Any) -> Entry:
+    fields = {"learner": None, "snapshot": None, "by": "gate", "why": "", "previous": "", **more}
+    return Entry(seq=seq, time=time, action=action, **fields)
+
+
+def due(rules: RetrainConfig, entries: list[Entry], now: float, facts: Facts | None = None) -> str | None:
+    found = triggers.due(entries, rules, facts or Facts(0, [], None), 0.0, now)
+    return found.kind if found is not None else None
+
+
+# Drift ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_stability_index_on_known_answers() -> None:
+    """By hand: (0.6 - 0.5)·ln(0.6/0.5) + (0.4 - 0.5)·ln(0.4/0.5) = 0.040547; no difference is 0."""
+    assert drift.psi_of([0.5, 0.5], [0.6, 0.4]) == pytest.approx(0.1 * math.log(1.2) - 0.1 * math.log(0.8))
+    assert drift.psi_of([0.2, 0.3, 0.5], [0.2, 0.3, 0.5]) == 0.0
+    before, now = ["a"] * 50 + ["b"] * 50, ["a"] * 60 + ["b"] * 40
+    assert drift.psi(before, now) == pytest.approx(0.0405465, abs=1e-6)
+    tenths = [float(i) for i in range(1000)]
+    assert drift.psi(tenths, tenths) == 0.0
+    moved = [float(i) for i in range(500)] * 2  # five tenths have 0.2, five have nothing
+    by_hand = 5 * 0.1 * math.log(2) + 5 * (1e-4 - 0.1) * math.log(1e-4 / 0.1)
+    assert drift.psi(tenths, moved) == pytest.approx(by_hand, rel=0.02)
+    assert drift.psi([None, 1.0] * 50, [None, 1.0] * 50) == 0.0
+    assert drift.psi([1.0] * 100, [None] * 100) > 1.0
+
+
+def test_kolmogorov_and_smirnov_on_known_answers() -> None:
+    """The example of the statistician's table: the largest gap of two small samples, and its probability."""
+    distance, chance = drift.ks([1.0, 2.0, 3.0, 4.0], [3.0, 4.0, 5.0, 6.0])
+    assert distance == 0.5
+    assert chance > 0.4
+    rng = np.random.default_rng(1)
+    same, chance = drift.ks(rng.normal(size=2000).tolist(), rng.normal(size=2000).tolist())
+    assert same < 0.06
+    assert chance > 0.001
+    far, chance = drift.ks(rng.normal(size=2000).tolist(), rng.normal(0.3, 1, 2000).tolist())
+    assert far == pytest.approx(0.119, abs=0.03)  # 2·Φ(0.15) - 1
+    assert chance < 1e-6
+
+
+def test_what_moved_furthest_comes_first() -> None:
+    rng = random.Random(3)
+    before: list[dict[str, Any]] = [{"a": rng.gauss(0, 1), "b": rng.choice("xyz")} for _ in range(800)]
+    now = [{"a": rng.gauss(0, 1), "b": rng.choice("xxxy")} for _ in range(800)]
+    found = drift.moved(before, now)
+    assert [one.feature for one in found] == ["b", "a"]
+    assert found[0].psi > 0.25 > found[1].psi
+    assert found[1].chance is not None
+    assert found[1].chance > 1e-6
+
+
+# When it is due ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "now", "wanted"),
+    [
+        ("0 3 * * *", "UTC", "2026-05-01T03:00:30+00:00", "2026-05-01T03:00:00+00:00"),
+        ("0 3 * * *", "UTC", "2026-05-01T02:59:30+00:00", "2026-04-30T03:00:00+00:00"),
+        # the hour from 2 to 3 does not exist on 29 March: it is made up for at 3
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T12:00:00+02:00", "2026-03-29T03:00:00+02:00"),
+        # it comes twice on 25 October, and counts once
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T12:00:00+01:00", "2026-10-25T02:30:00+02:00"),
+        ("0 0 1 * *", "America/New_York", "2026-07-20T00:00:00+00:00", "2026-07-01T00:00:00-04:00"),
+    ],
+)
+def test_the_schedule_through_changes_of_the_clock(schedule: str, zone: str, now: str, wanted: str) -> None:
+    rules = RetrainConfig(schedule=schedule, timezone=zone)
+    found = triggers.schedule_of(rules, datetime.fromisoformat(now).timestamp())
+    assert found == datetime.fromisoformat(wanted).timestamp()
+
+
+def test_a_schedule_fires_once_a_day_through_a_year_of_changes() -> None:
+    """Looked at every ten minutes for a year in Berlin: 365 times, whatever the clock does."""
+    rules = RetrainConfig(schedule="30 2 * * *", timezone="Europe/Berlin")
+    moment = datetime(2026, 1, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+    began, last, fired = moment, moment, 0
+    while moment < began + 365 * 86_400:
+        moment += 1800
+        tick = triggers.schedule_of(rules, moment)
+        if tick is not None and tick > last:
+            last, fired = moment, fired + 1
+    assert fired == 365
+
+
+def test_missed_schedules_run_once() -> None:
+    """A machine that was off for three days trains once when it is back, and then as planned."""
+    rules = RetrainConfig(schedule="0 3 * * *", cooldown_seconds=0)
+    day = datetime(2026, 5, 1, 4, tzinfo=UTC).timestamp()
+    done = [entry(1, "accept_baseline", day)]
+    assert due(rules, done, day + 3600) is None
+    assert due(rules, done, day + 3 * 86_400) == "schedule"
+    done.append(entry(2, "refuse_baseline", day + 3 * 86_400))
+    assert due(rules, done, day + 3 * 86_400 + 60) is None
+    assert due(rules, done, day + 4 * 86_400) == "schedule"
+    for wrong in (RetrainConfig(schedule="at night"), RetrainConfig(schedule="0 3 * * *", timezone="Mars")):
+        with pytest.raises(ConfigError, match="Write five fields"):
+            triggers.schedule_of(wrong, day)
+
+
+def test_labels_drift_requests_and_breaker_fire_each_for_itself() -> None:
+    """And not again once a retrain has answered."""
+    none = RetrainConfig()
+    assert due(none, [], 1e9) is None
+    assert due(RetrainConfig(after_labels=1000), [], 1e9, Facts(999, [], None)) is None
+    assert due(RetrainConfig(after_labels=1000), [], 1e9, Facts(1000, [], None)) == "labels"
+    far, near = Moved("amount", 0.4, 0.3, 1e-9), Moved("amount", 0.1, 0.05, 0.3)
+    assert due(none, [], 1e9, Facts(0, [far], None)) == "drift"
+    assert due(none, [], 1e9, Facts(0, [near], None)) is None
+    assert due(none, [], 1e9, Facts(0, [Moved("amount", 0.4, 0.04, 0.2)], None)) is None  # chance explains it
+    assert due(RetrainConfig(drift_psi=0), [], 1e9, Facts(0, [far], None)) is None
+    asked = [entry(1, "retrain", by="guard", cause="world_changed", why="the world changed")]
+    assert due(none, asked, 1e9) == "performance"
+    assert due(RetrainConfig(on_request=False), asked, 1e9) is None
+    assert due(none, [entry(1, "retrain", by="guard", cause="breaker")], 1e9) == "breaker"
+    assert due(none, [*asked, entry(2, "accept_baseline", 5.0)], 1e9) is None
+
+
+def test_concept_drift_is_told_from_data_drift() -> None:
+    asked = [entry(1, "retrain", by="guard", cause="world_changed", why="the older model loses more too")]
+    still = triggers.due(asked, RetrainConfig(), Facts(0, [Moved("amount", 0.03)], None), 0.0, 1e9)
+    moved = triggers.due(asked, RetrainConfig(), Facts(0, [Moved("amount", 0.5)], None), 0.0, 1e9)
+    assert still is not None
+    assert "the concept changed" in still.why
+    assert moved is not None
+    assert "The data moved as well: amount" in moved.why
+
+
+def hindrance(rules: RetrainConfig, entries: list[Entry], now: float, spent: float = 0.0, facts: Facts | None = None,
+              kind: str = "schedule") -> str:  # fmt: skip
+    return triggers.hindrance(entries, rules, Trigger(kind, ""), facts or Facts(0, [], None), spent, now)
+
+
+def test_cool_down_budget_and_backoff() -> None:
+    """Each with its reason."""
+    done = [entry(1, "accept_baseline", 1000.0)]
+    rules = RetrainConfig(cooldown_seconds=600, budget_seconds=100, backoff_seconds=60)
+    assert "cooldown" in hindrance(rules, done, 1100.0)
+    assert hindrance(rules, done, 1700.0) == ""
+    assert "budget" in hindrance(rules, done, 1700.0, spent=100.0)
+    failed = [*done, *(entry(n, "retrain_failed", 2000.0, by="scheduler") for n in (2, 3, 4))]
+    assert "the last 3 failed" in hindrance(rules, failed, 2200.0)
+    assert hindrance(rules, failed, 2241.0) == ""
+
+
+def test_cost_is_weighed_against_what_may_be_gained() -> None:
+    """And the reason says how."""
+    from snapshots.baselines import BaselineManifest
+    from snapshots.manifest import Part
+
+    part = Part("", 0, "")
+    manifest = BaselineManifest(1, 1, 0.0, "binary", "", "", {}, 1, {}, 0.0, 0.0, {"archived": 0}, None, part, part, {})
+    facts = Facts(86_400, [Moved("amount", 0.5)], manifest)
+    rules = RetrainConfig(cost=10.0, gain=0.001)
+    said = hindrance(rules, [], 86_400.0, facts=facts, kind="drift")
+    assert "costs 10.00" in said
+    assert "may gain 4.32 a day" in said
+    assert hindrance(RetrainConfig(cost=10.0, gain=0.1), [], 86_400.0, facts=facts, kind="drift") == ""
+    assert hindrance(rules, [], 86_400.0, facts=facts, kind="schedule") == ""
+
+
+# The scheduler -------------------------------------------------------------------------------------------------------
+
+
+def outcomes(here: Folder) -> list[str]:
+    return [e["action"] for e in here.json("ledger") if "baseline" in e["action"] or e["action"].startswith("retrain")]
+
+
+SOON: dict[str, Any] = {"retrain__check_seconds": 0.3, "retrain__cooldown_seconds": 0.0, "holdout__rate": 0.2}
+
+
+def test_two_schedulers_one_retrain(folder: Callable[..., Folder]) -> None:
+    """The lease lets one through, and the other sees that it is done."""
+    here = folder(**RULES, **SOON, retrain__after_labels=500)
+    archived(here, mixed(900))
+    for _ in range(2):
+        here.start("retrain", "watch")
+    wait_for(lambda: len(outcomes(here)) == 1, 60)
+    with pytest.raises(AssertionError):
+        wait_for(lambda: len(outcomes(here)) > 1, 4)
+    assert here.json("retrain", "list")[0]["trigger"].startswith("labels: 900 labelled events")
+
+
+def test_what_fails_changes_nothing_but_the_ledger_and_is_tried_again(folder: Callable[..., Folder]) -> None:
+    here = folder(**RULES, **SOON, retrain__after_labels=500, retrain__backoff_seconds=0.5,
+                  retrain__factory="mine:bad")  # fmt: skip
+    (here.path / "mine.py").write_text("def bad(shape): raise ValueError('broken on purpose')\n")
+    archived(here, mixed(900))
+    here.start("retrain", "watch")
+    wait_for(lambda: outcomes(here).count("retrain_failed") >= 2, 90)
+    assert "broken on purpose" in here.json("ledger")[0]["why"]
+    assert here.json("retrain", "list") == []
+    (here.path / "mine.py").write_text(
+        "from learners.torch_learner import Linear\ndef bad(shape): return Linear(shape)\n"
+    )
+    wait_for(lambda: "accept_baseline" in outcomes(here), 90)
+
+
+def test_a_budget_that_is_used_up_is_said_once(folder: Callable[..., Folder]) -> None:
+    here = folder(**RULES, **SOON, retrain__after_labels=100, retrain__budget_seconds=0.001)
+    archived(here, mixed(900))
+    here.run("retrain", "--now", code=None)
+    archived(here, mixed(200, first=2000), "more.jsonl")
+    here.start("retrain", "watch")
+    wait_for(lambda: "retrain_declined" in outcomes(here), 30)
+    said = here.json("ledger")[-1]
+    assert "budget_seconds" in said["why"]
+    assert said["cause"] == "labels"
+    assert "With --now" in here.run("retrain", code=3).stderr
+    with pytest.raises(AssertionError):
+        wait_for(lambda: outcomes(here).count("retrain_declined") > 1, 2)
