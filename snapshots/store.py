@@ -5,9 +5,9 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from snapshots.errors import StoreError
 
@@ -175,8 +175,10 @@ def _trouble(what: str, path: Path, cause: OSError) -> StoreError:
     )
 
 
-def open_store(url: str, base: Path) -> Store:
+def open_store(url: str, base: Path, options: Mapping[str, Any] | None = None) -> Store:
     """Open the store that ``store.url`` names; a relative path is relative to the configuration file."""
     if "://" in url:
-        raise StoreError(f"store.url {url!r}: only a directory is supported so far")
+        from snapshots.object_store import ObjectStore  # noqa: PLC0415  only where there is one
+
+        return ObjectStore(url, options)
     return LocalStore((base / url).resolve())

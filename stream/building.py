@@ -62,7 +62,7 @@ def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
 
 def store_of(config: Config) -> Store:
     """The store that ``store.url`` names; with ``[signing]`` it gives no manifest that is not signed."""
-    store, keys = open_store(config.store.url, config.base), config.signing
+    store, keys = open_store(config.store.url, config.base, config.store.options), config.signing
     if not keys.private_key_file and not keys.public_key_files:
         return store
     private = config.base / keys.private_key_file if keys.private_key_file else None

@@ -21,7 +21,7 @@ _FORBIDDEN_KAFKA = {
     "enable.partition.eof": "it is true, or the end of a topic could not be told",
 }
 _NOT_KEYS = ("HOLDFAST_TEST_", "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_CONFIG", "HOLDFAST_LOG")
-_OPEN_TABLES = {"source.kafka", "event.types"}
+_OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -84,6 +84,7 @@ class StoreConfig(_Table):
     """Where snapshots, verdicts and the ledger are kept."""
 
     url: Annotated[str, Meta(min_length=1)] = "store"
+    options: dict[str, str] = {}
 
 
 class SnapshotsConfig(_Table):

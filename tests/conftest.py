@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import broker as brokers
+import s3 as s3_servers
 from lineages import Folder
 
 _SKIPPED: list[str] = []
@@ -54,6 +55,19 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker = brokers.Broker(tmp_path_factory.mktemp("kafka")).start()
     yield broker.address
     broker.stop()
+
+
+@pytest.fixture
+def s3(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_servers.Server]:
+    """A real S3 server with a bucket; the environment points to it."""
+    if (lack := s3_servers.missing()) is not None:
+        pytest.skip(lack)
+    server = s3_servers.Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.stop()
 
 
 _numbers = itertools.count()

@@ -3,21 +3,27 @@
 import multiprocessing
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from snapshots import LocalStore, Store
 from snapshots.errors import StoreError
+from snapshots.object_store import ObjectStore
 from snapshots.store import claim
 
+if TYPE_CHECKING:
+    from s3 import Server
 
-@pytest.fixture(params=["local"])
+
+@pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Each kind of store, empty."""
-    makers: dict[str, Callable[[], Store]] = {"local": lambda: LocalStore(tmp_path / "deep" / "store")}
-    return makers[request.param]()
+    if request.param == "local":
+        return LocalStore(tmp_path / "deep" / "store")
+    request.getfixturevalue("s3")
+    return ObjectStore(f"s3://bucket/{tmp_path.name}")
 
 
 def test_a_blob_is_created_once_and_never_changed(store: Store) -> None:
@@ -53,18 +59,23 @@ def test_ones_own_blob_found_again_has_won(store: Store) -> None:
     assert not claim(store, "a", b"other")
 
 
-def _race(root: Path, number: int, results: "multiprocessing.Queue[tuple[int, bool]]") -> None:
-    store = LocalStore(root)
+def _race(kind: str, where: str, number: int, results: "multiprocessing.Queue[tuple[int, bool]]") -> None:
+    store = LocalStore(Path(where)) if kind == "local" else ObjectStore(where)
     for i in range(50):
         if store.create(f"race/{i}", str(number).encode() * 1000):
             results.put((i, True))
     results.put((-1, False))
 
 
-def test_racing_writers_have_one_winner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_racing_writers_have_one_winner(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     """Promise 7: of eight processes that create the same fifty names, one wins each, and nothing is torn."""
-    results: multiprocessing.Queue[tuple[int, bool]] = multiprocessing.Queue()
-    processes = [multiprocessing.Process(target=_race, args=(tmp_path, n, results)) for n in range(8)]
+    if kind == "s3":
+        request.getfixturevalue("s3")
+    where = str(tmp_path) if kind == "local" else f"s3://bucket/{tmp_path.name}"
+    spawn = multiprocessing.get_context("spawn")  # obstore has threads, which a fork would lose
+    results: multiprocessing.Queue[tuple[int, bool]] = spawn.Queue()
+    processes = [spawn.Process(target=_race, args=(kind, where, n, results)) for n in range(8)]
     for process in processes:
         process.start()
     wins: list[int] = []
@@ -76,7 +87,7 @@ def test_racing_writers_have_one_winner(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert sorted(wins) == list(range(50))
-    store = LocalStore(tmp_path)
+    store: Store = LocalStore(tmp_path) if kind == "local" else ObjectStore(where)
     for i in range(50):
         data = store.get(f"race/{i}")
         assert data is not None
@@ -125,3 +136,25 @@ def test_hidden_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:
     store.sweep()
     assert [path.exists() for path in (dead, alive, elsewhere, old)] == [False, True, True, False]
     assert store.names("d/") == ["d/kept"]
+
+
+def test_an_object_store_that_is_away_says_what_to_do(
+    s3: "Server", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong credentials, a bucket that is not there, a server that is gone, an address that is none."""
+    with pytest.raises(StoreError, match=r"cannot write s3://nowhere/a.*credentials"):
+        ObjectStore("s3://nowhere").create("a", b"")
+    with monkeypatch.context() as other, pytest.raises(StoreError, match="cannot read"):
+        other.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        ObjectStore("s3://bucket").get("a")
+    with pytest.raises(StoreError, match="neither a directory nor s3"):
+        ObjectStore("ftp://bucket")
+    store = ObjectStore(f"s3://bucket/{tmp_path.name}")
+    store.create("a", b"here")
+    s3.stop()
+    try:
+        with pytest.raises(StoreError, match="Is the object store there"):
+            store.get("a")
+    finally:
+        s3.start()
+    assert store.get("a") == b"here"

@@ -1,0 +1,90 @@
+"""The store at ``s3://bucket/prefix``: an object store that creates if absent (conditional put), by obstore.
+
+Credentials, region and endpoint come from the environment as for every S3 tool (``AWS_ACCESS_KEY_ID``,
+``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``), or but for secrets from ``[store.options]``.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from snapshots.errors import StoreError
+
+_TRIES, _REQUEST_SECONDS, _TRYING_SECONDS = 3, 10, 20
+
+
+class ObjectStore:
+    """Keeps the contract of :class:`snapshots.store.Store`; what cannot be done now is tried again for 20 s."""
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        try:
+            import obstore  # noqa: PLC0415  an optional extra
+            from obstore.store import S3Store  # noqa: PLC0415  the same
+        except ImportError as cause:
+            raise StoreError(f"store.url {url!r} needs obstore: pip install 'holdfast[s3]'") from cause
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise StoreError(f"store.url {url!r} is neither a directory nor s3://bucket/prefix")
+        self.url, self._obstore = url, obstore
+        self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
+        try:
+            self._inner = S3Store(
+                parts.netloc,
+                config=dict(options or {}),
+                client_options={"allow_http": True, "timeout": timedelta(seconds=_REQUEST_SECONDS)},
+                retry_config={"max_retries": _TRIES, "retry_timeout": timedelta(seconds=_TRYING_SECONDS)},
+            )
+        except (obstore.exceptions.BaseError, ValueError, TypeError) as cause:
+            raise StoreError(f"store.url {url!r} cannot be opened: {_first_line(cause)}") from cause
+
+    def get(self, name: str) -> bytes | None:
+        """Return the blob, or None."""
+        try:
+            return bytes(self._obstore.get(self._inner, self._prefix + name).bytes())
+        except FileNotFoundError as cause:
+            if "NoSuchBucket" in str(cause):
+                raise self._trouble("read", name, cause) from cause
+            return None
+        except (self._obstore.exceptions.BaseError, OSError) as cause:
+            raise self._trouble("read", name, cause) from cause
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put the blob on condition that the name is free; the server decides who was first."""
+        try:
+            self._obstore.put(self._inner, self._prefix + name, data, mode="create", use_multipart=False)
+        except (FileExistsError, self._obstore.exceptions.AlreadyExistsError):
+            return False
+        except (self._obstore.exceptions.BaseError, OSError) as cause:
+            raise self._trouble("write", name, cause) from cause
+        return True
+
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        """Names below ``prefix``, sorted."""
+        begin = len(self._prefix)
+        offset = self._prefix + after if after else None
+        try:
+            lots = self._obstore.list(self._inner, prefix=self._prefix + prefix, offset=offset)
+            found = [one["path"][begin:] for lot in lots for one in lot]
+        except (self._obstore.exceptions.BaseError, OSError) as cause:
+            raise self._trouble("list", prefix, cause) from cause
+        return sorted(name for name in found if name > after)
+
+    def delete(self, name: str) -> None:
+        """Delete the blob if it is there."""
+        try:
+            self._obstore.delete(self._inner, self._prefix + name)
+        except FileNotFoundError:
+            return
+        except (self._obstore.exceptions.BaseError, OSError) as cause:
+            raise self._trouble("delete", name, cause) from cause
+
+    def _trouble(self, what: str, name: str, cause: Exception) -> StoreError:
+        return StoreError(
+            f"cannot {what} {self.url.rstrip('/')}/{name}: {_first_line(cause)}. Is the object store there, and may "
+            "these credentials (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL) use the bucket?"
+        )
+
+
+def _first_line(cause: BaseException) -> str:
+    return str(cause).strip().split("\n", 1)[0][:300]
