@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from snapshots.baselines import accepted
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.presence import present
@@ -52,6 +53,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "1: the learner's breaker is open; 0.5: half open",
     ),
     "holdfast_holdout_loss": ("gauge", ("learner",), "mean loss on the holdout of the newest snapshot that was scored"),
+    "holdfast_baseline_difference": (
+        "gauge",
+        ("learner", "end"),
+        "loss of the learner minus that of the baseline on fresh events: mean, and low and high end of the interval",
+    ),
+    "holdfast_baseline_events": ("gauge", ("learner",), "fresh events that both were compared on"),
+    "holdfast_baseline_number": ("gauge", (), "number of the baseline that counts; 0 without one"),
+    "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
     "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
     "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
     "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
@@ -133,12 +142,21 @@ class HoldfastCollector(Collector):
         """What guard and operators decided, as the watcher last read it."""
         lineage = self._server.lineage
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
+        number = accepted(self._server.decisions)
+        found["holdfast_baseline_number"].add_metric([], number or 0)
+        current = self._server.current
+        found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))
         reverts = Counter(
             (entry.learner or "", entry.by.split(":")[0]) for entry in list(lineage.entries) if entry.action == "revert"
         )
         for (learner, by), count in reverts.items():
             found["holdfast_reverts_total"].add_metric([learner, by], count)
         for learner in newest.learners if newest is not None else ():
+            versus = newest.learners[learner].figures.get("baseline") if newest is not None else None
+            if versus:
+                for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")):
+                    found["holdfast_baseline_difference"].add_metric([learner, end], versus[name])
+                found["holdfast_baseline_events"].add_metric([learner], versus["events"])
             state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0)
             found["holdfast_breaker_open"].add_metric([learner], state)
             for number in reversed(list(lineage.numbers)):
