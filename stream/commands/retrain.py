@@ -29,6 +29,7 @@ from stream.config import Config
 @click.option("--now", is_flag=True, help="At once, whatever cool-down and budget say.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option("--warm/--full", default=None, help="Go on from the last baseline on new data only; or from nothing.")
+@click.option("--compare-warm", is_flag=True, help="Do both, and print cost and quality side by side.")
 @click.option("--trigger", hidden=True, help="What asked for it.")
 @click.option("--after", type=int, hidden=True, help="The newest outcome that the trigger knew of.")
 @json_option
@@ -44,6 +45,7 @@ def retrain(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--now", is_flag=True)
 @click.option("--dry-run", is_flag=True)
 @click.option("--warm/--full", default=None)
+@click.option("--compare-warm", is_flag=True)
 @click.option("--trigger")
 @click.option("--after", type=int)
 @json_option
@@ -54,6 +56,7 @@ def _retrain(
     now: bool,
     dry_run: bool,
     warm: bool | None,
+    compare_warm: bool,
     trigger: str | None,
     after: int | None,
     as_json: bool,
@@ -69,17 +72,38 @@ def _retrain(
             refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
         plan = retraining.plan() if dry_run else None
         why = trigger or f"by hand: {operator()}"
-        outcome = None if dry_run else retraining.run(why, warm=warm, after=after)
-    if plan is not None or outcome is None:
+        ways = [] if dry_run else [True, False] if compare_warm else [warm]
+        found = [_came_of(retraining.run(why, warm=way, after=after)) for way in ways]
+    if plan is not None:
         _show_plan(plan, as_json=as_json)
         return
-    found = _row(outcome.manifest, baselines.state_of(outcome.manifest.number, [outcome.entry]), outcome.entry.why)
-    found["gates"] = outcome.entry.gates
     if as_json:
-        printing.as_json(found)
+        printing.as_json(found if compare_warm else found[0])
+    elif compare_warm:
+        _show_both(*found)
     else:
-        _show(found)
-    sys.exit(1 if found["state"] == "refused" else 0)
+        _show(found[0])
+    sys.exit(1 if all(one["state"] == "refused" for one in found) else 0)
+
+
+def _came_of(outcome: Any) -> dict[str, Any]:
+    state = baselines.state_of(outcome.manifest.number, [outcome.entry])
+    return {**_row(outcome.manifest, state, outcome.entry.why), "gates": outcome.entry.gates}
+
+
+def _show_both(warm: dict[str, Any], full: dict[str, Any]) -> None:
+    """A warm start and a full retrain, each with what it cost and what its gates saw."""
+    gates = {name: [next((g["figure"] for g in one["gates"] if g["name"] == name), None) for one in (warm, full)]
+             for name in ("holdout", "calibration", "latency", "size")}  # fmt: skip
+    printing.table(f"warm start from baseline {warm['warm_from']}, and from nothing", ["", "warm", "full"], [
+        ["baseline", warm["baseline"], full["baseline"]],
+        ["state", warm["state"], full["state"]],
+        ["events learnt", warm["rows"], full["rows"]],
+        ["seconds of training", warm["seconds"], full["seconds"]],
+        ["loss on the newest events", *(min(one["manifest"]["trained"]["losses"]) for one in (warm, full))],
+        *([f"gate {name}", *figures] for name, figures in gates.items()),
+    ])  # fmt: skip
+    click.echo("each is held against the baseline that counted when it was done; the losses are each on its own newest")
 
 
 def _show_plan(plan: Any, *, as_json: bool) -> None:

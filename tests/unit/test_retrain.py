@@ -214,13 +214,17 @@ def test_a_warm_start_learns_only_what_is_new(folder: Callable[..., Folder]) -> 
     archived(here, mixed(800))
     assert "cannot be warm" in here.run("retrain", "--warm", code=3).stderr
     here.run("retrain")
-    assert "fewest_rows" in here.run("retrain", "--warm", code=3).stderr
+    assert "fewest_rows" in here.run("retrain", "--now", "--warm", code=3).stderr
     archived(here, mixed(300, first=800), "more.jsonl")
-    here.run("retrain", "--warm", code=None)
+    here.run("retrain", "--now", "--warm", code=None)
     newest, first = here.json("retrain", "list")
     assert (newest["warm_from"], first["warm_from"]) == (1, None)
     assert newest["excluded"]["older"] >= 800
     assert newest["rows"] < 300
+    archived(here, mixed(300, first=1100), "third.jsonl")
+    both = here.run("retrain", "--now", "--compare-warm", code=None).stdout
+    assert "warm start from baseline" in both
+    assert [one["warm_from"] is None for one in here.json("retrain", "list")[:2]] == [True, False]
 
 
 def test_damaged_baselines_are_refused(folder: Callable[..., Folder]) -> None:
