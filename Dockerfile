@@ -1,7 +1,7 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 COPY . .
-RUN python -m venv /opt/holdfast && /opt/holdfast/bin/pip install --no-cache-dir --constraint constraints.txt .
+RUN python -m venv /opt/holdfast && /opt/holdfast/bin/pip install --no-cache-dir --constraint constraints.txt '.[archive,baseline,s3,signing]'
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /lineage holdfast && mkdir -p /lineage /store && chown holdfast /store

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def compose_tool() -> list[str] | None:
 @pytest.mark.skipif(compose_tool() is None, reason="no docker-compose here")
 def test_the_compose_file_is_one() -> None:
     """Without an engine: ``docker-compose config``."""
-    done = subprocess.run([*(compose_tool() or []), "config"], capture_output=True, text=True, cwd=ROOT)
+    tool = [*(compose_tool() or []), "--profile", "retrain"]
+    done = subprocess.run([*tool, "config"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for service in ("kafka", "topics", "payments", "train", "guard", "serve", "prometheus"):
+    for service in ("kafka", "topics", "payments", "train", "guard", "serve", "prometheus", "archive", "retrain"):
         assert f"  {service}:" in done.stdout
 
 
@@ -36,14 +38,15 @@ def test_every_long_running_service_has_a_health_check() -> None:
     services = re.split(r"^  (?=\w+:$)", COMPOSE.split("\nservices:\n")[1].split("\nvolumes:\n")[0], flags=re.MULTILINE)
     for service in filter(None, services):
         name = service.split(":")[0]
-        assert "healthcheck:" in service or name in ("topics", "payments"), name
+        assert "healthcheck:" in service or name in ("topics", "payments", "retrain"), name
 
 
 def test_the_image_runs_without_root_and_without_torch() -> None:
     """And the containers with a root that cannot be written."""
     image = doc("Dockerfile")
     assert "\nUSER holdfast\n" in image
-    assert "[torch]" not in image
+    assert "retrain" not in image
+    assert "torch" not in image
     assert "read_only: true" in COMPOSE
     assert "cap_drop: [ALL]" in COMPOSE
 
@@ -62,6 +65,7 @@ def test_the_commands_of_the_compose_file_work_together(folder: Callable[..., Fo
             "HOLDFAST_SERVE__PORT": str(here.port), "HOLDFAST_LOG": "json", "HOLDFAST_TOKEN": "",
         }  # fmt: skip
         commands = re.findall(r"command: \[holdfast, ([^\]]+)\]", COMPOSE)
+        commands = [one for one in commands if not one.startswith(("archive", "retrain"))]  # of a profile
         assert len(commands) == 4
         for command in commands:
             here.start(*(word.strip().strip('"') for word in command.split(",")), **environment)
@@ -84,3 +88,27 @@ def test_the_commands_of_the_compose_file_work_together(folder: Callable[..., Fo
 def test_prometheus_takes_its_configuration() -> None:
     """By its own tool."""
     subprocess.run(["promtool", "check", "config", str(ROOT / "deploy" / "prometheus.yml")], check=True)
+
+
+def test_the_retrain_runs_as_a_job_elsewhere() -> None:
+    """The CronJob by the schema of Kubernetes, the workflow by that of GitHub; both run the command that is there."""
+    import kubernetes_validate
+    import yaml
+
+    job = yaml.safe_load(doc("deploy/kubernetes/retrain.yaml"))
+    kubernetes_validate.validate(job, "1.33", strict=True)
+    container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"][:2] == ["holdfast", "retrain"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
+    assert tool is not None
+    done = subprocess.run(
+        [tool, "--builtin-schema", "vendor.github-workflows", ".github/workflows/retrain.yml"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    options = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "retrain", "--help"], capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    for option in ("--now", "--json", "--config"):
+        assert option in options

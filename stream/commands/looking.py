@@ -18,11 +18,12 @@ from stream.presence import present
 
 
 @click.command()
-@click.argument("role", type=click.Choice(["train", "guard", "serve"]))
+@click.argument("role", type=click.Choice(["train", "guard", "serve", "archive", "retrain"]))
 @configured
 def alive(config: Config, role: str) -> None:
     """Exit 0 when this role said something on this host within ten seconds, 1 when not: for health checks."""
-    wanted = {"train": "trainer", "guard": "guard", "serve": "serving"}[role]
+    roles = {"train": "trainer", "guard": "guard", "serve": "serving", "archive": "archiver", "retrain": "scheduler"}
+    wanted = roles[role]
     words = present(lineage_of(config).store, time.time())
     here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
     click.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
