@@ -25,7 +25,7 @@ Hashes: TypeAlias = npt.NDArray[np.uint32]
 Numbers: TypeAlias = Literal["standardised", "binned"]
 _FORMAT = 1
 #: a standardised number further out than so many standard deviations is taken for that far
-_FARTHEST = 10.0
+_FARTHEST = 50.0
 #: stands for a value that is not there; no text has this hash on purpose, and one that has it by chance is unknown
 ABSENT = 0
 

@@ -116,11 +116,14 @@ def holdout_gate(judged: Judged | None, against: str, rules: Rules) -> Gate:
     mean, half = float(gain.mean()), half_width(gain, _ERROR / rules.retrains_per_year)
     sure = mean - half >= rules.min_gain - rules.tolerance
     passed = mean >= rules.min_gain - 1e-12 and sure
-    interval = f"[{mean - half:+.4f}, {mean + half:+.4f}]"
-    said = f"better than {against} by {mean:+.4f} {interval} on {len(gain):,} rows of {judged.rows.name}"
+    low, high = mean - half, mean + half
+    how = f"better than {against} by {mean:.4f} [{low:+.4f}, {high:+.4f}]"
+    if mean < 0:
+        how = f"worse than {against} by {-mean:.4f} [{-high:+.4f}, {-low:+.4f}]"
+    said = f"{how} on {len(gain):,} rows of {judged.rows.name}"
     if not passed:
         said += (
-            f"; wanted at least {rules.min_gain:+.4f}" if mean < rules.min_gain
+            f"; at least {rules.min_gain:.4f} better is wanted" if mean < rules.min_gain
             else f", which may be worse than gates.tolerance ({rules.tolerance}) allows: more rows would tell"
         )  # fmt: skip
     return Gate("holdout", round(mean, 6), rules.min_gain, passed=passed, why=said)

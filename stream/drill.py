@@ -8,6 +8,8 @@ A caller never stops asking.
 import os
 import platform
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +22,7 @@ import orjson
 from snapshots import Lineage, SnapshotsError
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError
-from snapshots.ledger import Entry
+from snapshots.ledger import Decision, Entry
 from stream import status as states
 from stream.building import intake_of, store_of
 from stream.catastrophes import CATASTROPHES, SETTINGS, Changes, Copies, Paced, Payments
@@ -28,10 +30,11 @@ from stream.compose import source_of
 from stream.config import Config, load
 from stream.demo import free_port
 from stream.errors import CommandError
+from stream.outage import Relay
 from stream.payments import payment
 from stream.presence import present
 from stream.starter import write_starter
-from stream.supervise import Supervisor
+from stream.supervise import ROLES, Supervisor
 from stream.watching import first_harm, has_level
 
 _ASK_SECONDS = 0.02
@@ -43,7 +46,20 @@ _OTHERS = {
     "kill": "trainer, guard and serving are killed with -9",
     "torn-snapshot": "the newest snapshot is cut off in the middle of its model",
     "broker-down": f"the source is away for {_AWAY_SECONDS:.0f} s",
+    "retrain-fails": "a full retrain is asked for, and its folder of work cannot be used",
+    "baseline-worse": "a full retrain with a recipe that makes a bad model",
+    "s3-down": f"the object store is away for {_AWAY_SECONDS:.0f} s",
 }
+#: what a drill of the retrain wants beside the drills' own settings: a small model, soon
+_RETRAIN = {
+    "HOLDFAST_ARCHIVE__ENABLED": "true", "HOLDFAST_ARCHIVE__EVERY_SECONDS": "1.0", "HOLDFAST_RETRAIN__ENABLED": "true",
+    "HOLDFAST_RETRAIN__KIND": "linear", "HOLDFAST_RETRAIN__EPOCHS": "5", "HOLDFAST_RETRAIN__FEWEST_ROWS": "500",
+    "HOLDFAST_RETRAIN__CHECK_SECONDS": "0.5", "HOLDFAST_RETRAIN__COOLDOWN_SECONDS": "0",
+    "HOLDFAST_RETRAIN__BACKOFF_SECONDS": "2", "HOLDFAST_RETRAIN__DRIFT_PSI": "0", "HOLDFAST_GATES__TOLERANCE": "0.1",
+    "HOLDFAST_GATES__MAX_SLICE_LOSS": "0.2", "HOLDFAST_GATES__MAX_CALIBRATION_LOSS": "0.2",
+    "HOLDFAST_GATES__P99_MS": "100",
+}  # fmt: skip
+_RETRAIN_DRILLS = ("retrain-fails", "baseline-worse")
 DRILLS = (*CATASTROPHES, *_OTHERS)
 _HARMLESS = ("shift",)
 
@@ -95,21 +111,36 @@ class Stage(msgspec.Struct):
     events: Paced
     changes: Changes | None
     supervisor: Supervisor | None = None
+    environment: dict[str, str] = {}
+    relay: Relay | None = None
 
 
-def stage_of_its_own(folder: Path, rate: float, environment: Mapping[str, str]) -> Stage:
-    """Make a lineage in a new folder, with payments at ``rate`` a second."""
+def stage_of_its_own(
+    folder: Path, rate: float, environment: Mapping[str, str], name: str = "", store: str = ""
+) -> Stage:
+    """Make a lineage in a new folder (``store``: its store elsewhere), with payments at ``rate`` a second."""
     path = folder / "holdfast.toml"
     if path.exists():
         raise CommandError(f"{path} is already there; a drill wants a folder of its own: --dir FOLDER")
     write_starter(folder, "drill", sample=0)
     inherited = {key: value for key, value in environment.items() if not key.startswith("HOLDFAST_")}
     inherited |= {**SETTINGS, "HOLDFAST_SERVE__PORT": str(free_port())}
+    inherited |= _RETRAIN if name in _RETRAIN_DRILLS else {}
+    relay = None
+    if name == "s3-down":
+        if not store.startswith("s3://") or "AWS_ENDPOINT_URL" not in environment:
+            raise CommandError(
+                "s3-down wants an object store of its own: --store s3://bucket/prefix, and AWS_ENDPOINT_URL"
+            )
+        relay = Relay(environment["AWS_ENDPOINT_URL"])
+        inherited |= {"AWS_ENDPOINT_URL": relay.address, "HOLDFAST_STORE__URL": store}
+        os.environ["AWS_ENDPOINT_URL"] = relay.address
     config = load(path, inherited)
-    supervisor = Supervisor(path, inherited, output=(folder / "drill.log").open("ab"))
+    roles = [*ROLES, *(["archive run", "retrain watch"] if name in _RETRAIN_DRILLS else [])]
+    supervisor = Supervisor(path, inherited, roles, output=(folder / "drill.log").open("ab"))
     samples = [payment(number, 0.0, drifting=False) for number in range(_SAMPLES)]
     events = Payments(config.base / config.source.directory, rate)
-    return Stage(config, Lineage(store_of(config)), events, Changes(config, samples), supervisor)
+    return Stage(config, Lineage(store_of(config)), events, Changes(config, samples), supervisor, inherited, relay)
 
 
 def stage_of(config: Config, name: str, rate: float, *, really: bool) -> Stage:
@@ -118,6 +149,8 @@ def stage_of(config: Config, name: str, rate: float, *, really: bool) -> Stage:
         raise CommandError(
             f"{config.name} is marked production = true: a drill would harm it. --really does it all the same"
         )
+    if name in (*_RETRAIN_DRILLS, "s3-down"):
+        raise CommandError(f"{name} is played on a stage of its own only; leave out --against")
     if name == "broker-down" and config.source.kind != "files":
         raise CommandError("a broker is not ours to stop: stop yours by hand, and look at holdfast status meanwhile")
     if name == "torn-snapshot" and "://" in config.store.url:
@@ -168,6 +201,7 @@ class Drill:
         self.name, self._seconds = name, seconds
         self._config, self._lineage, self._events = stage.config, stage.lineage, stage.events
         self._changes, self._supervisor = stage.changes, stage.supervisor
+        self._environment, self._relay = stage.environment, stage.relay
         self._caller = _Caller(stage.config.serve.port)
         self._began = 0.0
 
@@ -183,6 +217,9 @@ class Drill:
         try:
             say("learning, until the guard has a level to hold …")
             self._until(self._settled, _SETTLE_SECONDS, stopping, "the guard had no level")
+            if self.name in _RETRAIN_DRILLS:
+                say("training a first baseline …")
+                self._until(lambda: self._retrain() == 0, _SETTLE_SECONDS, stopping, "no baseline was accepted")
             self._caller.start()
             time.sleep(1.0)
             self._began = time.time()
@@ -191,7 +228,11 @@ class Drill:
                 self._events.change = change
                 self._changed(card, stopping)
             else:
-                {"kill": self._kill, "torn-snapshot": self._tear, "broker-down": self._away}[self.name](card, stopping)
+                {
+                    "kill": self._kill, "torn-snapshot": self._tear, "broker-down": self._away,
+                    "retrain-fails": self._retrain_fails, "baseline-worse": self._baseline_worse,
+                    "s3-down": self._store_away,
+                }[self.name](card, stopping)  # fmt: skip
         finally:
             if self._caller.is_alive():
                 self._caller.end()
@@ -200,6 +241,8 @@ class Drill:
             watcher.join(2)
             if self._supervisor is not None:
                 self._supervisor.stop()
+            if self._relay is not None:
+                self._relay.close()
         since = [number for moment, number in self._caller.answers if moment >= self._began]
         card.requests, card.failed_requests = len(since), since.count(None)
         numbers = [number for number in since if number is not None]
@@ -352,4 +395,61 @@ class Drill:
         self._events.paused.clear()
         time.sleep(1.0)
         card.undone_seconds = round(time.time() - self._began, 2)
+        self._caught_up(card, stopping)
+
+    def _retrain(self, **environment: str) -> int:
+        """Run ``holdfast retrain`` to its end; return its exit code."""
+        command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--json", "--config",
+                   str(self._config.base / "holdfast.toml")]  # fmt: skip
+        return subprocess.run(  # noqa: S603  our own interpreter and module
+            command, env={**self._environment, **environment}, capture_output=True, check=False
+        ).returncode
+
+    def _said(self, *actions: str) -> Entry | None:
+        entries = self._lineage.refresh().ledger.entries()
+        return next((e for e in entries if e.action in actions and e.time >= self._began), None)
+
+    def _retrain_fails(self, card: Card, stopping: Callable[[], bool]) -> None:
+        """Nothing but the ledger changes, and it is tried again by itself."""
+        counts = self._lineage.refresh().baseline()
+        work = self._config.base / self._config.retrain.work
+        work.rename(work.with_name("away"))
+        work.write_text("in the way")
+        ask = Decision("retrain", "drill", "a drill asks for it", cause="drill")
+        self._lineage.ledger.append(time.time(), lambda _: ask)
+        failed = self._until(lambda: self._said("retrain_failed"), 60.0, stopping, "no retrain failed")
+        card.seen_seconds = round(failed.time - self._began, 2)
+        card.seen_as = f"entry {failed.seq}: {failed.why}"
+        unchanged = self._lineage.refresh().baseline() == counts
+        work.unlink()
+        done = self._until(
+            lambda: self._said("accept_baseline", "refuse_baseline"), 90.0, stopping, "it was not tried again"
+        )
+        card.undone_seconds = round(done.time - self._began, 2)
+        card.undone_by = f"entry {done.seq}: {done.action}, tried again by the scheduler"
+        card.passed = unchanged
+
+    def _baseline_worse(self, card: Card, stopping: Callable[[], bool]) -> None:
+        """A gate turns it down; the one before counts."""
+        counts = self._lineage.refresh().baseline()
+        self._retrain(HOLDFAST_RETRAIN__RATE="30.0", HOLDFAST_RETRAIN__EPOCHS="1", HOLDFAST_GATES__TOLERANCE="0.01")
+        entry = self._until(lambda: self._said("refuse_baseline"), 10.0, stopping, "no gate turned it down")
+        card.seen_seconds = card.undone_seconds = round(entry.time - self._began, 2)
+        card.seen_as = f"entry {entry.seq}: {entry.why}"
+        card.undone_by = f"baseline {counts} counts as before"
+        card.passed = self._lineage.refresh().baseline() == counts and not self._lineage.fallen(self._config.champion)
+
+    def _store_away(self, card: Card, stopping: Callable[[], bool]) -> None:
+        """Answers come from memory, learning goes on, and nothing is lost."""
+        if self._relay is None:
+            raise CommandError("there is no object store to cut")
+        self._relay.cut()
+        time.sleep(_AWAY_SECONDS)
+        self._relay.mend()
+        card.seen_seconds, card.seen_as = 0.0, "answers came from memory"
+        newest = self._lineage.refresh().highest
+        self._until(
+            lambda: self._lineage.refresh().highest > newest + 1, 60.0, stopping, "no snapshot was written afterwards"
+        )
+        card.undone_seconds, card.undone_by = round(time.time() - self._began, 2), "snapshots are written again"
         self._caught_up(card, stopping)

@@ -25,6 +25,7 @@ from stream.archive import Archive
 from stream.codec import Codec
 from stream.config import Config
 from stream.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
+from stream.errors import CommandError
 
 log = logging.getLogger("holdfast.retrain")
 #: low priority: learning and serving come first
@@ -79,7 +80,10 @@ class Retraining:
             self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
             warm=warm, say=self.say,
         )  # fmt: skip
-        found, folder = gathering.gather()
+        try:
+            found, folder = gathering.gather()
+        except OSError as cause:
+            raise CommandError(f"retrain.work cannot be used: {cause}") from cause
         if found.rows < rules.fewest_rows:
             raise RefusedError(
                 f"the archive holds {found.rows:,} events that may be learnt, and retrain.fewest_rows asks for "

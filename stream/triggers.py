@@ -91,8 +91,11 @@ def newest(archive: Archive, codec: Codec, since: float) -> list[Features]:
 
 
 def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: float, now: float) -> Trigger | None:
-    """The first trigger that is due. ``began``: when the lineage did (Unix seconds)."""
-    done = baselines.outcomes(list(entries))
+    """The first trigger that is due. ``began``: when the lineage did (Unix seconds).
+
+    One that failed answers nothing: what asked for it is due still, and :func:`hindrance` has it wait.
+    """
+    done = [entry for entry in baselines.outcomes(list(entries)) if entry.action != baselines.FAILED]
     last = done[-1].seq if done else 0
     asked = [e for e in entries if e.action == "retrain" and e.seq > last]
     if rules.on_request and asked:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lineages import Folder, accounted
+from s3 import Server
 from test_guarding import LEARNERS, SETTINGS, Stream, settled
 
 
@@ -64,7 +65,24 @@ def test_a_deployment_that_runs_is_drilled(folder: Callable[..., Folder]) -> Non
 
 
 @pytest.mark.skipif(not os.environ.get("HOLDFAST_TEST_DRILLS"), reason="all drills: make soak")
-@pytest.mark.parametrize("name", ["poison", "forget", "shift", "diverge", "kill", "torn-snapshot", "broker-down"])
+@pytest.mark.parametrize("name", ["poison", "forget", "shift", "diverge", "kill", "torn-snapshot", "broker-down",
+                                  "retrain-fails", "baseline-worse"])  # fmt: skip
 def test_every_other_drill(name: str, tmp_path: Path) -> None:
     """Each passes."""
     assert drill(name, tmp_path / "d")["passed"]
+
+
+def test_an_object_store_that_is_away_for_a_while(s3: Server, tmp_path: Path) -> None:
+    """Answers go on from memory, and everything is counted afterwards; without a store it is said what is wanted."""
+    command = [sys.executable, "-m", "stream.cli", "drill", "s3-down", "--dir", str(tmp_path / "d"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "--store s3://" in done.stderr
+    done = subprocess.run(
+        [*command[:-2], str(tmp_path / "e"), "--json", "--store", "s3://bucket/drill"],
+        capture_output=True, text=True, timeout=280, env=dict(os.environ),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    card = json.loads(done.stdout)
+    assert card["passed"]
+    assert card["failed_requests"] == 0
+    assert s3.process is not None

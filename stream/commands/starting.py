@@ -66,6 +66,7 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
     metavar="CONFIG",
     help="Do it to the deployment of this configuration, which runs.",
 )
+@click.option("--store", default="", metavar="URL", help="s3-down: an object store for it, s3://bucket/prefix.")
 @click.option("--really", is_flag=True, help="Also to one that is marked production = true.")
 @click.option("--rate", type=click.FloatRange(100, 10000), default=1000.0, show_default=True, help="Events a second.")
 @click.option(
@@ -73,12 +74,21 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
 )
 @json_option
 def drill(
-    name: str, folder: Path | None, against: Path | None, rate: float, seconds: float, *, really: bool, as_json: bool
+    name: str,
+    folder: Path | None,
+    against: Path | None,
+    store: str,
+    rate: float,
+    seconds: float,
+    *,
+    really: bool,
+    as_json: bool,
 ) -> None:
     """Run a catastrophe; print when it was seen, when it was undone, and what served meanwhile.
 
-    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot or broker-down, against a demo stream in a
-    folder of its own, or with --against a staging deployment. Exit 0 when it passed, else 1.
+    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot, broker-down, retrain-fails, baseline-worse or
+    s3-down, against a demo stream in a folder of its own, or (but for the last three) with --against a staging
+    deployment. Exit 0 when it passed, else 1.
     """
     from stream.drill import DRILLS, Drill, stage_of, stage_of_its_own  # noqa: PLC0415  a command imports what it needs
 
@@ -88,7 +98,7 @@ def drill(
         if against is not None:
             stage = stage_of(load(against, os.environ), name, rate, really=really)
         else:
-            stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ)
+            stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ, name, store)
         card = Drill(name, stage, seconds).run(lambda text: click.echo(text, err=True), stopping_of())
     if as_json:
         printing.as_json(msgspec.to_builtins(card))

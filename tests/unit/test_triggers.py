@@ -141,6 +141,7 @@ def test_labels_drift_requests_and_breaker_fire_each_for_itself() -> None:
     assert due(RetrainConfig(on_request=False), asked, 1e9) is None
     assert due(none, [entry(1, "retrain", by="guard", cause="breaker")], 1e9) == "breaker"
     assert due(none, [*asked, entry(2, "accept_baseline", 5.0)], 1e9) is None
+    assert due(none, [*asked, entry(2, "retrain_failed", 5.0, by="scheduler")], 1e9) == "performance"
 
 
 def test_concept_drift_is_told_from_data_drift() -> None:
