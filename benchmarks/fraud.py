@@ -40,14 +40,13 @@ CONFIG = """
 name = "fraud"
 task = "binary"
 source.kind = "files"
-holdout.rate = 0.05
-holdout.by = "customer"
-event.exclude = ["customer"]
+holdout.rate = 0.01
 learners.hashed.kind = "vw"
 learners.hashed.args = "--loss_function logistic"
 retrain.fewest_rows = 1000
 gates.max_calibration_loss = 0.05
 gates.tolerance = 0.05
+retrain.decay = 0.1
 """
 
 
@@ -95,7 +94,6 @@ def event_of(row: dict[str, Any]) -> dict[str, Any]:
     moment = datetime.fromtimestamp(_FIRST.timestamp() + row["t"], UTC)
     x = {name: value for name, value in row.items() if "_" in name}
     x |= {"amount": row["amount"], "weekend": float(moment.weekday() >= 5), "night": float(moment.hour <= 6)}
-    x["customer"] = row["customer"]
     return {"id": row["id"], "ts": moment.timestamp(), "x": x, "y": row["fraud"]}
 
 

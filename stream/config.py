@@ -179,11 +179,11 @@ class RetrainConfig(_Table):
     min_count: Annotated[int, Meta(ge=1)] = 5
     max_values: Annotated[int, Meta(ge=1)] = 1_000_000
     rank: Annotated[int, Meta(ge=1, le=1024)] = 16
-    epochs: Annotated[int, Meta(ge=1)] = 20
-    patience: Count = 2
+    epochs: Annotated[int, Meta(ge=1)] = 50
+    patience: Count = 5
     batch: Count = 0
-    rate: Positive = 0.002
-    decay: Annotated[float, Meta(ge=0)] = 1e-6
+    rate: Annotated[float, Meta(ge=0)] = 0.0
+    decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     half_life_days: Annotated[float, Meta(ge=0)] = 0.0
     class_weight: Literal["none", "balanced"] = "none"

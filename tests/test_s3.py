@@ -47,7 +47,7 @@ def test_learn_judge_serve_revert_retrain(folder: Callable[..., Folder], s3: Ser
         wait_for(lambda: client.post("/predict", json=question).json()["snapshot"] < newest)
         here.run("archive", "run", "--until-end")
         assert here.json("archive", "show")[0]["events"] == 900
-        here.run("retrain", code=None)
+        here.run("retrain", "--now", code=None)
         assert here.json("retrain", "list")[0]["rows"] > 400
         s3.stop()
         assert client.post("/predict", json=question).status_code == 200

@@ -18,6 +18,8 @@ from confluent_kafka import Producer
 from lineages import Folder, accounted, wait_for
 from test_spine import create
 
+from stream.watching import has_level
+
 pytestmark = pytest.mark.kafka
 ALL = bool(os.environ.get("HOLDFAST_TEST_VERDICTS"))
 RATES = (100, 1000, 10_000) if ALL else (1000,)
@@ -186,14 +188,13 @@ def streaming(folder: Callable[..., Folder], kafka: str, topic: str) -> Iterator
 
 
 def _settled(here: Folder) -> bool:
+    """Every learner has a level on the full holdout, a reference, and a snapshot that serves."""
     lineage = here.lineage
     newest = lineage.newest()
     return (
         newest is not None
         and len(newest.holdout.versions) == 2
-        and all(
-            part.reference is not None and lineage.serving(name) is not None for name, part in newest.learners.items()
-        )
+        and all(has_level(lineage, name) and lineage.serving(name) is not None for name in newest.learners)
     )
 
 

@@ -200,9 +200,9 @@ def test_a_module_of_ones_own_is_trained_and_served(folder: Callable[..., Folder
         "def bad(shape): return nn.Linear(shape.width, 7)\n"
     )
     archived(here, mixed(700))
-    done = here.run("retrain", "--json", code=None)
+    done = here.run("retrain", "--now", "--json", code=None)
     assert orjson.loads(done.stdout)["kind"] == "mine:good"
-    refused = here.run("retrain", code=None, HOLDFAST_RETRAIN__FACTORY="mine:bad")
+    refused = here.run("retrain", "--now", code=None, HOLDFAST_RETRAIN__FACTORY="mine:bad")
     assert "mine:bad" in refused.stderr
     assert "Traceback" not in refused.stderr
     with pytest.raises(FactoryRefusedError, match="gives no model"):
@@ -213,7 +213,7 @@ def test_a_warm_start_learns_only_what_is_new(folder: Callable[..., Folder]) -> 
     here = folder(**RULES, holdout__rate=0.2, gates__tolerance=0.5, gates__min_gain=-0.5)
     archived(here, mixed(800))
     assert "cannot be warm" in here.run("retrain", "--warm", code=3).stderr
-    here.run("retrain")
+    here.run("retrain", "--now")
     assert "fewest_rows" in here.run("retrain", "--now", "--warm", code=3).stderr
     archived(here, mixed(300, first=800), "more.jsonl")
     here.run("retrain", "--now", "--warm", code=None)
@@ -234,12 +234,12 @@ def test_damaged_baselines_are_refused(folder: Callable[..., Folder]) -> None:
             Baseline(data)
     here = folder(**RULES, holdout__rate=0.2)
     archived(here, mixed(900))
-    here.run("retrain")
+    here.run("retrain", "--now")
     (path,) = (here.path / "store" / "baselines").rglob("model-*")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    done = here.run("retrain", code=None)
+    done = here.run("retrain", "--now", code=None)
     assert "was changed" in done.stderr
     manifest = path.parent / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"linear"', b'"lineaR"'))
@@ -260,7 +260,7 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
     here.write(numbers(900))
     here.train()
     here.run("archive", "run", "--until-end")
-    here.run("retrain", code=None)
+    here.run("retrain", "--now", code=None)
     hooks = tmp_path / "hooks" / "torch"
     hooks.mkdir(parents=True)
     (hooks / "__init__.py").write_text("raise SystemExit('torch was imported')")
@@ -269,5 +269,5 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
     here.write(numbers(300, first=900))
     for command in (["train", "--until-end"], ["guard", "--once"], ["status"], ["retrain", "list"]):
         here.run(*command, code=0, PYTHONPATH=path)
-    assert "torch was imported" in (here.run("retrain", code=None, PYTHONPATH=path).stderr)
+    assert "torch was imported" in (here.run("retrain", "--now", code=None, PYTHONPATH=path).stderr)
     assert LocalStore(here.path / "store").names("baselines/")
