@@ -46,7 +46,8 @@ class Lineage:
     """A view of the store. ``refresh`` looks for what is new; the other methods answer from what was seen.
 
     ``numbers`` are the snapshots that count; ``void`` those that a trainer wrote after another had taken over;
-    ``highest`` is the largest number of either. ``entries`` are those of the present lineage.
+    ``highest`` is the largest number of either. ``decisions`` are all entries of the ledger, ``entries`` those of the
+    present lineage.
     """
 
     def __init__(self, store: Store) -> None:
@@ -57,6 +58,7 @@ class Lineage:
         self.highest = -1
         self.epochs: list[Epoch] = []
         self.damaged: dict[int, str] = {}
+        self.decisions: list[Entry] = []
         self.entries: list[Entry] = []
         self._manifests: dict[int, Manifest] = {}
         self._verdicts: dict[tuple[int, str], Verdict] = {}
@@ -105,7 +107,8 @@ class Lineage:
     def refresh_entries(self) -> None:
         """Look for new decisions only; those from before the present lineage began are left out."""
         began = max((epoch.ledger for epoch in self.epochs if epoch.start is None), default=0)
-        self.entries = self.ledger.entries()[began:]
+        self.decisions = self.ledger.entries()
+        self.entries = self.decisions[began:]
 
     def _is_void(self, number: int) -> bool:
         if len(self.epochs) < 2:
@@ -135,7 +138,7 @@ class Lineage:
 
     def baseline(self) -> int | None:
         """Return the number of the baseline that counts; it outlives lineages, as the archive does."""
-        return accepted(self.ledger.entries())
+        return accepted(self.decisions)
 
     def switch(self, learner: str) -> Entry | None:
         """Return the entry by which a learner's serving last fell back to the baseline, or returned from it."""

@@ -12,7 +12,7 @@ import msgspec
 
 from snapshots.errors import DamagedError, VersionMismatchError
 
-FORMAT = 3
+FORMAT = 4
 #: topic → partition → next offset
 Place = dict[str, dict[str, int]]
 #: topic → partition → [from, to), ``to`` exclusive, None while open

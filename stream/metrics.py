@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from snapshots.baselines import accepted
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.presence import present
@@ -142,7 +141,7 @@ class HoldfastCollector(Collector):
         """What guard and operators decided, as the watcher last read it."""
         lineage = self._server.lineage
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
-        number = accepted(self._server.decisions)
+        number = lineage.baseline()
         found["holdfast_baseline_number"].add_metric([], number or 0)
         current = self._server.current
         found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))

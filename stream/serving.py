@@ -24,7 +24,6 @@ from stream.config import Config
 from stream.presence import Presence
 
 if TYPE_CHECKING:
-    from snapshots.ledger import Entry
     from snapshots.manifest import Manifest
 
 log = logging.getLogger("holdfast.serving")
@@ -71,7 +70,6 @@ class Server:
         self.newest: Manifest | None = None
         self.why_not = "no snapshot has been written yet: start holdfast train (or holdfast up)"
         self.store_trouble = ""
-        self.decisions: list[Entry] = []
         self.unjudged: tuple[int, float | None] = (0, None)
         self._refused: set[int] = set()
         self._refused_baselines: set[int] = set()
@@ -109,7 +107,6 @@ class Server:
     def follow(self) -> None:
         """Look once whether another snapshot should answer, load it, and swap."""
         self.newest = self.lineage.refresh().newest()
-        self.decisions = self.lineage.ledger.entries()
         name = self.lineage.champion()
         number = self.lineage.serving(name, self._refused) if name else None
         if name is not None and self.lineage.fallen(name) and self._fall_back():

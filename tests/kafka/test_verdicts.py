@@ -228,6 +228,11 @@ def test_a_row_of_the_table(streaming: Callable[..., tuple[Folder, Stream]], nam
         entry = wait_for(lambda one=learner: found(one), 240)
         assert entry.cause in row.causes, entry
         assert not row.slice or row.slice in entry.slices, entry
+        if "guard__hold_events" in row.settings:  # somebody was asked first
+            asked = [
+                e for e in here.lineage.entries if (e.action, e.learner) == ("hold", learner) and e.seq < entry.seq
+            ]
+            assert asked, entry
         if row.action == "revert":
             target = here.lineage.manifest(entry.snapshot)
             assert target is None or target.created <= began
