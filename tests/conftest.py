@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
     """A real S3 server with a bucket; the environment points to it."""
     if (lack := s3_servers.missing()) is not None:
         pytest.skip(lack)
+    try:
+        s3_servers.program()
+    except subprocess.CalledProcessError as cause:
+        pytest.skip(f"no S3 server can be built here: {cause.stderr.decode()[-300:]}")
     server = s3_servers.Server(tmp_path_factory.mktemp("s3"))
     server.start()
     for name, value in server.environment.items():

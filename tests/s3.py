@@ -4,6 +4,7 @@ The program is cached in ``~/.cache/holdfast/bin`` (or ``HOLDFAST_TEST_CACHE``).
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 from broker import free_port
 
-VERSION = "v1.0.20"
+VERSION = "v1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"
 ACCESS, SECRET = "holdfast", "only-for-tests"
 _GO = Path("/usr/local/go/bin/go")
@@ -35,12 +36,16 @@ def missing() -> str | None:
 
 
 def program() -> Path:
-    """The server's program, built once."""
-    path = _program()
-    go = _go()
-    if not path.exists() and go is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([go, "install", f"{MODULE}@latest"], check=True, env={**os.environ, "GOBIN": str(path.parent)})
+    """The server's program, built once, by one of the processes that want it."""
+    path, go = _program(), _go()
+    if path.exists() or go is None:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            environment = {**os.environ, "GOBIN": str(path.parent), "GOFLAGS": "-trimpath"}
+            subprocess.run([go, "install", f"{MODULE}@{VERSION}"], check=True, env=environment, capture_output=True)
     return path
 
 
