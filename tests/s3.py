@@ -1,6 +1,6 @@
 """A real S3 server on loopback, without Docker: versitygw, built by Go from its module.
 
-The program is cached in ``~/.cache/holdfast/bin`` (or ``HOLDFAST_TEST_CACHE``).
+``python tests/s3.py`` builds it, which takes a minute or two. The program is cached in ``~/.cache/holdfast/bin`` (or ``HOLDFAST_TEST_CACHE``).
 """
 
 import contextlib
@@ -88,3 +88,7 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+if __name__ == "__main__":
+    print(program())
