@@ -1,6 +1,7 @@
 """A real S3 server on loopback, without Docker: versitygw, built by Go from its module.
 
-``python tests/s3.py`` builds it, which takes a minute or two. The program is cached in ``~/.cache/holdfast/bin`` (or ``HOLDFAST_TEST_CACHE``).
+``python tests/s3.py`` builds it, which takes a minute or two. The program is cached in ``~/.cache/holdfast/bin`` (or
+``HOLDFAST_TEST_CACHE``).
 """
 
 import contextlib
