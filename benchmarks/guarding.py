@@ -102,12 +102,13 @@ def time_to_judge(folder: Path) -> list[Row]:
 def long(folder: Path, count: int = LOOKS) -> list[Row]:
     """Trainer and guard in step over so many snapshots: seconds of a look and resident memory, at the end and early.
 
-    The guard has a process of its own, so that its memory is seen alone.
+    The guard has a process of its own, so that its memory is seen alone. A snapshot every million seconds is what the
+    trainer is told, since it cuts when it is told here: the budget of false reverts is made as small in turn.
     """
     here = Folder(
         folder / "long", {"vw": {"kind": "vw", "args": "--loss_function logistic -b 12", "role": "champion"}},
         holdout__rate=0.2, holdout__rows=500, source__batch=60, guard__look_events=20, guard__reference_events=2000,
-        snapshots__every_seconds=1e6, event__slices=["s"],
+        snapshots__every_seconds=1e6, event__slices=["s"], guard__false_reverts_per_year=1e-6,
     )  # fmt: skip
     ours, theirs = Pipe()
     process = Process(target=_guard, args=(here.config_path, theirs), daemon=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -137,7 +137,8 @@ class Demo:
     @contextlib.contextmanager
     def _screen(self) -> Any:
         if sys.stdout.isatty():
-            with Live(console=console, auto_refresh=False) as live:
+            # Lines are folded to the screen; the other console leaves that to the terminal, which a live table cannot.
+            with Live(console=Console(highlight=False), auto_refresh=False) as live:
                 yield lambda report: live.update(self._table(report), refresh=True)
         else:
             yield lambda report: console.print(self._line(report), highlight=False)

@@ -17,9 +17,19 @@ def has_level(lineage: Lineage, learner: str, rows: int = 1) -> bool:
 
 
 def first_harm(lineage: Lineage, learner: str, since: float) -> tuple[int, Verdict] | None:
-    """The first snapshot cut after ``since`` (seconds since 1970) that is not to be served, with its verdict."""
+    """The first snapshot cut after ``since`` (seconds since 1970) that is not to be served, with its verdict.
+
+    One look in a row may be chance: it takes a fail, or two suspect looks one after the other.
+    """
+    first: tuple[int, Verdict] | None = None
     for number in lineage.numbers:
         verdict = lineage.verdict(number, learner)
-        if verdict is not None and verdict.created >= since and verdict.verdict in ("suspect", "fail"):
-            return number, verdict
+        if verdict is None or verdict.created < since or verdict.verdict == "skipped":
+            continue
+        if verdict.verdict == "pass":
+            first = None
+        elif first is not None or verdict.verdict == "fail":
+            return first or (number, verdict)
+        else:
+            first = (number, verdict)
     return None
