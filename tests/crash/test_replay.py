@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from lineages import Folder, accounted
+from river import linear_model, optim, preprocessing
 from samples import numbers
+
+from learners.event import Event
+from learners.river_learner import RiverLearner
+from snapshots.holdout import Membership
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:logreg", "role": "champion"},
@@ -154,3 +159,36 @@ def test_replay_from_kafka(folder: Callable[..., Folder], kafka: str, topic: str
     here.train()
     assert here.state() == whole
     assert accounted(here.learner()["events"])
+
+
+def test_no_held_out_row_is_ever_learnt(reverted: tuple[Folder, Folder]) -> None:
+    """Promise 6: after duplicates, restarts, a revert and a replay the model is one that was taught the others only."""
+    here, _ = reverted
+    (row,) = rows(here)
+    here.write(events(200, first=1100))
+    here.write([event for event in events(1300) if isinstance(event, dict)])  # everything once more: duplicates
+    here.train()
+    here.run("quarantine", "replay", row["id"])
+    here.train()
+    charter = json.loads((here.path / "store" / "lineage.json").read_text())
+    membership = Membership(bytes.fromhex(charter["key"]), 0.1)
+    scaler = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+    taught, seen, held = RiverLearner.of(scaler), set[str](), 0
+    lots = [events(600), events(500, first=600), events(200, first=1100), events(1300)]
+    learnt: list[list[Event]] = []
+    for lot in lots:
+        learnt.append([])
+        for one in lot:
+            if not isinstance(one, dict) or "y" not in one or one["id"] in seen:
+                continue
+            seen.add(one["id"])
+            if membership.claims(membership.digest(one["id"])):
+                held += 1
+            else:
+                learnt[-1].append(Event.of(one["x"], one["y"] == 1))
+    for event in (*learnt[0], *learnt[2], *learnt[3], *learnt[1]):  # what was quarantined comes last
+        taught.step(event)
+    counts = here.learner()["events"]
+    assert counts["held_out"] == held > 50
+    assert counts["learnt"] == sum(map(len, learnt))
+    assert here.state() == taught.state()
