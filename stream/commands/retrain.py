@@ -1,5 +1,6 @@
 """``holdfast retrain``, ``approve``, ``reject``: the baseline from the whole archive."""
 
+import importlib.util
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from stream.commands.base import (
     why_option,
 )
 from stream.config import Config
+from stream.errors import CommandError
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -61,6 +63,7 @@ def _retrain(
     after: int | None,
     as_json: bool,
 ) -> None:
+    _refuse_without("torch", "onnx", "onnxruntime", "pyarrow", "cronsim")
     from stream.compose import retraining_of  # noqa: PLC0415  a command imports what it needs
     from stream.retraining import NICE  # noqa: PLC0415  the same
     from stream.scheduling import refuse_hindered  # noqa: PLC0415  the same
@@ -84,6 +87,12 @@ def _retrain(
     else:
         _show(found[0])
     sys.exit(1 if all(one["state"] == "refused" for one in found) else 0)
+
+
+def _refuse_without(*modules: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(f"retrains need {', '.join(missing)}: pip install 'holdfast[retrain]'")
 
 
 def _came_of(outcome: Any) -> dict[str, Any]:
@@ -153,6 +162,7 @@ def _show(found: dict[str, Any]) -> None:
 @configured
 def retrain_watch(config: Config) -> None:
     """Run the scheduler: start a retrain when a trigger is due (schedule, new labels, drift, performance, breaker)."""
+    _refuse_without("pyarrow", "cronsim")
     from stream.compose import scheduler_of  # noqa: PLC0415  a command imports what it needs
 
     path = click.get_current_context().find_root().meta["config"]

@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,4 +272,7 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
     for command in (["train", "--until-end"], ["guard", "--once"], ["status"], ["retrain", "list"]):
         here.run(*command, code=0, PYTHONPATH=path)
     assert "torch was imported" in (here.run("retrain", "--now", code=None, PYTHONPATH=path).stderr)
+    code = "import sys; sys.modules['cronsim'] = None; from stream.cli import main; main(['retrain'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here.path)
+    assert "pip install 'holdfast[retrain]'" in done.stderr
     assert LocalStore(here.path / "store").names("baselines/")
