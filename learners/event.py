@@ -1,5 +1,6 @@
 """What a learner sees of an event, and what it answers."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -73,6 +74,12 @@ def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
         elif value is not None:
             flat[name] = float(value) if type(value) is int else value
     return flat
+
+
+def slices_of(features: Features, names: Sequence[str]) -> list[str]:
+    """The slices that an event belongs to, as ``feature=value``; what it does not have names none."""
+    flat = features.flat()
+    return [f"{name}={flat[name]}" for name in names if name in flat]
 
 
 class Event(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ import msgspec
 
 from snapshots.errors import DamagedError, NumberTakenError
 from snapshots.ledger import Entry
-from snapshots.manifest import Part, verify
+from snapshots.manifest import Part, sealed, verify
 from snapshots.store import Store, claim
 
 _FORMAT = 1
@@ -48,12 +48,7 @@ class BaselineManifest(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         """As indented JSON, with the digest of itself."""
-        bare = _json(msgspec.structs.replace(self, sha256=""))
-        return _json(msgspec.structs.replace(self, sha256=hashlib.sha256(bare).hexdigest()))
-
-
-def _json(manifest: BaselineManifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+        return sealed(self)
 
 
 def _name(number: int) -> str:

@@ -3,7 +3,6 @@
 import msgspec
 
 from learners.evidence import alarm_at
-from snapshots.ledger import Entry
 from snapshots.lineage import Lineage
 
 FALL_BACK, RETURN, STAY = "fall_back", "return", "stay_on_baseline"
@@ -76,8 +75,3 @@ def _words(fresh: dict[str, float]) -> str:
     return (
         f"{fresh['difference']:.4f} [{fresh['low']:.4f}, {fresh['high']:.4f}] on {int(fresh['events']):,} fresh events"
     )
-
-
-def round_trips(entries: list[Entry], learner: str) -> int:
-    """How often serving fell back so far."""
-    return sum(entry.action == FALL_BACK and entry.learner == learner for entry in entries)

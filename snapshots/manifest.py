@@ -135,12 +135,18 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         """The manifest as indented JSON, with the digest of itself."""
-        bare = _json(msgspec.structs.replace(self, sha256=""))
-        return _json(msgspec.structs.replace(self, sha256=hashlib.sha256(bare).hexdigest()))
+        return sealed(self)
 
 
-def _json(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+def sealed(manifest: msgspec.Struct) -> bytes:
+    """A struct with a field ``sha256`` as indented JSON, the field being the digest of the rest."""
+
+    def encoded(digest: str) -> bytes:
+        return (
+            msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, sha256=digest)), indent=1) + b"\n"
+        )
+
+    return encoded(hashlib.sha256(encoded("")).hexdigest())
 
 
 def decode(data: bytes, name: str) -> Manifest:

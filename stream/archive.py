@@ -148,10 +148,6 @@ class Archive:
         table = self._table(file, list(COLUMNS[2:]), data)
         return [Row(*one) for one in zip(*(table[name].to_pylist() for name in COLUMNS[2:]), strict=True)]
 
-    def table(self, file: File, columns: Sequence[str]) -> "pa.Table":
-        """Columns of a file."""
-        return self._table(file, columns)
-
     def _table(self, file: File, columns: Sequence[str], data: bytes | None = None) -> "pa.Table":
         pa = self._pa
         try:

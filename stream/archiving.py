@@ -78,10 +78,9 @@ class Archiver:
             self.patiently(self.begin)
             if until_end:
                 self.patiently(self.source.mark_end)
-            while not (last := self.stopping() or (until_end and self.source.ended())):
+            while not (self.stopping() or (until_end and self.source.ended())):
                 self.patiently(self.step)
-            if last:
-                self.patiently(lambda: self.close_files(everything=True))
+            self.patiently(lambda: self.close_files(everything=True))
             return not until_end or self.source.ended()
         except InterruptedError:
             return False

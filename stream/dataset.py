@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from learners import encoding as encodings
 from learners.encoding import Encoder, Encoding, Layout
-from learners.event import Event, Features
+from learners.event import Event, Features, slices_of
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
@@ -280,8 +280,7 @@ class Gathering:
 
     def _hold(self, file: File, row: Row, event: Event) -> None:
         """Keep the newest held-out rows, for the gates of a first baseline: no holdout may be sealed yet."""
-        flat = event.features.flat()
-        slices = [f"{name}={flat[name]}" for name in self.slices if name in flat]
+        slices = slices_of(event.features, self.slices)
         label = event.label if event.label is not None else 0
         part = file.part
         self.held.append(HeldRow(part.topic, part.partition, row.offset, event.features.raw, label, row.time, slices))

@@ -18,7 +18,7 @@ from snapshots import snapshot as snapshots
 from snapshots.baselines import BaselineManifest
 from snapshots.errors import RefusedError
 from snapshots.gates import Gate
-from snapshots.holdout import HeldRow, Membership, read_version
+from snapshots.holdout import HeldRow, Membership, read_version, spread
 from snapshots.lease import Lease
 from snapshots.ledger import Decision, Entry
 from stream.archive import Archive
@@ -227,7 +227,9 @@ class Retraining:
         versions = newest.holdout.versions if newest is not None else []
         if not versions:
             rows = msgspec.msgpack.decode((folder / "held.msgpack").read_bytes(), type=list[HeldRow])
-            return (gates.Rows("the archive that are held out", rows, spread(rows)) if rows else None), []
+            return (
+                gates.Rows("the archive that are held out", rows, spread([row.label for row in rows])) if rows else None
+            ), []
         found = [
             gates.Rows(f"holdout {one.number}", read_version(self.lineage.store, one), one.scale)
             for one in versions[-3:]
@@ -247,13 +249,6 @@ class Retraining:
         builtin = [msgspec.to_builtins(gate) for gate in found]
         decision = Decision(action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin)
         return self.lineage.ledger.append(self.now(), lambda _: decision)
-
-
-def spread(rows: Sequence[HeldRow]) -> float:
-    """The unit of a regression's errors: the standard deviation of the labels."""
-    labels = [float(row.label) for row in rows]
-    mean = sum(labels) / len(labels) if labels else 0.0
-    return (sum((one - mean) ** 2 for one in labels) / len(labels)) ** 0.5 or 1.0 if labels else 1.0
 
 
 def read_baseline(lineage: Lineage, number: int) -> Baseline:

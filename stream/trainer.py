@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from learners import Event, LearnersError
+from learners.event import slices_of
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
@@ -612,8 +613,7 @@ class Trainer:
 
     def slices_of(self, event: Event) -> list[str]:
         """The slices that an event belongs to, as ``feature=value``."""
-        flat = event.features.flat()
-        return [f"{path}={flat[path]}" for path in self.config.event.slices if path in flat]
+        return slices_of(event.features, self.config.event.slices)
 
     def decide(self, decision: Decision) -> None:
         """Append to the ledger, unless another trainer has taken over: then nothing that this one says counts."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -180,8 +179,3 @@ def declined(entries: Sequence[Entry], trigger: Trigger) -> bool:
 
 def _moment(seconds: float, zone: str) -> str:
     return datetime.fromtimestamp(seconds, ZoneInfo(zone)).isoformat(timespec="minutes")
-
-
-def answer(facts: Facts) -> list[dict[str, Any]]:
-    """How far each feature moved, for ``holdfast retrain --dry-run``."""
-    return [msgspec.to_builtins(one) for one in facts.moved]
