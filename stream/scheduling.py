@@ -18,7 +18,7 @@ from stream.codec import Codec
 from stream.config import Config
 from stream.errors import StreamError
 from stream.presence import Presence
-from stream.triggers import Trigger
+from stream.triggers import Facts, Trigger
 
 log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
@@ -47,6 +47,7 @@ class Scheduler:
         self.running: subprocess.Popen[str] | None = None
         self.trigger: Trigger | None = None
         self._after = 0
+        self._facts: tuple[tuple[list[str], list[int]], Facts] | None = None
 
     def run(self) -> None:
         """Watch until asked to stop; a retrain that runs then is ended, and goes on from its last epoch next time."""
@@ -74,7 +75,7 @@ class Scheduler:
         rules = self.config.retrain
         charter = self.lineage.charter(self.config.name, self.config.task, self.now())
         entries = self.lineage.refresh().ledger.entries()
-        facts = triggers.facts_of(self.archive, self.lineage, self.codec)
+        facts = self.facts()
         trigger = triggers.due(entries, rules, facts, charter.created, self.now())
         if trigger is None or self.busy():
             return trigger
@@ -87,6 +88,13 @@ class Scheduler:
             return trigger
         self.start(trigger, baselines.last_outcome(entries))
         return trigger
+
+    def facts(self) -> Facts:
+        """What the archive says, read again only when it or the newest baseline is another: files are large."""
+        seen = [file.name for file in self.archive.files()], baselines.numbers(self.lineage.store)
+        if self._facts is None or self._facts[0] != seen:
+            self._facts = seen, triggers.facts_of(self.archive, self.lineage, self.codec)
+        return self._facts[1]
 
     def busy(self) -> bool:
         """Tell whether somebody trains already, here or elsewhere."""
