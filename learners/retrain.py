@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from learners.errors import FactoryRefusedError
 from learners.event import Task
 from learners.torch_learner import Kind, Served, Shape, build
 
@@ -89,10 +90,18 @@ class Trained(msgspec.Struct):
 
 
 def device_of(wanted: str = "auto") -> torch.device:
-    """The device to train on: ``auto`` is the GPU where there is one."""
+    """The device to train on: ``auto`` is the GPU where there is one.
+
+    Raises :class:`FactoryRefusedError` when there is no such device here.
+    """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
+    try:
+        torch.zeros(1, device=wanted)
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as cause:
+        said = str(cause).split("\n", 1)[0]
+        raise FactoryRefusedError(f"retrain.device {wanted!r} cannot be used: {said}. Set it to auto or cpu") from cause
 
 
 def _weights(rows: Rows, recipe: Recipe, task: Task, count: int) -> npt.NDArray[np.float32]:

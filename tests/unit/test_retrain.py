@@ -276,3 +276,10 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here.path)
     assert "pip install 'holdfast[retrain]'" in done.stderr
     assert LocalStore(here.path / "store").names("baselines/")
+
+
+@pytest.mark.parametrize("device", ["cuda:97", "toaster"])
+def test_a_device_that_is_not_here_is_said(device: str) -> None:
+    """In a sentence, before anything is trained."""
+    with pytest.raises(FactoryRefusedError, match="Set it to auto or cpu"):
+        retrain.device_of(device)
