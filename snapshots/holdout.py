@@ -57,7 +57,10 @@ class Membership:
 
 
 class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One held-out event: where it was, its features as JSON bytes, its label, its time (Unix seconds), its slices."""
+    """One held-out event: where it was, its features as JSON bytes, its label, its time (Unix seconds), its slices.
+
+    ``digest`` is the keyed hash of its id (empty in rows of an older version).
+    """
 
     topic: str
     partition: str
@@ -66,6 +69,7 @@ class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     label: Label
     time: float
     slices: list[str]
+    digest: bytes = b""
 
     def event(self) -> Event:
         """The event, to be predicted."""
@@ -218,16 +222,50 @@ class Holdout:
         rows = [*kept, *(good[-max(self.sizes.rows - len(kept), 1) :] if self._full() else good)]
         if not rows:
             return None
-        data = msgspec.msgpack.encode(rows)
-        part = _part("version", data)
-        self._unwritten[part.name] = data
-        scale = spread([row.label for row in rows]) if self.task == "regression" else 1.0
-        number = self.versions[-1].number + 1 if self.versions else 1
-        version = HoldoutVersion(number, part, len(rows), now, scale)
+        version = self._version(self.versions[-1].number + 1 if self.versions else 1, rows, now)
         self.versions = [*self.versions, version][-KEPT_VERSIONS:]
         if len(rows) >= self.sizes.rows or self._full():
             self._begin_next(rows)
         return version
+
+    def erase(self, erased: Callable[[HeldRow], bool], now: float, read: Callable[[Part], bytes]) -> int:
+        """Take out rows for good, and return how many: of the candidate, and of the newest version by a new one.
+
+        Older versions that hold such a row, or are damaged, are left out: no snapshot from here on names them.
+        """
+        gone = 0
+        for rolling in (self._kept, self._recent):
+            rows = list(rolling)
+            left = [row for row in rows if not erased(row)]
+            if len(left) < len(rows):
+                gone += len(rows) - len(left)
+                self._count([row for row in rows if erased(row)], -1)
+                rolling.clear()
+                for row in left:
+                    self._put(rolling, row)
+        kept: list[HoldoutVersion] = []
+        for one in self.versions:
+            try:
+                rows = rows_of(self._unwritten.get(one.part.name) or read(one.part), one.part.name)
+            except DamagedError:
+                continue
+            left = [row for row in rows if not erased(row)]
+            gone += len(rows) - len(left)
+            if len(left) == len(rows):
+                kept.append(one)
+            elif one is self.versions[-1] and left:
+                kept.append(self._version(one.number + 1, left, now))
+        self.versions = kept
+        named = {part.name for part in (*self.state().chunks, *(one.part for one in kept))}
+        self._unwritten = {name: data for name, data in self._unwritten.items() if name in named}
+        return gone
+
+    def _version(self, number: int, rows: list[HeldRow], now: float) -> HoldoutVersion:
+        data = msgspec.msgpack.encode(rows)
+        part = _part("version", data)
+        self._unwritten[part.name] = data
+        scale = spread([row.label for row in rows]) if self.task == "regression" else 1.0
+        return HoldoutVersion(number, part, len(rows), now, scale)
 
     def _begin_next(self, sealed: Sequence[HeldRow]) -> None:
         """Begin the next candidate, with what is short of slices and classes among the rows just sealed."""

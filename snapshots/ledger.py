@@ -17,7 +17,7 @@ class Entry(msgspec.Struct, frozen=True):
     """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
-    ``only`` and ``without`` which ranges of it.
+    ``only`` and ``without`` which ranges of it. ``salt`` and ``hashes`` (hex) say what was forgotten.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
@@ -37,6 +37,8 @@ class Entry(msgspec.Struct, frozen=True):
     without: list[str] = []
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
+    salt: str = ""
+    hashes: list[str] = []
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class Decision(msgspec.Struct, frozen=True):
     without: list[str] = []
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
+    salt: str = ""
+    hashes: list[str] = []
 
 
 def _name(seq: int) -> str:

@@ -10,7 +10,7 @@ counts. No disposition is stored: what a learner made of an event changes later.
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -95,9 +95,9 @@ class Archive:
         self._pa = arrow()
         self._about: dict[str, About] = {}
 
-    def files(self) -> list[File]:
+    def files(self, folder: str = "archive/") -> list[File]:
         """The files that count, by topic, partition and offset."""
-        found = [_parsed(name) for name in self.store.names("archive/")]
+        found = [_parsed(name) for name in self.store.names(folder)]
         return active([one for one in found if one is not None])
 
     def ends(self) -> dict[Part, int]:
@@ -108,11 +108,20 @@ class Archive:
     def write(
         self, part: Part, begin: int, following: int, rows: Sequence[Row], now: float, generation: int = 0
     ) -> bool:
-        """Create the file of a range; tell whether it was this one that created it."""
+        """Create the file of a range; tell whether it was this one that created it.
+
+        A rewrite deletes names, which somebody who is late could then create again. What the rewrite put in their place
+        was there before, so whoever looks after creating a file sees it, and takes the file back.
+        """
         name = f"{part.folder}{begin:020d}"
         name += f"-{following:020d}.{generation}.parquet" if generation else ".parquet"
         data = self._encoded(part, begin, following, rows, now)
-        return claim(self.store, name, data)
+        if not claim(self.store, name, data):
+            return False
+        if any(file.name == name for file in self.files(part.folder)):
+            return True
+        self.store.delete(name)
+        return False
 
     def _encoded(self, part: Part, begin: int, following: int, rows: Sequence[Row], now: float) -> bytes:
         pa = self._pa
@@ -208,6 +217,23 @@ class Archive:
         for file in files:
             self.store.delete(file.name)
         return len(files)
+
+    def erase(
+        self, files: Sequence[File], erased: Callable[[Part, Row], bool], now: float,
+        say: Callable[[int, int], None] = lambda _done, _whole: None,
+    ) -> Iterator[tuple[File, list[Row]]]:  # fmt: skip
+        """Rewrite those files that hold an event to be erased, and yield each with those events.
+
+        Whoever calls holds the lease ``archive``. ``say`` is told how many files of how many were looked at.
+        """
+        for number, file in enumerate(files):
+            rows = self.rows(file)
+            gone = [row for row in rows if erased(file.part, row)]
+            if gone:
+                doomed = set(map(id, gone))
+                self.replace([file], [row for row in rows if id(row) not in doomed], now)
+                yield file, gone
+            say(number + 1, len(files))
 
     def sweep(self) -> int:
         """Delete files that a rewrite replaced and a crash left; return how many."""

@@ -1,5 +1,6 @@
 """``holdfast archive run``: a reader of its own that keeps every valid labelled event; learning never waits for it."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -8,11 +9,14 @@ from pathlib import Path
 import msgspec
 
 from snapshots import Lineage
-from snapshots.errors import StoreError
+from snapshots.erasure import Erased, erasures
+from snapshots.errors import RefusedError, StoreError
+from snapshots.holdout import Membership
 from snapshots.manifest import Place
 from stream.archive import IMPORTED, NO_ID, Archive, Part, Row, place_of
 from stream.codec import Codec
 from stream.config import ArchiveConfig
+from stream.erasing import meant, rewriting
 from stream.errors import CommandError, SourceAwayError
 from stream.presence import Presence
 from stream.reasons import Refusal
@@ -57,6 +61,7 @@ class Archiver:
         codec: Codec,
         archive: Archive,
         lineage: Lineage,
+        membership: Membership,
         presence: Presence,
         now: Callable[[], float],
         sleep: Callable[[float], None],
@@ -70,7 +75,11 @@ class Archiver:
         self.events = 0
         self._open: dict[Part, Open] = {}
         self._ids: dict[str, str] = {}
+        self._ends: dict[Part, int] = {}
         self._written = 0
+        self._membership = membership
+        self._erased = Erased(membership, [])
+        self._followed = 0
 
     def run(self, *, until_end: bool = False) -> bool:
         """Archive until asked to stop, or to where the source ended at the start; tell whether that was reached."""
@@ -97,10 +106,12 @@ class Archiver:
         place = self.first_place()
         self.source.open(place, {})
         self._ids = self.source.identities()
-        ends = place_of(self.archive.ends(), self._ids)
+        self._ends = self.archive.ends()
+        ends = place_of(self._ends, self._ids)
         for topic, partitions in ends.items():
             place.setdefault(topic, {}).update(partitions)
         self.source.open(place, {})
+        self.follow_erasures()
         log.info("archiving from %s", place)
 
     def first_place(self) -> Place:
@@ -123,16 +134,17 @@ class Archiver:
             part = Part(record.topic, self._ids.get(record.topic, NO_ID), record.partition)
             file = self._open.get(part)
             if file is None:
-                begin = self.archive.ends().get(part, record.offset)
+                begin = self._ends.get(part, record.offset)
                 file = self._open[part] = Open(begin, begin, self.elapsed())
             event = self.codec.decode(record)
             file.following = record.following
             file.passed += 1
             if isinstance(event, Refusal) or event.label is None or record.value is None:
                 continue
-            file.rows.append(
-                Row(record.offset, record.following, event.time or record.time or 0.0, event.id, record.value)
-            )
+            time_ = event.time or record.time or 0.0
+            if self._erased and self._erased.event(event.id, event.features, time_):
+                continue
+            file.rows.append(Row(record.offset, record.following, time_, event.id, record.value))
             file.bytes += len(record.value)
             self.events += 1
 
@@ -151,13 +163,37 @@ class Archiver:
             log.info("%s: %d events up to offset %d are archived", part.folder, len(file.rows), file.following)
             self._open[part] = Open(file.following, file.following, self.elapsed())
             self._written += 1
+            self.patiently(self.follow_erasures)
             if self._written % _TIDY_FILES == 0:
                 self.tidy()
+
+    def follow_erasures(self) -> None:
+        """Keep nothing that ``holdfast forget`` has erased, not even what was being written at that moment.
+
+        The command says so in the ledger before it lists the files, and this looks there after it wrote one (the newest
+        of its partition, then): so one of the two sees what the other did.
+        """
+        entries = self.lineage.ledger.entries()
+        found = erasures(entries, self._followed)
+        self._followed = len(entries)
+        if not found:
+            return
+        self._erased = Erased(self._membership, erasures(entries))
+        new = Erased(self._membership, found)
+        is_meant = meant(self.codec, new)
+        for part, file in self._open.items():
+            file.rows = [row for row in file.rows if not is_meant(part, row)]
+        newest = {file.part: file for file in self.archive.files()}
+        with rewriting(self.archive.store, self.now).held():
+            erased = self.archive.erase(list(newest.values()), is_meant, self.now())
+            gone = sum(len(rows) for _, rows in erased)
+        log.warning("%d events just written are erased, as ledger entry %d asks", gone, found[-1].seq)
 
     def tidy(self) -> None:
         """Put small files together, and delete what is too old or too much."""
         rules = self.config
-        self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
+        with contextlib.suppress(RefusedError), rewriting(self.archive.store, self.now).held():
+            self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
         gone = self.archive.forget_old(
             self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
         )
@@ -170,7 +206,7 @@ class Archiver:
         while True:
             try:
                 what()
-            except (SourceAwayError, StoreError) as cause:
+            except (SourceAwayError, StoreError, RefusedError) as cause:
                 if self.stopping():
                     raise InterruptedError from cause
                 log.error("%s; trying again", cause)
@@ -181,7 +217,7 @@ class Archiver:
                 return
 
 
-def bring_in(
+def bring_in(  # noqa: PLR0913  a command's parts
     path: Path,
     events: Iterable[bytes],
     *,
@@ -189,6 +225,7 @@ def bring_in(
     archive: Archive,
     codec: Codec,
     every: int,
+    erased: Erased,
     now: Callable[[], float],
     progress: Callable[[int], None] = lambda _count: None,
 ) -> tuple[int, int]:
@@ -208,6 +245,8 @@ def bring_in(
             refused += 1
             if isinstance(event, Refusal) and not kept and refused >= every:
                 raise CommandError(f"{path}: none of the first {refused:,} events is valid: {event.message}")
+            continue
+        if erased.event(event.id, event.features, event.time):
             continue
         kept += 1
         row = Row(number, number + 1, event.time, event.id, value)

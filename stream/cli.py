@@ -11,7 +11,18 @@ from pathlib import Path
 import click
 
 from stream import logs
-from stream.commands import archive, holdout, learning, looking, quarantine, retrain, running, snapshots, starting
+from stream.commands import (
+    archive,
+    forget,
+    holdout,
+    learning,
+    looking,
+    quarantine,
+    retrain,
+    running,
+    snapshots,
+    starting,
+)
 from stream.commands.base import Group, config_option
 
 
@@ -31,7 +42,7 @@ for command in (
     running.up, running.train, running.guard, running.serve, running.produce,
     looking.alive, looking.status, looking.ledger,
     snapshots.snapshots, archive.archive, learning.learning, retrain.retrain, retrain.approve, retrain.reject,
-    quarantine.quarantine, holdout.holdout,
+    quarantine.quarantine, holdout.holdout, forget.forget,
 ):  # fmt: skip
     main.add_command(command)
 

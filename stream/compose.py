@@ -25,6 +25,7 @@ from stream.trainer import Begin, Trainer
 
 if TYPE_CHECKING:
     from stream.archiving import Archiver
+    from stream.erasing import Erasing
     from stream.retraining import Retraining
     from stream.scheduling import Scheduler
 
@@ -122,7 +123,6 @@ def archiver_of(
     reach_modules(config)
     store = store_of(config)
     lineage = Lineage(store)
-    lineage.charter(config.name, config.task, now())
     labels = labels_of(config)
     return Archiver(
         config.archive,
@@ -131,6 +131,7 @@ def archiver_of(
         codec=codec_of(config, labels),
         archive=Archive(store),
         lineage=lineage,
+        membership=membership_of(config, lineage, now()),
         presence=Presence(store, "archiver", now),
         now=now,
         sleep=sleep,
@@ -162,6 +163,31 @@ def retraining_of(
         labels=labels,
         membership=membership,
         now=now,
+        say=say,
+    )
+
+
+def erasing_of(
+    config: Config,
+    *,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
+) -> "Erasing":
+    """Build what takes out events for good; without pyarrow there can be no archive here."""
+    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+    from stream.erasing import Erasing  # noqa: PLC0415  the same
+
+    reach_modules(config)
+    lineage = Lineage(store_of(config)).refresh()
+    return Erasing(
+        config,
+        lineage=lineage,
+        archive=Archive(lineage.store),
+        codec=codec_of(config, labels_of(config)),
+        membership=membership_of(config, lineage, now()),
+        now=now,
+        sleep=sleep,
         say=say,
     )
 

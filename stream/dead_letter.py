@@ -6,6 +6,7 @@ only when all are.
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import logging
 import time
@@ -94,6 +95,9 @@ class FileDeadLetters:
         for partition in list(self._letters):
             path = self._directory / partition
             with path.open("ab", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not lines.is_there(file):
+                    break  # holdfast forget has put another in its place: flush comes again
                 if lines.ends_torn(path):
                     lines.append(file, b"\n")
                 lines.append(file, b"".join(self._letters[partition]))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snapshots import Lineage, baselines
+from snapshots.erasure import FORGET
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.lease import Lease
 from snapshots.ledger import Decision, Entry
@@ -105,6 +106,8 @@ class Scheduler:
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
         command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--config", str(self.path),
                    "--trigger", f"{trigger.kind}: {trigger.why}", "--after", str(after), "--json"]  # fmt: skip
+        if trigger.kind == FORGET:
+            command.append("--full")  # what a warm start goes on from has learnt what was erased
         self.trigger, self._after = trigger, after
         self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -14,6 +14,7 @@ from learners.event import slices_of
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
+from snapshots.erasure import Erased, erasures
 from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision, Entry
@@ -100,6 +101,7 @@ class Trainer:
         rules = config.holdout
         self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
+        self.erased = Erased(membership, [])
         self._raised: set[tuple[str, str, str, int]] = set()
         self._refusing: dict[tuple[str, str, str, int], str] = {}
         self._cut_at, self._cut_consumed, self._ledger_at, self._stretched = 0.0, 0, 0.0, 0.0
@@ -169,7 +171,7 @@ class Trainer:
             elif self.recent.seen(digest := self.membership.digest(event.id)):
                 self.counts.duplicate += 1
             elif self.membership.claims(self.membership.owner(event, digest)):
-                self.hold_out(record, event)
+                self.hold_out(record, event, digest)
             else:
                 events.append(event)
                 origins.append(record)
@@ -205,15 +207,17 @@ class Trainer:
         versions = self.holdout.versions
         learner.take(events, origins, slices, self.labels.names, versions[-1].scale if versions else None)
 
-    def hold_out(self, record: Record, event: Event) -> None:
+    def hold_out(self, record: Record, event: Event, digest: bytes) -> None:
         """Count an event that is never learnt, and keep it for the holdout; seal a version when it is time."""
         self.counts.held_out += 1
         time = event.time or record.time or 0.0
         label = event.label if event.label is not None else 0
         row = HeldRow(
-            record.topic, record.partition, record.offset, event.features.raw, label, time, self.slices_of(event)
-        )
-        self.holdout.add(row)
+            record.topic, record.partition, record.offset, event.features.raw, label, time, self.slices_of(event),
+            digest,
+        )  # fmt: skip
+        if not (self.erased and self.erased.row(row)):
+            self.holdout.add(row)
         if self.holdout.due(self.counts.remaining() + self.counts.held_out):
             self.seal()
 
@@ -327,12 +331,22 @@ class Trainer:
             source.close()
 
     def refresh_holdout(self) -> bool:
-        """Seal the next version of the holdout when the ledger says so; tell whether it was sealed."""
-        refresh = [entry.seq for entry in self.lineage.entries if entry.action == "refresh"]
-        if not refresh or refresh[-1] <= self.holdout.followed:
+        """Erase rows and seal the next version of the holdout, as the ledger says; tell whether it changed."""
+        followed = self.holdout.followed
+        refresh = [e.seq for e in self.lineage.entries if e.action == "refresh" and e.seq > followed]
+        erase = erasures(self.lineage.decisions, followed)
+        self.erased = Erased(self.membership, erasures(self.lineage.decisions))
+        if not refresh and not erase:
             return False
-        self.holdout.followed = refresh[-1]
-        return self.seal()
+        self.holdout.followed = max(*refresh, *(one.seq for one in erase), 0)
+        if erase:
+            self.writer.wait()  # the blobs of the holdout are written with a snapshot
+            store = self.lineage.store
+            erased = Erased(self.membership, erase)
+            gone = self.holdout.erase(erased.row, self.now(), lambda part: verify(part, store.get(part.name)))
+            log.warning("%d rows are taken out of the holdout for good, as ledger entry %d asks", gone, erase[-1].seq)
+            self.rows.clear()
+        return bool(refresh and self.seal()) or bool(erase)
 
     def stop_or_resume(self, learner: Running) -> bool:
         """Stop or resume a learner's learning as the ledger says; tell whether that changed anything."""

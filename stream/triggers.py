@@ -11,6 +11,7 @@ from learners import drift
 from learners.event import Features
 from snapshots import Lineage, baselines
 from snapshots.baselines import DECLINED, BaselineManifest
+from snapshots.erasure import FORGET
 from snapshots.ledger import Entry
 from stream.archive import Archive
 from stream.codec import Codec
@@ -27,7 +28,7 @@ _CHANCE = 1e-6
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker."""
+    """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker, forget."""
 
     kind: str
     why: str
@@ -99,6 +100,8 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
     asked = [e for e in entries if e.action == "retrain" and e.seq > last]
     if rules.on_request and asked:
         newest_ = asked[-1]
+        if any(e.cause == FORGET for e in asked):
+            return Trigger(FORGET, newest_.why, newest_.seq)
         kind = "breaker" if newest_.cause == "breaker" else "performance"
         return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq)
     tick = schedule_of(rules, now)

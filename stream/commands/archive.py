@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from snapshots.erasure import Erased, erasures
 from stream import printing
 from stream.commands.base import FILE, Group, configured, json_option, lineage_of, stopping_of
 from stream.config import Config
@@ -105,17 +106,20 @@ def archive_import(
     from stream.archive import Archive  # noqa: PLC0415  the same
     from stream.archiving import bring_in  # noqa: PLC0415  the same
     from stream.building import codec_of, labels_of, reach_modules  # noqa: PLC0415  the same
+    from stream.compose import membership_of  # noqa: PLC0415  the same
 
     if name is not None and len(files) > 1:
         raise CommandError("--as names one file, and several are given")
     reach_modules(config)
     columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
-    kept = Archive(lineage_of(config).store)
+    lineage = lineage_of(config)
+    kept = Archive(lineage.store)
+    erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decisions))
     for path in files:
         with printing.Progress(path.name, total=path.stat().st_size) as progress:
             events = producing.events_of(config, path, columns, progress.sent)
             good, bad = bring_in(
                 path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels_of(config)),
-                every=config.archive.every_events, now=time.time,
+                every=config.archive.every_events, erased=erased, now=time.time,
             )  # fmt: skip
         click.echo(f"{path}: {good:,} events are in the archive, {bad:,} were refused or without a label")

@@ -386,3 +386,23 @@ def test_a_partition_without_a_leader_is_waited_for(folder: Callable[..., Folder
         here.end()
     finally:
         cluster.stop(signal.SIGKILL)
+
+
+def test_what_is_forgotten_leaves_the_dead_letters_too(make: Callable[..., Folder], kafka: str, topic: str) -> None:
+    """Kafka deletes only from the beginning: the others are written again behind the end, with all that they had."""
+    create(kafka, topic)
+    bad = [orjson.dumps({"id": f"p{number}", "x": {}, "y": 7}) for number in range(40)]
+    put(kafka, topic, [*numbers(100), *bad, b"neither JSON nor 'p3' quoted", b'{"id": "p5", "x": torn'])
+    here = make(event__max_refused_share=1.0)
+    here.train()
+    before = read_all(kafka, f"{topic}.dead-letter")
+    assert len(before) == 42
+    here.run("archive", "run", "--until-end")
+    done = here.run("forget", "p5", "p17", "e8")
+    assert "1 events are out of the archive and 3 out of the dead letters" in done.stdout
+    assert f"topic {topic}" in done.stdout
+    after = read_all(kafka, f"{topic}.dead-letter")
+    kept = [(one.key(), one.value(), one.headers(), one.timestamp()) for one in before
+            if not any(name in one.value() for name in (b'"p5"', b'"p17"'))]  # fmt: skip
+    assert [(one.key(), one.value(), one.headers(), one.timestamp()) for one in after] == kept
+    assert len(kept) == 39

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pytest
 from broker import Broker
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 from lineages import Folder, accounted, wait_for
 from river import datasets
@@ -68,7 +68,7 @@ def put(address: str, topic: str, values: Any, **settings: Any) -> None:
 def read_all(address: str, topic: str) -> list[Any]:
     """Every message of a topic's first partition, from outside."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "outside", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, 0, 0)])
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     found: list[Any] = []
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
