@@ -117,18 +117,34 @@ def _weights(rows: Rows, recipe: Recipe, task: Task, count: int) -> npt.NDArray[
     return found
 
 
+class Share(msgspec.Struct, frozen=True):
+    """Which of several processes this is: each learns every ``of``-th row from ``rank`` on."""
+
+    rank: int = 0
+    of: int = 1
+
+
+_ALONE = Share()
+
+
 class _Batches:
     """Shuffled batches: out of the device's memory where all rows fit into half of what is free, else streamed.
 
     Streamed, blocks of rows in random order are read by a thread while the block before is learnt.
     """
 
-    def __init__(self, rows: Rows, weights: npt.NDArray[np.float32], train: int, device: torch.device) -> None:
-        self._rows, self._weights, self._train, self._device = rows, weights, train, device
+    def __init__(
+        self, rows: Rows, weights: npt.NDArray[np.float32], train: int, device: torch.device, share: Share
+    ) -> None:
+        chosen = slice(share.rank, train, share.of)
+        self._rows = Rows(*(getattr(rows, name)[chosen] for name in rows.__struct_fields__))
+        self._weights, self._device = weights[chosen], device
+        self._train = len(self._rows)
+        self._longest = -(-train // share.of)
         one_row = 4 * (rows.numbers.shape[1] + rows.places.shape[1] + 2)
-        self.resident = one_row * train < _free_bytes(device) / 2
+        self.resident = one_row * self._train * (share.of if device.type == "cpu" else 1) < _free_bytes(device) / 2
         if self.resident:
-            self._tensors = self._load(0, train)
+            self._tensors = self._load(0, self._train)
 
     def _load(self, begin: int, end: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         arrays = (
@@ -141,13 +157,23 @@ class _Batches:
         return found[0], found[1], found[2], found[3]
 
     def epoch(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Every row once."""
+        """Every row once, in as many batches as each of the other processes has."""
+        left = sum(-(-rows // size) for rows in self._lengths(self._longest))
         for tensors in self._blocks(generator):
             count = len(tensors[2])
+            left -= -(-count // size)
             order = torch.randperm(count, generator=generator).to(self._device)
             for begin in range(0, count, size):
                 chosen = order[begin : begin + size]
                 yield tensors[0][chosen], tensors[1][chosen], tensors[2][chosen], tensors[3][chosen]
+        for _ in range(left):
+            yield tensors[0][:0], tensors[1][:0], tensors[2][:0], tensors[3][:0]
+
+    def _lengths(self, rows: int) -> list[int]:
+        """How many rows the blocks have."""
+        if self.resident:
+            return [rows]
+        return [min(_STREAMED_ROWS, rows - begin) for begin in range(0, rows, _STREAMED_ROWS)]
 
     def _blocks(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         if self.resident:
@@ -217,7 +243,7 @@ def train(
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = True
     hooks = hooks or Hooks()
-    run = _Run(rows, shape, task, recipe, device, start)
+    run = Run(rows, shape, task, recipe, device, start)
     if hooks.kept is not None:
         run.restore(hooks.kept)
     while not run.done():
@@ -226,10 +252,14 @@ def train(
     return run.finish(shape)
 
 
-class _Run:
-    """One training run: model, optimiser, the best state so far, and where it stands."""
+class Run:
+    """One training run: model, optimiser, the best state so far, and where it stands.
 
-    def __init__(
+    ``agree`` makes one number of those of several processes (:mod:`learners.distributed`), ``spread`` wraps the model
+    so that they learn together.
+    """
+
+    def __init__(  # noqa: PLR0913  what a run is made of
         self,
         rows: Rows,
         shape: Shape,
@@ -237,6 +267,10 @@ class _Run:
         recipe: Recipe,
         device: torch.device,
         start: dict[str, Tensor] | None,
+        *,
+        share: Share = _ALONE,
+        spread: Callable[[nn.Module], nn.Module] = lambda model: model,
+        agree: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
         newest = min(len(rows) - 1, max(1, round(recipe.validation * len(rows))))
         self.count = len(rows) - newest
@@ -244,7 +278,9 @@ class _Run:
         labels = (rows.labels - self.mean) / self.deviation
         self.rows = Rows(rows.numbers, rows.places, labels, rows.weights, rows.times)
         self.task, self.recipe, self.device = task, recipe, device
-        self.batches = _Batches(self.rows, _weights(rows, recipe, task, self.count), self.count, device)
+        self.weights = _weights(rows, recipe, task, self.count)
+        self.batches: _Batches | None = None
+        self.share, self.agree = share, agree
         most = _LARGEST_BATCH[device.type == "cuda"]
         self.size = recipe.batch or min(most, max(128, self.count // 32))
         model = build(recipe.kind, shape, rank=recipe.rank, factory=recipe.factory)
@@ -253,7 +289,7 @@ class _Run:
         self.model = model.to(device)
         rate = recipe.rate or _RATES["dcn" if recipe.factory else recipe.kind]
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=recipe.decay)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.spread = spread(self.model)
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "state": _state(self.model)}
         self.losses: list[float] = []
         self.seconds = 0.0
@@ -265,30 +301,37 @@ class _Run:
 
     def epoch(self, hooks: Hooks) -> None:
         """Learn every row once, then look at the newest."""
+        if self.batches is None:
+            self.batches = _Batches(self.rows, self.weights, self.count, self.device, self.share)
+        seed = (self.recipe.seed * 1_000_003 + len(self.losses)) * 1009 + self.share.rank
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         began, seen, told = hooks.now(), 0, 0
         self.model.train()
         amp = self.recipe.mixed_precision and self.device.type == "cuda"
-        for numbers, places, labels, weight in self.batches.epoch(self.size, self.generator):
+        for numbers, places, labels, weight in self.batches.epoch(-(-self.size // self.share.of), generator):
             self.optimiser.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
-                logits = self.model(numbers, places)
-            loss = (_losses(self.task, logits.float(), labels) * weight).sum() / weight.sum().clamp_min(1e-12)
+                logits = self.spread(numbers, places)
+            whole = self.agree(weight.sum()).clamp_min(1e-12) / self.share.of
+            loss = (_losses(self.task, logits.float(), labels) * weight).sum() / whole
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            seen += len(labels)
+            seen += len(labels) * self.share.of
             if seen - told >= _TOLD_ROWS:
                 told = seen
                 hooks.say(self._progress(seen, self.seconds + hooks.now() - began))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds += hooks.now() - began
-        self.losses.append(_loss_of(self.model, self.rows, self.count, self.task, self.device))
+        loss = torch.tensor(_loss_of(self.model, self.rows, self.count, self.task, self.device), dtype=torch.float64)
+        self.losses.append(float(self.agree(loss.to(self.device))) / self.share.of)
         if self.losses[-1] < self.best["loss"] - 1e-7:
             self.best = {"loss": self.losses[-1], "epoch": len(self.losses), "state": _state(self.model)}
         hooks.say(self._progress(0, self.seconds))
 
     def _progress(self, seen: int, seconds: float) -> Progress:
-        rows = len(self.losses) * self.count + seen
+        rows = len(self.losses) * self.count + min(seen, self.count)
         loss = self.losses[-1] if self.losses else None
         most = self.recipe.epochs * self.count
         return Progress(len(self.losses) + (seen > 0), rows, most, loss, rows / max(seconds, 1e-9))
@@ -298,8 +341,7 @@ class _Run:
         out = io.BytesIO()
         torch.save({
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "best": self.best,
-            "generator": self.generator.get_state(), "torch": torch.get_rng_state(), "losses": self.losses,
-            "seconds": self.seconds,
+            "losses": self.losses, "seconds": self.seconds,
         }, out)  # fmt: skip
         return out.getvalue()
 
@@ -308,8 +350,6 @@ class _Run:
         saved = torch.load(io.BytesIO(kept), weights_only=True, map_location=self.device)
         self.model.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.generator.set_state(saved["generator"].cpu())
-        torch.set_rng_state(saved["torch"].cpu())
         self.best, self.losses, self.seconds = saved["best"], saved["losses"], saved["seconds"]
 
     def finish(self, shape: Shape) -> Trained:

@@ -190,6 +190,7 @@ class RetrainConfig(_Table):
     seed: int = 1
     mixed_precision: bool = True
     device: str = "auto"
+    processes: Count = 0
     warm: bool = False
     fewest_rows: Annotated[int, Meta(ge=2)] = 1000
     work: str = "retrain-work"

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ class Retraining:
         self, dataset: Dataset, folder: Path, trigger: str, warm: Warm | None = None, state: bytes | None = None
     ) -> tuple[BaselineManifest, Baseline]:
         """Train a model and write it as the next baseline; a run that was killed goes on from its last epoch."""
-        from learners import retrain, torch_learner  # noqa: PLC0415  torch, an optional extra
+        from learners import distributed, retrain, torch_learner  # noqa: PLC0415  torch, an optional extra
 
         encoding = dataset.encoding
         shape = torch_learner.Shape(encoding.width, encoding.fields, encoding.places, dataset.outputs)
@@ -149,10 +150,16 @@ class Retraining:
             hidden.rename(checkpoint)
 
         hooks = retrain.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said)
-        trained = retrain.train(
-            rows_of(folder, dataset), shape, self.config.task, recipe, retrain.device_of(self.config.retrain.device),
-            start=retrain.load_state(state) if state is not None else None, hooks=hooks,
-        )  # fmt: skip
+        first = retrain.load_state(state) if state is not None else None
+        device, task = retrain.device_of(self.config.retrain.device), self.config.task
+        processes = distributed.processes_of(self.config.retrain.processes, device)
+        if processes > 1:
+            opened = partial(rows_of, folder, dataset)
+            trained = distributed.train_together(
+                opened, shape, task, recipe, device, processes, start=first, hooks=hooks
+            )  # fmt: skip
+        else:
+            trained = retrain.train(rows_of(folder, dataset), shape, task, recipe, device, start=first, hooks=hooks)
         blob = pack(About(self.config.task, dataset.names, encoding), torch_learner.export(trained.served, shape))
         number = max(baselines.numbers(self.lineage.store), default=0) + 1
         store = self.lineage.store
@@ -163,7 +170,7 @@ class Retraining:
             trained={
                 "losses": [round(one, 6) for one in trained.losses], "best_epoch": trained.best_epoch,
                 "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
-                "device": trained.device, "features_left_out": dataset.others,
+                "device": trained.device, "processes": processes, "features_left_out": dataset.others,
                 "archived": sum(self.archive.about(file).events for file in self.archive.files()),
             },
             warm_from=warm_from, model=baselines.put(store, number, "model", blob),

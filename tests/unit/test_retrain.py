@@ -1,5 +1,6 @@
 """A full retrain's parts: the same features on both sides, the same model from the same data, what is left out."""
 
+import json
 import os
 import random
 import subprocess
@@ -24,7 +25,7 @@ from stream.dataset import rows_of
 from stream.retraining import Retraining
 
 torch = pytest.importorskip("torch")
-from learners import retrain, torch_learner  # noqa: E402  torch is there
+from learners import distributed, retrain, torch_learner  # noqa: E402  torch is there
 
 RULES: dict[str, Any] = {
     "retrain__fewest_rows": 10, "retrain__epochs": 3, "retrain__kind": "linear", "gates__max_calibration_loss": 0.5,
@@ -283,3 +284,85 @@ def test_a_device_that_is_not_here_is_said(device: str) -> None:
     """In a sentence, before anything is trained."""
     with pytest.raises(FactoryRefusedError, match="Set it to auto or cpu"):
         retrain.device_of(device)
+
+
+def made_up(count: int = 901) -> Any:
+    """Rows with weights and times; of module level, so that processes can open them."""
+    rng = np.random.default_rng(1)
+    numbers_, places = rng.normal(size=(count, 3)).astype(np.float32), rng.integers(0, 20, (count, 2)).astype(np.int32)
+    labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
+    weights = rng.uniform(0.5, 2.0, count).astype(np.float32)
+    return retrain.Rows(numbers_, places, labels, weights, np.arange(count, dtype=np.float64))
+
+
+SHAPE = torch_learner.Shape(3, 2, 20, 1)
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", ["linear", "fm", "dcn"])
+def test_several_processes_take_the_step_that_one_takes(kind: str) -> None:
+    """One batch of all rows, weighted, an odd number of them: the same gradient, so the same weights but for rounding.
+
+    (AdamW's first step has the sign of the gradient, so where that is nothing but rounding it may differ; dcn leaves out
+    units at random, each process others.) Over several batches: the same twice, and after a kill in between.
+    """
+    one = retrain.Recipe(kind=kind, epochs=1, batch=10_000)  # type: ignore[arg-type]
+    alone = retrain.train(made_up(), SHAPE, "binary", one, CPU)
+    together = distributed.train_together(made_up, SHAPE, "binary", one, CPU, 2)
+    for name, weight in alone.state.items():
+        far = (weight - together.state[name]).abs() > 1e-5
+        assert kind == "dcn" or far.float().mean() < 0.01, name
+    more = retrain.Recipe(kind=kind, epochs=3, batch=128, patience=9)  # type: ignore[arg-type]
+    kept: list[bytes] = []
+    whole = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=retrain.Hooks(keep=kept.append))
+    again = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=retrain.Hooks(kept=kept[0]))
+    assert whole.losses == again.losses
+    assert len(kept) == 3
+    assert all(torch.equal(weight, again.state[name]) for name, weight in whole.state.items())
+
+
+def test_a_retrain_by_two_processes(folder: Callable[..., Folder]) -> None:
+    """Through the command: the manifest says how many there were, and the same data gives the same model."""
+    here = folder(**RULES, retrain__processes=2)
+    archived(here, mixed(1500))
+    shown = [json.loads(here.run("retrain", "--now", "--json", code=None).stdout) for _ in range(2)]
+    assert [one["manifest"]["trained"]["processes"] for one in shown] == [2, 2]
+    assert shown[0]["manifest"]["model"]["sha256"] == shown[1]["manifest"]["model"]["sha256"]
+
+
+def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once an epoch, in blocks; what is learnt is as good."""
+    monkeypatch.setattr(retrain, "_free_bytes", lambda _: 0.0)
+    monkeypatch.setattr(retrain, "_STREAMED_ROWS", 100)
+    rows = made_up()
+    batches = retrain._Batches(rows, rows.weights, 811, CPU, retrain.Share())
+    assert not batches.resident
+    seen = torch.cat([labels for _, _, labels, _ in batches.epoch(32, torch.Generator().manual_seed(1))])
+    assert len(seen) == 811
+    weights = torch.cat([weight for *_, weight in batches.epoch(32, torch.Generator().manual_seed(2))])
+    assert sorted(weights.tolist()) == sorted(rows.weights[:811].tolist())
+    streamed = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="fm", epochs=9), CPU)
+    assert min(streamed.losses) < 0.5 * 0.693
+
+
+def test_what_is_older_counts_less_and_what_is_rare_more() -> None:
+    """A concept that turned around: with a half-life the model follows the new one. A rare class is named as well."""
+    rows = made_up(4000)
+    rows.labels[:2000] = 1 - rows.labels[:2000]
+    flat = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="linear", epochs=5), CPU)
+    fresh = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="linear", epochs=5, half_life_seconds=200.0), CPU)
+    assert min(fresh.losses) < 0.5 * min(flat.losses)
+    few = made_up(4000)
+    few.labels[np.arange(4000) % 10 > 0] = 0
+    said = []
+    for weight in ("none", "balanced"):
+        recipe = retrain.Recipe(kind="linear", epochs=8, class_weight=weight)  # type: ignore[arg-type]
+        run = retrain.Run(few, SHAPE, "binary", recipe, CPU, None)
+        while not run.done():
+            run.epoch(retrain.Hooks())
+        run.model.load_state_dict(run.best["state"])
+        with torch.no_grad():
+            logits = run.model(torch.from_numpy(few.numbers), torch.from_numpy(few.places))[:, 0]
+        said.append(float((logits > 0).float().mean()))
+    assert said[0] < 0.02
+    assert said[1] > 0.2
