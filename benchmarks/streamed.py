@@ -249,7 +249,9 @@ def compare(name: str, folder: Path, most: int | None) -> None:
                 time.sleep(3)  # the archiver's interval
                 newest, about = full.retrain("--full")
                 states.append(f"full: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s")
-        switches = [e for e in json.loads(full.run("ledger", "--json")) if e["action"] in ("fall_back", "return", "revert")]
+        switches = [
+            e for e in json.loads(full.run("ledger", "--json")) if e["action"] in ("fall_back", "return", "revert")
+        ]
         status = json.loads(full.run("status", "--json"))["learners"]
         service.end()
         streamed = events[begin:]

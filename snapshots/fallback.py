@@ -3,6 +3,7 @@
 import msgspec
 
 from learners.evidence import alarm_at
+from snapshots import standing
 from snapshots.lineage import Lineage
 
 FALL_BACK, RETURN, STAY = "fall_back", "return", "stay_on_baseline"
@@ -40,6 +41,9 @@ def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Swi
         fresh = {}  # from before the last switch
     alarm = alarm_at(rules.looks_a_year, 1, 1, rules.false_switches_per_year)
     if not fallen:
+        judged = standing.newest(lineage)
+        if judged is not None and judged.verdict == "fail":
+            return None  # nothing unguarded is served (promise 3)
         return _falls(lineage, learner, baseline, fresh, alarm)
     return _returns(lineage, learner, baseline, fresh, alarm, rules, now)
 

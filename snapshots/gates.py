@@ -109,8 +109,10 @@ def holdout_gate(judged: Judged | None, against: str, rules: Rules) -> Gate:
     """Not worse than what counts now, for certain, and better by ``min_gain`` in the mean."""
     if judged is None or len(judged.own) < _FEWEST_ROWS:
         count = 0 if judged is None else len(judged.own)
+        of = f" of {judged.rows.name}" if judged is not None else ""
         return Gate("holdout", None, rules.min_gain, passed=False, why=(
-            f"only {count} rows were never learnt, and {_FEWEST_ROWS} are needed: set holdout.rate and wait for events"
+            f"only {count} rows{of} were never learnt, and {_FEWEST_ROWS} are needed: set holdout.rate and wait for "
+            "events"
         ))  # fmt: skip
     gain = judged.other - judged.own
     mean, half = float(gain.mean()), half_width(gain, _ERROR / rules.retrains_per_year)

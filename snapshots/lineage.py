@@ -16,6 +16,7 @@ from snapshots import verdict as verdicts
 from snapshots.baselines import accepted
 from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.holdout import HeldRow, read_version
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
 from snapshots.store import Store, claim
@@ -139,6 +140,18 @@ class Lineage:
     def baseline(self) -> int | None:
         """Return the number of the baseline that counts; it outlives lineages, as the archive does."""
         return accepted(self.decisions)
+
+    def held_since(self, moment: float) -> list[HeldRow]:
+        """Held-out rows, sealed or not, that were read after a moment (Unix seconds): beyond the place of then."""
+        newest = self.newest()
+        if newest is None:
+            return []
+        manifests_ = (self.manifest(number) for number in self.numbers)
+        then = next((one for one in manifests_ if one is not None and one.created >= moment), newest).place
+        rows = snapshots.collected(self.store, newest)
+        rows += [row for one in newest.holdout.versions[-1:] for row in read_version(self.store, one)]
+        young = [row for row in rows if row.offset >= then.get(row.topic, {}).get(row.partition, 0)]
+        return list({(row.topic, row.partition, row.offset): row for row in young}.values())
 
     def switch(self, learner: str) -> Entry | None:
         """Return the entry by which a learner's serving last fell back to the baseline, or returned from it."""

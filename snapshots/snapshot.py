@@ -14,7 +14,7 @@ from learners.restore import restore
 from learners.versus import Evidence
 from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
-from snapshots.holdout import Tails
+from snapshots.holdout import HeldRow, Tails, rows_of
 from snapshots.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
 from snapshots.store import Store, claim
 
@@ -171,6 +171,16 @@ def read_evidence(store: Store, manifest: Manifest, name: str) -> Evidence:
     """Return the evidence on a learner, verified before it is decoded."""
     part = manifest.learners[name].evidence
     return Evidence.load(manifests.verify(part, store.get(part.name)))
+
+
+def collected(store: Store, manifest: Manifest) -> list[HeldRow]:
+    """The held-out rows that wait to be sealed at a snapshot; those kept aside first, each oldest first."""
+    tails = read_shared(store, manifest).held
+    kept, recent = list[HeldRow](), list[HeldRow]()
+    for part in manifest.holdout.chunks:
+        rows = rows_of(manifests.verify(part, store.get(part.name)), part.name)
+        (kept if part.name.startswith("holdout/kept-") else recent).extend(rows)
+    return [*kept, *tails.kept, *recent, *tails.recent]
 
 
 def verify_all(store: Store, manifest: Manifest) -> None:

@@ -221,6 +221,8 @@ class GatesConfig(_Table):
     max_seconds: Positive = 86_400.0
     max_calibration_loss: Annotated[float, Meta(ge=0)] = 0.02
     sign_off: bool = False
+    fresh_rows: Annotated[int, Meta(ge=100)] = 500
+    wait_seconds: Annotated[float, Meta(ge=0)] = 3600.0
 
 
 class Fallback(_Table):

@@ -12,7 +12,6 @@ import platform
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from confluent_kafka.admin import AdminClient
 from learners.event import Features
 from snapshots import Lineage, baselines, erasure
 from snapshots import snapshot as snapshots
-from snapshots.baselines import read_part
 from snapshots.erasure import BY_ID, Erased, erasures
-from snapshots.holdout import Holdout, Membership, Sizes, read_version
+from snapshots.holdout import Membership, read_version
 from snapshots.lease import Lease
 from snapshots.ledger import Decision, Entry
 from snapshots.manifest import Place
@@ -323,10 +321,8 @@ def held(lineage: Lineage, erased: Erased) -> int:
     newest = lineage.newest()
     if newest is None:
         return 0
-    read = partial(read_part, lineage.store)
-    holdout = Holdout(Sizes(1), newest.task)
-    holdout.restore(newest.holdout, snapshots.read_shared(lineage.store, newest).held, read)
-    rows = [*holdout.candidate, *(row for one in holdout.versions for row in read_version(lineage.store, one))]
+    rows = snapshots.collected(lineage.store, newest)
+    rows += [row for one in newest.holdout.versions for row in read_version(lineage.store, one)]
     return len({(row.topic, row.partition, row.offset) for row in rows if erased.row(row)})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage, fallback
+from snapshots import Lineage, fallback, standing
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
@@ -210,6 +210,12 @@ class Guarding:
         champion = self.lineage.champion()
         if not self.config.guard.act or champion is None:
             return
+        if (waiting := standing.due(self.lineage)) is not None:
+            found = standing.judge(self.lineage, waiting[0], self.config.task, self.config.guard.tolerance, self.now())
+            level = logging.INFO if found.verdict == "pass" else logging.ERROR
+            log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)
+            if found.verdict == "fail":
+                self.tell("baseline_fails", champion, found.why)
         rules = self.config.fallback
         looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
         limits = fallback.Rules(looks, rules.false_switches_per_year, rules.return_events, rules.trips_per_day)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from snapshots import standing
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.presence import present
@@ -58,6 +59,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "loss of the learner minus that of the baseline on fresh events: mean, and low and high end of the interval",
     ),
     "holdfast_baseline_events": ("gauge", ("learner",), "fresh events that both were compared on"),
+    "holdfast_baseline_holdout_loss": ("gauge", (), "loss of the baseline that counts on the newest holdout"),
     "holdfast_baseline_number": ("gauge", (), "number of the baseline that counts; 0 without one"),
     "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
     "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
@@ -143,6 +145,8 @@ class HoldfastCollector(Collector):
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
         number = lineage.baseline()
         found["holdfast_baseline_number"].add_metric([], number or 0)
+        if (judged := standing.newest(lineage)) is not None and judged.loss is not None:
+            found["holdfast_baseline_holdout_loss"].add_metric([], judged.loss)
         current = self._server.current
         found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))
         reverts = Counter(

@@ -74,6 +74,8 @@ def show_status(report: dict[str, Any]) -> None:
         says = "answers" if found["answers"] else "stands by"
         compared = f": {found['words']}" if found["words"] else ""
         console.print(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
+        if found["verdict"] == "fail":
+            console.print(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
     learners = report["learners"]
     names = ["role", "verdict", "serving", "line"]
     table(

@@ -54,7 +54,7 @@ class Plan(msgspec.Struct):
 class Retraining:
     """One full retrain. ``say`` is told the step and how far it is; ``now`` is the clock in Unix seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
         self,
         config: Config,
         *,
@@ -64,11 +64,12 @@ class Retraining:
         labels: Any,
         membership: Membership,
         now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
         say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
     ) -> None:
         self.config, self.lineage, self.archive = config, lineage, archive
         self.codec, self.labels, self.membership = codec, labels, membership
-        self.now, self.say = now, say
+        self.now, self.sleep, self.say = now, sleep, say
 
     def gather(self, warm: Warm | None = None) -> tuple[Dataset, Path]:
         """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
@@ -108,10 +109,13 @@ class Retraining:
     def _kind(self) -> str:
         return self.config.retrain.factory or self.config.retrain.kind
 
-    def run(self, trigger: str, *, warm: bool | None = None, after: int | None = None) -> Outcome:
+    def run(
+        self, trigger: str, *, warm: bool | None = None, after: int | None = None, since: float | None = None
+    ) -> Outcome:
         """Train, write the baseline, hold it against the gates, and say in the ledger what came of it.
 
         ``after``: the newest outcome that the trigger knew of; when there is a newer one, somebody was faster.
+        ``since``: when something drifted (Unix seconds); the gates then look at held-out rows that came later.
         """
         with self.lease().held() as lease:
             if after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > after:
@@ -119,7 +123,7 @@ class Retraining:
             start, state = self.start() if (self.config.retrain.warm if warm is None else warm) else (None, None)
             dataset, folder = self.gather(start)
             manifest, model = self.train(dataset, folder, trigger, start, state)
-            found = self.gate(manifest, model, folder)
+            found = self.gate(manifest, model, folder, since)
             lease.check()
             entry = self.decide(manifest, found)
         for checkpoint in folder.glob("checkpoint-*"):
@@ -210,12 +214,15 @@ class Retraining:
 
     # Gates -----------------------------------------------------------------------------------------------------------
 
-    def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path) -> list[Gate]:
+    def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path, since: float | None) -> list[Gate]:
         """Hold a candidate against the baseline that counts, on rows that were never learnt."""
         self.lineage.refresh()
         number = self.lineage.baseline()
         current = read_baseline(self.lineage, number) if number is not None else None
         newest, floors = self.held(folder)
+        if since is not None:
+            floors = [*floors, *([newest] if newest is not None else [])]
+            newest = self.younger(since, manifest.number)
         rules, limits = self.config.gates, self.config.holdout
         return gates.all_gates(
             model, current, self.config.task, newest, floors,
@@ -242,6 +249,22 @@ class Retraining:
             for one in versions[-3:]
         ]
         return found[-1], found[:-1]
+
+    def younger(self, since: float, number: int) -> gates.Rows:
+        """Seal the held-out rows that came after the trigger, for these gates alone; wait until there are enough.
+
+        The guard's holdout stays what it is: whether it may follow a change is for ``guard.moved`` to say.
+        """
+        rules = self.config.gates
+        until = self.now() + rules.wait_seconds
+        while len(rows := self.lineage.refresh().held_since(since)) < rules.fresh_rows and self.now() < until:
+            self.say("waiting for held-out rows younger than the trigger", len(rows), rules.fresh_rows)
+            self.sleep(1.0)
+        part = baselines.put(self.lineage.store, number, "holdout", msgspec.msgpack.encode(rows))
+        newest = self.lineage.newest()
+        scale = newest.holdout.versions[-1].scale if newest is not None and newest.holdout.versions else 0.0
+        scale = scale or (spread([row.label for row in rows]) if rows else 1.0)
+        return gates.Rows(f"{part.name}, all younger than the trigger", rows, scale)
 
     def decide(self, manifest: BaselineManifest, found: Sequence[Gate]) -> Entry:
         """Accept the baseline, refuse it, or ask for somebody's approval."""

@@ -106,6 +106,8 @@ class Scheduler:
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
         command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--config", str(self.path),
                    "--trigger", f"{trigger.kind}: {trigger.why}", "--after", str(after), "--json"]  # fmt: skip
+        if trigger.since is not None:
+            command += ["--since", f"{trigger.since:.3f}"]
         if trigger.kind == FORGET:
             command.append("--full")  # what a warm start goes on from has learnt what was erased
         self.trigger, self._after = trigger, after

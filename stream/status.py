@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage, baselines, jumps
+from snapshots import Lineage, baselines, jumps, standing
 from snapshots import history as histories
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
@@ -88,6 +88,7 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
     part = newest.learners.get(champion) if newest is not None and champion is not None else None
     versus = (part.figures.get("baseline") if part is not None else None) or {}
     last = lineage.switch(champion) if champion is not None else None
+    judged = standing.newest(lineage)
     return {
         "number": number,
         "created": manifest.created,
@@ -97,6 +98,8 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
         "answers": last is not None and last.action == "fall_back",
         "since": last.time if last is not None else None,
         "why": last.why if last is not None else "",
+        "verdict": judged.verdict if judged is not None else None,
+        "holdout": msgspec.to_builtins(judged) if judged is not None else None,
         "compared": versus if versus.get("baseline") == number else None,
         "words": words_of(versus) if versus.get("baseline") == number and versus["events"] else "",
     }

@@ -28,11 +28,15 @@ _CHANCE = 1e-6
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker, forget."""
+    """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker, forget.
+
+    ``since``: when something drifted (Unix seconds), so that the gates look at what came later; None: nothing did.
+    """
 
     kind: str
     why: str
     asked: int = 0
+    since: float | None = None
 
 
 class Facts(msgspec.Struct):
@@ -103,7 +107,8 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
         if any(e.cause == FORGET for e in asked):
             return Trigger(FORGET, newest_.why, newest_.seq)
         kind = "breaker" if newest_.cause == "breaker" else "performance"
-        return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq)
+        since = newest_.time if kind == "performance" else None
+        return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since)
     tick = schedule_of(rules, now)
     if tick is not None and tick > max((e.time for e in done), default=began):
         return Trigger("schedule", f"the schedule {rules.schedule!r} was due at {_moment(tick, rules.timezone)}")
@@ -113,7 +118,7 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
     far = [one for one in facts.moved if one.psi >= rules.drift_psi and (one.chance is None or one.chance < _CHANCE)]
     if rules.drift_psi and far:
         said = ", ".join(f"{one.feature} (PSI {one.psi:.2f})" for one in far[:5])
-        return Trigger("drift", f"the data moved since the last retrain: {said}")
+        return Trigger("drift", f"the data moved since the last retrain: {said}", since=now)
     return None
 
 

@@ -34,6 +34,7 @@ from stream.errors import CommandError
 @click.option("--compare-warm", is_flag=True, help="Do both, and print cost and quality side by side.")
 @click.option("--trigger", hidden=True, help="What asked for it.")
 @click.option("--after", type=int, hidden=True, help="The newest outcome that the trigger knew of.")
+@click.option("--since", type=float, hidden=True, help="When something drifted; the gates look at what came later.")
 @json_option
 @config_option
 @click.pass_context
@@ -50,6 +51,7 @@ def retrain(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--compare-warm", is_flag=True)
 @click.option("--trigger")
 @click.option("--after", type=int)
+@click.option("--since", type=float)
 @json_option
 @configured
 def _retrain(
@@ -61,6 +63,7 @@ def _retrain(
     compare_warm: bool,
     trigger: str | None,
     after: int | None,
+    since: float | None,
     as_json: bool,
 ) -> None:
     _refuse_without("torch", "onnx", "onnxruntime", "pyarrow", "cronsim")
@@ -76,7 +79,7 @@ def _retrain(
         plan = retraining.plan() if dry_run else None
         why = trigger or f"by hand: {operator()}"
         ways = [] if dry_run else [True, False] if compare_warm else [warm]
-        found = [_came_of(retraining.run(why, warm=way, after=after)) for way in ways]
+        found = [_came_of(retraining.run(why, warm=way, after=after, since=since)) for way in ways]
     if plan is not None:
         _show_plan(plan, as_json=as_json)
         return
