@@ -3,7 +3,7 @@
     python benchmarks/streamed.py FOLDER [fraud] [flights] [--most ROWS]
 
 The first 60 % of a data set are brought in with ``holdfast archive import`` and a baseline is trained on them. The rest
-is streamed through ``holdfast up`` (trainer, guard, archiver, serving): each chunk is first asked of ``/predict/batch``,
+is streamed through ``holdfast up`` (trainer, guard, archiver, serving): a chunk is first asked of ``/predict/batch``,
 then written as labelled events, and the next is asked when a snapshot that learnt it was judged. After each third of
 the stream the baseline is trained anew over the whole archive; beside it, in a store of its own, another goes on warm
 from one to the next. All are scored on the same streamed events, none of which it had seen.
@@ -88,7 +88,7 @@ def fraud(folder: Path) -> Data:
 
 
 def flights(folder: Path) -> Data:
-    """Departures of 2013 with what is known before them; late is an arrival more than a quarter of an hour after plan."""
+    """Departures of 2013 with what is known before them; late is an arrival over a quarter of an hour after plan."""
     events = []
     with gzip.open(folder / "nycflights13.csv.gz", "rt", newline="") as file:
         for number, row in enumerate(csv.DictReader(file)):
@@ -207,7 +207,7 @@ def asked(one: Baseline, events: Sequence[dict[str, Any]]) -> list[float]:
     return [said.probability or 0.0 for said in one.predict_many([Features(orjson.dumps(e["x"])) for e in events])]
 
 
-def compare(name: str, folder: Path, most: int | None) -> None:
+def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915  one story
     """One data set: run it and print its table."""
     data = DATA[name](folder)
     events = data.events[:most]

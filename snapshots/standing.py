@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The guard's verdict on a baseline: mean ``loss`` on ``rows`` rows of a holdout version, and that of the shares
-    of the labels (``plain``), which any model has to beat. ``judged`` is in Unix seconds, UTC.
+    """The guard's verdict on a baseline. ``loss`` is the mean on ``rows`` rows of a holdout version.
+
+    ``plain`` is that of the shares of the labels, which any model has to beat; ``judged`` is in Unix seconds, UTC.
     """
 
     baseline: int

@@ -303,8 +303,8 @@ CPU = torch.device("cpu")
 def test_several_processes_take_the_step_that_one_takes(kind: str) -> None:
     """One batch of all rows, weighted, an odd number of them: the same gradient, so the same weights but for rounding.
 
-    (AdamW's first step has the sign of the gradient, so where that is nothing but rounding it may differ; dcn leaves out
-    units at random, each process others.) Over several batches: the same twice, and after a kill in between.
+    (AdamW's first step has the sign of the gradient, so where that is nothing but rounding it may differ; dcn leaves
+    out units at random, each process others.) Over several batches: the same twice, and after a kill in between.
     """
     one = retrain.Recipe(kind=kind, epochs=1, batch=10_000)  # type: ignore[arg-type]
     alone = retrain.train(made_up(), SHAPE, "binary", one, CPU)

@@ -12,6 +12,8 @@ from learners.versus import Evidence, Versus
 from snapshots import fallback
 from snapshots.fallback import FALL_BACK, RETURN, STAY, Rules
 from snapshots.ledger import Entry
+from snapshots.manifest import HoldoutState, HoldoutVersion, Part
+from snapshots.standing import Standing
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 RULES = Rules(31_536_000, return_events=5000)
@@ -85,10 +87,15 @@ def test_what_a_snapshot_carries_comes_back() -> None:
 class View:
     """A lineage as the rule sees it."""
 
-    def __init__(self, figures: dict[str, Any], entries: list[Entry], breaker: str = "closed") -> None:
+    def __init__(
+        self, figures: dict[str, Any], entries: list[Entry], breaker: str = "closed", judged: str = "pass"
+    ) -> None:
         part = type("Part", (), {"figures": {"baseline": figures}})()
-        self._newest = type("Manifest", (), {"learners": {"a": part}})()
+        holdout = HoldoutState([HoldoutVersion(3, Part("x", 0, ""), 500, 0.0)])
+        self._newest = type("Manifest", (), {"learners": {"a": part}, "holdout": holdout})()
         self.entries, self._breaker = entries, breaker
+        standing = Standing(1, 3, 500, 0.3, 0.2, judged, "", 0.0)  # type: ignore[arg-type]
+        self.store = {"baselines/000001/verdict-000003.json": msgspec.json.encode(standing)}
 
     def newest(self) -> Any:
         return self._newest
@@ -130,6 +137,8 @@ def test_when_serving_falls_back() -> None:
     assert step(View(figures(fall_back=2 * ALARM, baseline=2), [])) is None
     assert step(View(figures(), [], breaker="open")) == FALL_BACK
     assert step(View(figures(), [], breaker="half_open")) is None
+    assert step(View(figures(fall_back=2 * ALARM), [], judged="fail")) is None  # nothing unguarded is served
+    assert step(View(figures(), [], breaker="open", judged="fail")) is None
 
 
 def test_when_serving_returns() -> None:
