@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from learners.drift import OwnLoss
 from learners.errors import StateRefusedError
 from learners.evidence import WHOLE, Floats, Paired
 
@@ -79,23 +80,29 @@ class Versus:
 
 
 class Evidence(msgspec.Struct):
-    """What a snapshot carries of a learner's evidence: against its reference, and against the baseline, if any."""
+    """What a snapshot carries of a learner's evidence: against its reference, the baseline, and its own past."""
 
     paired: Paired
     versus: Versus | None = None
+    own: OwnLoss | None = None
 
     def dump(self) -> bytes:
-        """Encode both."""
-        return msgspec.msgpack.encode((self.paired.dump(), self.versus.dump() if self.versus is not None else None))
+        """Encode all of it."""
+        parts = (self.paired, self.versus, self.own)
+        return msgspec.msgpack.encode([one.dump() if one is not None else None for one in parts])
 
     @classmethod
     def load(cls, data: bytes) -> "Evidence":
         """Return what :meth:`dump` wrote; raise :class:`StateRefusedError` when it does not decode."""
         try:
-            paired, versus = msgspec.msgpack.decode(data, type=tuple[bytes, bytes | None])
-        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+            paired, versus, own = [*msgspec.msgpack.decode(data, type=list[bytes | None]), None][:3]
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as cause:
             raise StateRefusedError(f"the evidence does not decode: {cause}") from cause
-        return cls(Paired.load(paired), Versus.load(versus) if versus is not None else None)
+        return cls(
+            Paired.load(paired or b""),
+            Versus.load(versus) if versus is not None else None,
+            OwnLoss.load(own) if own is not None else None,
+        )
 
 
 def concatenated(parts: Sequence[Floats | None]) -> Floats | None:

@@ -3,6 +3,7 @@
 import msgspec
 
 from snapshots import verdict as verdicts
+from snapshots.fallback import FALL_BACK, RETURN
 from snapshots.ledger import Entry
 from snapshots.lineage import line_of
 from snapshots.store import Store
@@ -33,8 +34,22 @@ def all_verdicts(store: Store, learner: str) -> list[Verdict]:
     return [found[number] for number in sorted(found)]
 
 
+def champion_at(entries: list[Entry], champion: str, moment: float) -> str:
+    """Who was champion at a moment; ``champion`` is the one of now."""
+    promotions = [entry for entry in entries if entry.action == "promote" and entry.learner is not None]
+    before = [entry.learner for entry in promotions if entry.time <= moment and entry.learner is not None]
+    after = [entry.replaces for entry in promotions if entry.time > moment and entry.replaces]
+    return before[-1] if before else after[0] if after else champion
+
+
 def served_at(entries: list[Entry], given: list[Verdict], learner: str, moment: float) -> Served:
-    """Return what served a learner's requests at a moment (Unix seconds)."""
+    """Return what served a learner's requests at a moment (Unix seconds): its snapshots, or the baseline."""
+    switches = [e for e in entries if e.learner == learner and e.action in (FALL_BACK, RETURN) and e.time <= moment]
+    if switches and switches[-1].action == FALL_BACK:
+        fell = switches[-1]
+        return Served(
+            moment, "baseline", fell.baseline, f"entry {fell.seq} by {fell.by}: {fell.why or 'no reason given'}"
+        )
     line = line_of([entry for entry in entries if entry.time <= moment], learner)
     revert = next((entry for entry in entries if entry.seq == line.number), None)
     passing = [v for v in given if v.verdict == "pass" and v.judged <= moment and v.line == line.number]

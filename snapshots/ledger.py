@@ -18,6 +18,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
     ``only`` and ``without`` which ranges of it. ``salt`` and ``hashes`` (hex) say what was forgotten.
+    ``replaces`` is who was champion before a ``promote``.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
@@ -37,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True):
     without: list[str] = []
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
+    replaces: str = ""
     salt: str = ""
     hashes: list[str] = []
 
@@ -56,6 +58,7 @@ class Decision(msgspec.Struct, frozen=True):
     without: list[str] = []
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
+    replaces: str = ""
     salt: str = ""
     hashes: list[str] = []
 

@@ -13,7 +13,7 @@ import msgspec
 from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
-from snapshots.baselines import accepted
+from snapshots.baselines import accepted, last_outcome
 from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, read_version
@@ -158,6 +158,11 @@ class Lineage:
         found = [e for e in self.entries if e.learner == learner and e.action in ("fall_back", "return")]
         return found[-1] if found else None
 
+    def last_retrain(self) -> int:
+        """Return the number of the entry by which a retrain was last done, or asked for; 0 when there is none."""
+        found = [e.seq for e in self.decisions if e.action == "retrain"]
+        return max([last_outcome(self.decisions), *found[-1:]])
+
     def fallen(self, learner: str) -> bool:
         """Tell whether the baseline answers in a learner's place."""
         last = self.switch(learner)
@@ -246,9 +251,16 @@ class Lineage:
         found = self.verdict(number, learner)
         return found is not None and found.verdict == "pass"
 
+    def promoted(self) -> str | None:
+        """Return the learner that was last made champion by a decision; None when the configuration's counts."""
+        found = [e.learner for e in self.entries if e.action == "promote"]
+        return found[-1] if found else None
+
     def champion(self) -> str | None:
-        """Return the name of the champion, as the newest snapshot says."""
-        newest = self.newest()
+        """Return the name of the champion: who was last promoted, else as the newest snapshot says."""
+        newest, promoted = self.newest(), self.promoted()
+        if newest is not None and promoted in newest.learners:
+            return promoted
         names = [name for name, part in newest.learners.items() if part.role == "champion"] if newest else []
         return names[0] if names else None
 

@@ -26,7 +26,8 @@ class Shared(msgspec.Struct):
 
     ``recent_ids``: 8 bytes each, the keyed hashes of recent ids, oldest first. ``labels``: the multi-class map.
     ``rows``: the newest valid labelled events' features, for the guard's fast lane.
-    ``start``: where the lineage began. ``held``: rows of the holdout's candidate.
+    ``start``: where the lineage began. ``held``: rows of the holdout's candidate. ``rivalry``: the evidence of
+    challengers against the champion.
     """
 
     recent_ids: bytes = b""
@@ -34,6 +35,7 @@ class Shared(msgspec.Struct):
     rows: list[bytes] = []
     start: Place = {}
     held: Tails = msgspec.field(default_factory=Tails)
+    rivalry: bytes = b""
 
 
 class Cut(msgspec.Struct):

@@ -41,7 +41,8 @@ for command in (
     starting.init, starting.demo, starting.drill,
     running.up, running.train, running.guard, running.serve, running.produce,
     looking.alive, looking.status, looking.ledger,
-    snapshots.snapshots, archive.archive, learning.learning, retrain.retrain, retrain.approve, retrain.reject,
+    snapshots.snapshots, archive.archive, learning.learning, learning.promote,
+    retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget,
 ):  # fmt: skip
     main.add_command(command)

@@ -128,6 +128,11 @@ class GuardConfig(_Table):
     act: bool = True
     poll_seconds: Positive = 0.1
 
+    @property
+    def stride(self) -> int:
+        """Every so-many-th event is scored for comparisons."""
+        return max(1, round(1 / self.sample))
+
 
 class Breaker(_Table):
     """When learning is stopped for a while by itself, and how it is tried again."""
@@ -269,11 +274,12 @@ class Config(_Table):
     fallback: Fallback = msgspec.field(default_factory=Fallback)
     serve: Serve = msgspec.field(default_factory=Serve)
     production: bool = False
+    champion: str = ""
     base: Path = Path()
 
     @property
-    def champion(self) -> str:
-        """The name of the champion."""
+    def first_champion(self) -> str:
+        """The name of the learner that is champion until one is promoted."""
         return next(name for name, learner in self.learners.items() if learner.role == "champion")
 
     @property
@@ -354,16 +360,27 @@ def _refuse_unknown(table: dict[str, Any], struct: type[msgspec.Struct], path: s
             _refuse_unknown(value, inner, f"{path}{key}.")
 
 
-def _check_together(config: Config) -> None:
-    """Check what no single key tells."""
+def _choose_champion(config: Config) -> None:
+    """Let exactly one learner begin as the champion."""
+    if config.champion not in ("", "auto"):
+        if config.champion not in config.learners:
+            known = ", ".join(config.learners)
+            raise ConfigError(f'champion = "{config.champion}" is no learner; known: {known}, or "auto"')
+        for name, learner in config.learners.items():
+            learner.role = "champion" if name == config.champion else "challenger"
     champions = [name for name, learner in config.learners.items() if learner.role == "champion"]
-    if len(config.learners) == 1 and not champions:
+    if not champions and (len(config.learners) == 1 or (config.champion == "auto" and config.learners)):
         next(iter(config.learners.values())).role = "champion"
     elif len(champions) != 1:
         names = ", ".join(config.learners) or "[learners.NAME]"
         raise ConfigError(
             f'exactly one learner is the champion, not {len(champions)}: set role = "champion" for {names}'
         )
+
+
+def _check_together(config: Config) -> None:
+    """Check what no single key tells."""
+    _choose_champion(config)
     for name, learner in config.learners.items():
         if learner.kind == "river" and not learner.factory:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')

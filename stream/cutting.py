@@ -136,7 +136,7 @@ class Writer:
                     metrics=saved.metrics,
                     evidence=saved.evidence,
                     reference=saved.reference,
-                    figures=saved.figures,
+                    figures={**draft.learners[name].figures, **saved.figures},
                 )
         if wrong is not None:
             raise wrong

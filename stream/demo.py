@@ -37,7 +37,7 @@ class Poison:
     def __init__(self, config: Config, lineage: Lineage, payments: Payments, after: float) -> None:
         samples = [payment(number, 0.0, drifting=False) for number in range(1000)]
         self._changes = Changes(config, samples)
-        self._champion, self._lineage, self._payments = config.champion, lineage, payments
+        self._champion, self._lineage, self._payments = config.first_champion, lineage, payments
         self._not_before = time.time() + after
         self._began: float | None = None
         self._seen = self._over = False

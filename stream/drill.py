@@ -272,7 +272,7 @@ class Drill:
 
     def _settled(self) -> bool:
         rows = self._config.holdout.rows if self._supervisor else 1
-        return has_level(self._lineage.refresh(), self._config.champion, rows)
+        return has_level(self._lineage.refresh(), self._config.first_champion, rows)
 
     # What is done to the events ----------------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class Drill:
 
     def _good(self, number: int | None) -> bool:
         """The snapshot that answers passed the guard."""
-        return number is not None and self._lineage.refresh().passed(number, self._config.champion)
+        return number is not None and self._lineage.refresh().passed(number, self._config.first_champion)
 
     def _answers(self) -> list[Entry]:
         """What the guard did about it: a revert, or a jump that stopped learning."""
@@ -319,18 +319,18 @@ class Drill:
     def _follows(self, entry: Entry) -> Callable[[], bool]:
         def check() -> bool:
             newest = self._caller.answers[-1][1]
-            part = self._lineage.refresh().part(newest, self._config.champion) if newest is not None else None
+            part = self._lineage.refresh().part(newest, self._config.first_champion) if newest is not None else None
             return newest == entry.snapshot or (part is not None and part.line >= entry.seq)
 
         return check
 
     def _entries(self, action: str) -> list[Entry]:
         entries = self._lineage.refresh().entries
-        champion = self._config.champion
+        champion = self._config.first_champion
         return [e for e in entries if e.action == action and e.learner == champion and e.time >= self._began]
 
     def _note_seen(self, card: Card) -> None:
-        harm = first_harm(self._lineage.refresh(), self._config.champion, self._began)
+        harm = first_harm(self._lineage.refresh(), self._config.first_champion, self._began)
         if harm is not None:
             number, verdict = harm
             card.seen_seconds = round(verdict.judged - self._began, 2)
@@ -372,7 +372,7 @@ class Drill:
         newest = self._lineage.refresh().newest()
         if newest is None:
             raise CommandError("there is no snapshot to tear")
-        path = self._config.base / self._config.store.url / newest.learners[self._config.champion].model.name
+        path = self._config.base / self._config.store.url / newest.learners[self._config.first_champion].model.name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         try:
             snapshots.verify_all(self._lineage.store, newest)
@@ -437,7 +437,9 @@ class Drill:
         card.seen_seconds = card.undone_seconds = round(entry.time - self._began, 2)
         card.seen_as = f"entry {entry.seq}: {entry.why}"
         card.undone_by = f"baseline {counts} counts as before"
-        card.passed = self._lineage.refresh().baseline() == counts and not self._lineage.fallen(self._config.champion)
+        card.passed = self._lineage.refresh().baseline() == counts and not self._lineage.fallen(
+            self._config.first_champion
+        )
 
     def _store_away(self, card: Card, stopping: Callable[[], bool]) -> None:
         """Answers come from memory, learning goes on, and nothing is lost."""

@@ -1,11 +1,13 @@
 """The guard's process: judges snapshots as they come, and undoes what harms. It never stalls learning."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from learners.evidence import alarm_at
 from snapshots import Lineage, fallback, standing
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
@@ -113,7 +115,7 @@ class Guarding:
         self.lineage.refresh()
         for number in self.lineage.numbers:
             if self.lineage.manifest(number) is None:
-                name = self.config.champion
+                name = self.config.first_champion
                 if (
                     self.lineage.verdict(number, name) is None
                     and verdicts.read(self.lineage.store, number, name) is None
@@ -216,6 +218,9 @@ class Guarding:
             log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)
             if found.verdict == "fail":
                 self.tell("baseline_fails", champion, found.why)
+        self.watch_performance(champion)
+        if self.config.champion == "auto":
+            self.watch_challengers(champion)
         rules = self.config.fallback
         looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
         limits = fallback.Rules(looks, rules.false_switches_per_year, rules.return_events, rules.trips_per_day)
@@ -239,6 +244,69 @@ class Guarding:
         self.lineage.refresh_entries()
         log.error("%s: %s", step.action, step.why)
         self.tell(step.action, champion, step.why, entry=entry.seq)
+
+    def watch_challengers(self, champion: str) -> None:
+        """Make the best challenger the champion that is better for certain; all of them share one error budget."""
+        newest = self.lineage.newest()
+        parts = newest.learners if newest is not None else {}
+        rivals = {name: seen for name, part in parts.items() if (seen := part.figures.get("against_champion"))}
+        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        limit = alarm_at(looks, 1, len(rivals), self.config.fallback.false_switches_per_year)
+        better = [
+            name for name, seen in rivals.items()
+            if (seen["champion"], seen["difference"] < 0) == (champion, True) and seen["better"] >= limit
+            and self._may_lead(name)
+        ]  # fmt: skip
+        if not better:
+            return
+        best = min(better, key=lambda name: rivals[name]["difference"])
+        seen = rivals[best]
+        by = f"{-seen['difference']:.4f} [{-seen['high']:.4f}, {-seen['low']:.4f}]"
+        why = f"{best} is better than {champion} by {by} on {seen['events']:,} fresh events"
+
+        def decide(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if self.lineage.champion() != champion:
+                raise RefusedError("somebody else promoted first")
+            return Decision("promote", "guard", why, best, cause="better", replaces=champion)
+
+        with contextlib.suppress(RefusedError):
+            entry = self.lineage.ledger.append(self.now(), decide)
+            self.lineage.refresh_entries()
+            log.warning("promote: %s", why)
+            self.tell("promote", best, why, entry=entry.seq)
+
+    def _may_lead(self, learner: str) -> bool:
+        """Tell whether a learner can answer now: a snapshot of its line has passed, and it learns."""
+        lineage = self.lineage
+        return (
+            lineage.serving(learner) is not None and lineage.breaker(learner) == "closed"
+            and lineage.stopped(learner) is None
+        )  # fmt: skip
+
+    def watch_performance(self, champion: str) -> None:
+        """Ask for a full retrain when the champion loses more than it did, whatever the reason."""
+        newest = self.lineage.newest()
+        own = newest.learners[champion].figures.get("own") if newest is not None else None
+        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        since = self.lineage.last_retrain()
+        limit = alarm_at(looks, 1, 1, self.config.guard.false_reverts_per_year)
+        if not own or own["since"] != since or own["alarm"] < limit:
+            return
+        why = f"{champion} loses {own['recent']:.4f} lately, and held {own['level']:.4f} before"
+        decision = Decision("retrain", "guard", why, champion, cause="performance")
+
+        def decide(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if self.lineage.last_retrain() != since:
+                raise RefusedError("somebody else asked first")
+            return decision
+
+        with contextlib.suppress(RefusedError):
+            entry = self.lineage.ledger.append(self.now(), decide)
+            self.lineage.refresh_entries()
+            log.warning("%s: retrain: %s", champion, why)
+            self.tell("retrain", champion, why, entry=entry.seq)
 
     def step_breaker(self, learner: str, step: Step) -> None:
         """Write a breaker's next state; opening it asks for a full retrain as well."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from snapshots import standing
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.presence import present
@@ -57,6 +56,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "gauge",
         ("learner", "end"),
         "loss of the learner minus that of the baseline on fresh events: mean, and low and high end of the interval",
+    ),
+    "holdfast_champion_difference": (
+        "gauge",
+        ("learner", "end"),
+        "loss of a challenger minus that of the champion on fresh events: mean, and low and high end of the interval",
     ),
     "holdfast_baseline_events": ("gauge", ("learner",), "fresh events that both were compared on"),
     "holdfast_baseline_holdout_loss": ("gauge", (), "loss of the baseline that counts on the newest holdout"),
@@ -145,7 +149,8 @@ class HoldfastCollector(Collector):
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
         number = lineage.baseline()
         found["holdfast_baseline_number"].add_metric([], number or 0)
-        if (judged := standing.newest(lineage)) is not None and judged.loss is not None:
+        judged = self._server.standing
+        if judged is not None and judged.loss is not None:
             found["holdfast_baseline_holdout_loss"].add_metric([], judged.loss)
         current = self._server.current
         found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))
@@ -160,6 +165,10 @@ class HoldfastCollector(Collector):
                 for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")):
                     found["holdfast_baseline_difference"].add_metric([learner, end], versus[name])
                 found["holdfast_baseline_events"].add_metric([learner], versus["events"])
+            rival = newest.learners[learner].figures.get("against_champion") if newest is not None else None
+            if rival:
+                for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")):
+                    found["holdfast_champion_difference"].add_metric([learner, end], rival[name])
             state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0)
             found["holdfast_breaker_open"].add_metric([learner], state)
             for number in reversed(list(lineage.numbers)):

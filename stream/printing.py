@@ -91,18 +91,25 @@ def show_status(report: dict[str, Any]) -> None:
         ],
     )
     for name, one in learners.items():
-        events = one["events"]
-        parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
-        sign = "=" if one["accounting_difference"] == 0 else "≠"
-        console.print(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
-        if one["verdict"] in ("suspect", "fail"):
-            console.print(f"[yellow]{name} is not promoted: {escape(one['why'] or '')}[/]")
-        if one["breaker"] != "closed" or one["learning"] != "on":
-            console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}[/]")
-        if one["advice"]:
-            console.print(f"{name}: {escape(one['advice'])}")
+        _show_learner(name, one)
     for number, damage in report["damaged"].items():
         console.print(f"[red]snapshot {number} is refused: {damage}[/]")
+
+
+def _show_learner(name: str, one: dict[str, Any]) -> None:
+    """The sentences about one learner."""
+    events = one["events"]
+    parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
+    sign = "=" if one["accounting_difference"] == 0 else "≠"
+    console.print(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
+    if one["against_champion"] is not None:
+        console.print(f"{name} against {one['against_champion']['champion']}: {one['against_champion']['words']}")
+    if one["verdict"] in ("suspect", "fail"):
+        console.print(f"[yellow]{name} is not promoted: {escape(one['why'] or '')}[/]")
+    if one["breaker"] != "closed" or one["learning"] != "on":
+        console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}[/]")
+    if one["advice"]:
+        console.print(f"{name}: {escape(one['advice'])}")
 
 
 def _after(seconds: float | None, what: str) -> str:

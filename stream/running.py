@@ -52,12 +52,13 @@ class Running:
         self.quarantined = 0
         self.quarantine: list[Quarantined] = []
         self.reference: int | None = None
-        self.compared: tuple[int, int] | None = None
+        self.compared: tuple[int | None, int, int] | None = None
+        self.scored: Callable[[int, str, list[float] | None], None] = lambda _lot, _name, _losses: None
         self.stopped: Quarantined | None = None
         self.save_seconds = 0.0
         self._number = 0
         self._labels_sent = 0
-        self._ahead: deque[tuple[int, Sequence[Record]]] = deque()
+        self._ahead: deque[tuple[int, Sequence[Record], int]] = deque()
         self._changed = threading.Condition()
         self._trouble: Exception | None = None
         self._loaded: Future[dict[str, Any]] | None = None
@@ -100,15 +101,18 @@ class Running:
     def take(
         self, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
         labels: list[LabelValue], scale: float | None = None,
-        *, learn: bool = True,
+        *, first: int = 0, lot: int = 0, learn: bool = True,
     ) -> None:  # fmt: skip
-        """Hand on a batch to predict, score and learn; waits while the learner is too far behind."""
+        """Hand on a batch to predict, score and learn; waits while the learner is too far behind.
+
+        ``first`` is the first event that is scored for comparisons; ``scored`` is told their losses, under ``lot``.
+        """
         if not events:
             return
         with self._changed:
             self._wait(AHEAD - 1)
             self._number += 1
-            self._ahead.append((self._number, origins))
+            self._ahead.append((self._number, origins, lot))
         weights = [event.weight for event in events]
         fresh = labels if len(labels) != self._labels_sent else None
         self._labels_sent = len(labels)
@@ -121,6 +125,7 @@ class Running:
                 slices,
                 fresh,
                 scale,
+                first,
                 learn,
             )
         )
@@ -133,11 +138,11 @@ class Running:
             self.reference = snapshot
             self._send(wire.Refer(snapshot))
 
-    def against(self, baseline: int, switch: int) -> None:
-        """Have the learner compared with this baseline from here on."""
-        if (baseline, switch) != self.compared:
-            self.compared = (baseline, switch)
-            self._send(wire.Against(baseline, switch))
+    def against(self, baseline: int | None, switch: int, since: int) -> None:
+        """Have the learner compared with this baseline, and with its own past, from here on."""
+        if (baseline, switch, since) != self.compared:
+            self.compared = (baseline, switch, since)
+            self._send(wire.Against(baseline, switch, since))
 
     def drain(self) -> None:
         """Wait until everything handed on is learnt; raise what went wrong."""
@@ -209,11 +214,11 @@ class Running:
     def _learnt(self, reply: wire.Learnt) -> None:
         with self._changed:
             if self._ahead and self._ahead[0][0] == reply.number:
-                self._ahead.popleft()
+                self.scored(self._ahead.popleft()[2], self.name, reply.losses)
             self._changed.notify_all()
 
     def _raised(self, reply: wire.Raised) -> None:
-        origins = next((records for number, records in self._ahead if number == reply.number), None)
+        origins = next((records for number, records, _ in self._ahead if number == reply.number), None)
         if origins is not None:
             self._fail(RaisedAtError(self.name, origins[reply.index], reply.error))
 

@@ -14,7 +14,7 @@ import msgspec
 from learners import Features, LearnersError, Prediction
 from learners.event import Task
 from learners.labels import Labels, LabelValue
-from snapshots import Lineage, baselines
+from snapshots import Lineage, baselines, standing
 from snapshots import snapshot as snapshots
 from snapshots.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
@@ -25,6 +25,7 @@ from stream.presence import Presence
 
 if TYPE_CHECKING:
     from snapshots.manifest import Manifest
+    from snapshots.standing import Standing
 
 log = logging.getLogger("holdfast.serving")
 #: what answers say in the learner's place when serving has fallen back
@@ -71,6 +72,7 @@ class Server:
         self.why_not = "no snapshot has been written yet: start holdfast train (or holdfast up)"
         self.store_trouble = ""
         self.unjudged: tuple[int, float | None] = (0, None)
+        self.standing: Standing | None = None
         self._refused: set[int] = set()
         self._refused_baselines: set[int] = set()
         self._stop = threading.Event()
@@ -117,7 +119,16 @@ class Server:
                 self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
+        self._see_baseline()
         self._say()
+
+    def _see_baseline(self) -> None:
+        """Note how the baseline stands, for the metrics."""
+        number, versions = self.lineage.baseline(), self.newest.holdout.versions if self.newest is not None else []
+        wanted = (number, versions[-1].number) if number is not None and versions else None
+        seen = (self.standing.baseline, self.standing.holdout) if self.standing is not None else None
+        if wanted is not None and wanted != seen:
+            self.standing = standing.newest(self.lineage)
 
     def _say(self) -> None:
         """Note what waits for a verdict, and say what answers."""

@@ -25,7 +25,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "snapshot": newest.snapshot if newest else None,
         "created": newest.created if newest else None,
         "place": newest.place if newest else {},
-        "learners": {name: _learner(lineage, name) for name in (newest.learners if newest else {})},
+        "learners": _learners(lineage),
         "source": {
             "state": trainer["state"] if trainer else "stopped",
             "why": trainer["why"] if trainer else "no trainer has spoken within ten seconds",
@@ -41,18 +41,22 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
     return report
 
 
-def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
-    newest = lineage.newest()
+def _learners(lineage: Lineage) -> dict[str, Any]:
+    newest, champion = lineage.newest(), lineage.champion()
     if newest is None:
         return {}
+    return {name: _learner(lineage, newest, name, champion=name == champion) for name in newest.learners}
+
+
+def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -> dict[str, Any]:
     part = newest.learners[name]
     verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
     counts = newest.counts
     return {
         "kind": part.kind,
-        "role": part.role,
+        "role": "champion" if champion else "challenger",
         "snapshot": newest.snapshot,
-        "serving": lineage.serving(name) if part.role == "champion" else None,
+        "serving": lineage.serving(name) if champion else None,
         "line": lineage.line(name).number,
         "events": {
             "consumed": counts.consumed,
@@ -65,6 +69,7 @@ def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
         },
         "accounting_difference": counts.remaining() - part.learnt - part.quarantined,
         **part.figures,
+        "against_champion": _rival(part.figures.get("against_champion")),
         "verdict": verdict.verdict if verdict else None,
         "why": verdict.why if verdict else None,
         "found": verdict.found if verdict else None,
@@ -73,6 +78,11 @@ def _learner(lineage: Lineage, name: str) -> dict[str, Any]:
         "breaker": lineage.breaker(name),
         "learning": "stopped" if lineage.stopped(name) is not None else "on",
     }
+
+
+def _rival(seen: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How a challenger compares with the champion on fresh events; ``difference`` below 0: it is better."""
+    return None if seen is None else {**seen, "words": words_of(seen, "")}
 
 
 def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
@@ -105,13 +115,13 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
     }
 
 
-def words_of(versus: dict[str, Any]) -> str:
-    """How the online model compares, as people say it."""
+def words_of(versus: dict[str, Any], who: str = "online ") -> str:
+    """How the online model, or a challenger, compares, as people say it."""
     sign, low, high = versus["difference"], versus["low"], versus["high"]
     better = sign <= 0
     ends = (-high, -low) if better else (low, high)
     return (
-        f"online {'better' if better else 'worse'} by {abs(sign):.4f} [{ends[0]:.4f}, {ends[1]:.4f}] over "
+        f"{who}{'better' if better else 'worse'} by {abs(sign):.4f} [{ends[0]:.4f}, {ends[1]:.4f}] over "
         f"{versus['events']:,} events"
     )
 
@@ -220,5 +230,6 @@ def served_at(lineage: Lineage, moment: float) -> dict[str, Any]:
     began = [epoch for epoch in lineage.epochs if epoch.start is None and epoch.time <= moment]
     entries = lineage.ledger.entries()[began[-1].ledger if began else 0 :]
     since = began[-1].time if began else 0.0
+    champion = histories.champion_at(entries, champion, moment)
     given = [one for one in histories.all_verdicts(lineage.store, champion) if one.judged >= since]
     return msgspec.to_builtins(histories.served_at(entries, given, champion, moment))  # type: ignore[no-any-return]

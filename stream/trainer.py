@@ -6,12 +6,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
 from learners import Event, LearnersError
 from learners.event import slices_of
 from learners.labels import Labels
+from learners.rivalry import Rivalry
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.erasure import Erased, erasures
@@ -102,6 +104,9 @@ class Trainer:
         self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
         self.erased = Erased(membership, [])
+        self.rivalry = Rivalry(config.first_champion, config.event.max_slices)
+        for learner in learners:
+            learner.scored = self.rivalry.note
         self._raised: set[tuple[str, str, str, int]] = set()
         self._refusing: dict[tuple[str, str, str, int], str] = {}
         self._cut_at, self._cut_consumed, self._ledger_at, self._stretched = 0.0, 0, 0.0, 0.0
@@ -177,16 +182,23 @@ class Trainer:
                 origins.append(record)
             self.place.setdefault(record.topic, {})[record.partition] = record.following
         slices = [self.slices_of(event) for event in events] if self.config.event.slices else None
+        stride = self.config.guard.stride
+        first = -(self.counts.remaining() - len(events)) % stride
+        lot = self.counts.consumed
+        if first < len(events) and not self._refusing:
+            able = {learner.name for learner in self.learners if learner.stopped is None}
+            self.rivalry.expect(lot, able, slices[first::stride] if slices is not None else None)
         for learner in self.learners:
-            self.teach(learner, events, origins, slices)
+            self.teach(learner, events, origins, slices, first, lot)
         if events:
             self.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
         if records:
             self.newest_event = max(self.newest_event, records[-1].time or self.now())
 
     def teach(
-        self, learner: Running, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None
-    ) -> None:
+        self, learner: Running, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
+        first: int = 0, lot: int = 0,
+    ) -> None:  # fmt: skip
         """Hand the events to one learner, but for those that it may not or cannot learn."""
         learner.check()
         if learner.stopped is not None:
@@ -205,7 +217,8 @@ class Trainer:
             events, origins = [events[i] for i in kept], [origins[i] for i in kept]
             slices = [slices[i] for i in kept] if slices is not None else None
         versions = self.holdout.versions
-        learner.take(events, origins, slices, self.labels.names, versions[-1].scale if versions else None)
+        scale = versions[-1].scale if versions else None
+        learner.take(events, origins, slices, self.labels.names, scale, first=first, lot=lot)
 
     def hold_out(self, record: Record, event: Event, digest: bytes) -> None:
         """Count an event that is never learnt, and keep it for the holdout; seal a version when it is time."""
@@ -255,13 +268,25 @@ class Trainer:
             changed |= self.stop_or_resume(learner)
             if (reference := self.writer.references.get(learner.name)) is not None:
                 learner.refer(reference)
-            if (baseline := self.lineage.baseline()) is not None:
-                last = self.lineage.switch(learner.name)
-                learner.against(baseline, last.seq if last is not None else 0)
+            last = self.lineage.switch(learner.name)
+            learner.against(self.lineage.baseline(), last.seq if last is not None else 0, self.lineage.last_retrain())
             changed |= self.replay(learner)
         changed |= self.refresh_holdout()
+        changed |= self.follow_champion()
         if changed:
             self.cut(wait=True)
+
+    def follow_champion(self) -> bool:
+        """Give each learner the role that the ledger gives it; tell whether one is another."""
+        promoted = self.lineage.promoted()
+        name = promoted if any(one.name == promoted for one in self.learners) else self.config.first_champion
+        changed = False
+        for learner in self.learners:
+            role: Literal["champion", "challenger"] = "champion" if learner.name == name else "challenger"
+            changed |= learner.role != role
+            learner.role = role
+        self.rivalry.led_by(name or "")
+        return changed
 
     def replay(self, learner: Running) -> bool:
         """Learn what the ledger wants out of quarantine, in offset order, and cut; tell whether anything changed.
@@ -446,6 +471,7 @@ class Trainer:
         for learner in self.learners:
             learner.verify(self.counts)
         place = copy_place(self.place)
+        self.rivalry.close_look()
         cut = Cut(
             lineage=self.config.name,
             task=self.config.task,
@@ -458,7 +484,14 @@ class Trainer:
             holdout=self.holdout.state(),
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(
-                Shared(self.recent.dump(), list(self.labels.names), list(self.rows), self.start, self.holdout.tails())
+                Shared(
+                    recent_ids=self.recent.dump(),
+                    labels=list(self.labels.names),
+                    rows=list(self.rows),
+                    start=self.start,
+                    held=self.holdout.tails(),
+                    rivalry=self.rivalry.dump(),
+                )
             ),
         )
         parts = {learner.name: self.part(learner, place) for learner in self.learners}
@@ -482,7 +515,7 @@ class Trainer:
             metrics=_NOTHING,
             evidence=_NOTHING,
             reference=None,
-            figures={},
+            figures={"against_champion": self.rivalry.figures().get(learner.name)},
             built_from=learner.built_from,
         )
 
@@ -517,6 +550,7 @@ class Trainer:
         self.rows.clear()
         self.rows.extend(shared.rows)
         self.start = shared.start
+        self.rivalry.restore(shared.rivalry)
         state = newest.holdout if newest is not None else HoldoutState()
         store = self.lineage.store
         for damage in self.holdout.restore(state, shared.held, lambda part: verify(part, store.get(part.name))):

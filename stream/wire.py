@@ -37,7 +37,8 @@ class Batch(_Message):
     """Events to predict, score and learn, column by column. ``weights`` None: all 1. ``labels`` None: no new ones.
 
     ``scale`` is the unit of a regression's errors; None while there is no holdout, so that no evidence is wanted yet.
-    ``learn`` False: predict and score only.
+    ``first`` is the first event that is scored for comparisons, of every so-many-th. ``learn`` False: predict and score
+    only.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Batch(_Message):
     slices: list[list[str]] | None
     labels: list[LabelValue] | None
     scale: float | None = None
+    first: int = 0
     learn: bool = True
 
 
@@ -57,10 +59,15 @@ class Refer(_Message):
 
 
 class Against(_Message):
-    """Compare with this baseline from here on; ``switch`` is the entry by which serving last fell back or returned."""
+    """Compare with this baseline from here on (None: there is none), and with one's own past.
 
-    baseline: int
+    ``switch`` is the entry by which serving last fell back or returned, ``since`` the one from which on one's own past
+    is looked at: the last retrain, or the last that was asked for.
+    """
+
+    baseline: int | None
     switch: int
+    since: int
 
 
 class Save(_Message):
@@ -80,9 +87,10 @@ class Loaded(_Message):
 
 
 class Learnt(_Message):
-    """A batch is learnt."""
+    """A batch is learnt; the losses of the events that were scored for comparisons, if any."""
 
     number: int
+    losses: list[float] | None = None
 
 
 class Raised(_Message):

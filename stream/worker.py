@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
+from learners.drift import OwnLoss
 from learners.errors import LearnerRaisedError
 from learners.evidence import Floats, Paired, losses
 from learners.prequential import opinion
@@ -66,8 +67,8 @@ class Worker:
         self._baseline: Baseline | None = None
         self._baseline_number = 0
         self._scored: list[_Scored] = []
-        self._seen = 0
-        self._stride = max(1, round(1 / config.guard.sample))
+        self._own = OwnLoss(config.guard.tolerance)
+        self._stride = config.guard.stride
         self._spoilt = True
         self._pool = ThreadPoolExecutor(1, "parts")
         self._sending = threading.Lock()
@@ -109,8 +110,8 @@ class Worker:
         if order.snapshot is None:
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
-            self._paired, self._reference, self._seen = self._no_evidence(), None, 0
-            self._versus = None
+            self._paired, self._reference = self._no_evidence(), None
+            self._versus, self._own = None, OwnLoss(self._config.guard.tolerance)
             self._scored.clear()
             built_from = building.built_from(one, self._learner)
             if order.imported:
@@ -126,7 +127,8 @@ class Worker:
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
             evidence = snapshots.read_evidence(self._store, manifest, self._name)
-            self._paired, self._versus, self._seen = evidence.paired, evidence.versus, part.learnt
+            self._paired, self._versus = evidence.paired, evidence.versus
+            self._own = evidence.own or OwnLoss(self._config.guard.tolerance)
             self._scored.clear()
             self._reference = self._loaded(self._paired.reference)
             if self._reference is None and self._paired.reference is not None:
@@ -145,6 +147,11 @@ class Worker:
     def _against(self, order: wire.Against) -> None:
         """Compare with a baseline; without onnxruntime, or when it is damaged, with none, which is said."""
         self._settle()
+        if order.since != self._own.since:
+            self._own = OwnLoss(self._config.guard.tolerance, order.since)
+        if order.baseline is None:
+            self._versus = self._baseline = None
+            return
         if self._baseline is None or self._baseline_number != order.baseline:
             self._baseline, self._baseline_number = self._baseline_of(order.baseline), order.baseline
         if self._baseline is None:
@@ -178,12 +185,14 @@ class Worker:
             log.warning("%s cannot be compared with snapshot %d: %s", self._name, number, cause)
             return None
 
-    def _compare(self, batch: wire.Batch, events: list[Event], predictions: list[Prediction]) -> None:
-        """Score every so-many-th event for learner and reference, both as they were before they learnt it."""
-        chosen = range(-self._seen % self._stride, len(events), self._stride)
-        self._seen += len(events)
+    def _compare(self, batch: wire.Batch, events: list[Event], predictions: list[Prediction]) -> list[float] | None:
+        """Score every so-many-th event for learner and reference, both as they were before they learnt it.
+
+        Returns the learner's own losses.
+        """
+        chosen = range(batch.first, len(events), self._stride)
         if batch.scale is None or not chosen:
-            return
+            return None
         few = [events[index] for index in chosen]
         answers = [event.label for event in few]
         own = losses(self._config.task, answers, [predictions[index] for index in chosen], batch.scale)
@@ -199,6 +208,7 @@ class Worker:
         self._scored.append(_Scored(own, others, based, slices))
         if sum(len(one.own) for one in self._scored) >= _SETTLED_EVENTS:
             self._settle()
+        return own.tolist()  # type: ignore[no-any-return]
 
     def _settle(self) -> None:
         """Let what was scored count: many events at once, since each time costs as much as learning a few dozen."""
@@ -206,6 +216,7 @@ class Worker:
             return
         scored, self._scored = self._scored, []
         own = np.concatenate([one.own for one in scored])
+        self._own.update(own)
         slices = None
         if scored[0].slices is not None:
             slices = [names for one in scored for names in one.slices or ()]
@@ -237,8 +248,7 @@ class Worker:
             self._reply(wire.Raised(batch.number, len(predictions), f"{type(cause).__name__}: {cause}"))
             return
         self._metrics.update(events, predictions, batch.slices)
-        self._compare(batch, events, predictions)
-        self._reply(wire.Learnt(batch.number))
+        self._reply(wire.Learnt(batch.number, self._compare(batch, events, predictions)))
 
     def _score(self, batch: wire.Batch, events: list[Event]) -> None:
         """Predict and score what an open breaker passes over."""
@@ -254,12 +264,14 @@ class Worker:
         began = time.perf_counter()
         self._settle()
         self._paired.close_look()
+        self._own.close_look()
         if self._versus is not None:
             self._versus.close_look()
-        evidence = Evidence(self._paired, self._versus).dump()
+        evidence = Evidence(self._paired, self._versus, self._own).dump()
         parts = {"model": self._learner.save(), "metrics": self._metrics.dump(), "evidence": evidence}
         figures = {
             "baseline": self._versus.figures() if self._versus is not None else None,
+            "own": self._own.figures(),
             "metrics": self._metrics.overall(),
             "recent": self._metrics.recent(),
             "slices": self._metrics.by_slice(),

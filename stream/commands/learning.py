@@ -49,3 +49,30 @@ def _learning(config: Config, learner: str, why: str, action: str) -> None:
     click.echo(
         f"ledger entry {entry.seq}: {learner} {'learns again' if action == 'resume_learning' else 'is set aside'}"
     )
+
+
+@click.command()
+@click.argument("learner")
+@why_option
+@configured
+def promote(config: Config, learner: str, why: str) -> None:
+    """Make LEARNER the champion, whose snapshots answer; undone by promoting the other again.
+
+    With champion = "auto" the guard does this when a challenger is better for certain.
+    """
+    lineage = lineage_of(config)
+
+    def decide(_: list[Entry]) -> Decision:
+        newest = lineage.refresh().newest()
+        if newest is None or learner not in newest.learners:
+            raise RefusedError(f"there is no learner {learner!r} in the newest snapshot; nothing was changed")
+        if lineage.champion() == learner:
+            raise RefusedError(f"{learner} is the champion already; nothing was changed")
+        if lineage.serving(learner) is None:
+            raise RefusedError(
+                f"no snapshot of {learner} has passed the guard, so it cannot answer; nothing was changed"
+            )
+        return Decision("promote", operator(), why, learner, replaces=lineage.champion() or "")
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: {learner} answers from now on")

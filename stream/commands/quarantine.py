@@ -67,7 +67,7 @@ def quarantine_replay(
     from stream.replay import opened, span_of, touches  # noqa: PLC0415  the same
 
     spans = [span_of(text) for text in (*only, *without)]
-    lineage, name = lineage_of(config), learner or config.champion
+    lineage, name = lineage_of(config), learner or config.first_champion
     newest = lineage.newest()
     found = (
         [one for one in lineage.quarantine(name) if one.id == identity] if newest and name in newest.learners else []
@@ -110,7 +110,7 @@ def quarantine_replay(
 @configured
 def quarantine_drop(config: Config, identity: str, learner: str | None, why: str) -> None:
     """Decide that these events are never learnt; they stay counted as quarantined."""
-    lineage, name = lineage_of(config), learner or config.champion
+    lineage, name = lineage_of(config), learner or config.first_champion
 
     def decide(_: list[Entry]) -> Decision:
         rows = [row for row in states.quarantine(lineage) if (row["learner"], row["id"]) == (name, identity)]

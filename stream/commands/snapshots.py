@@ -183,7 +183,7 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
     """Write a learner of snapshot N as a file that plain Vowpal Wabbit or River loads."""
     lineage = lineage_of(config)
     manifest = manifest_of(lineage, number)
-    name = learner or config.champion
+    name = learner or config.first_champion
     part = manifest.learners.get(name)
     if part is None:
         raise RefusedError(f"snapshot {number} holds no {name}; it holds {', '.join(manifest.learners)}")
@@ -214,7 +214,7 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
     """
     from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
 
-    name = learner or config.champion
+    name = learner or config.first_champion
     if name not in config.learners:
         raise CommandError(f"there is no learner {name!r} in the configuration; it has {', '.join(config.learners)}")
     if config.learners[name].kind == "river" and not trust:

@@ -38,7 +38,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_a_configuration_with_defaults(tmp_path: Path) -> None:
     """What is not written has its default; relative paths are relative to the file."""
     config = load(write(tmp_path, GOOD), {})
-    assert (config.champion, config.serve.port, config.snapshots.keep.last) == ("linear", 8000, 5)
+    assert (config.first_champion, config.serve.port, config.snapshots.keep.last) == ("linear", 8000, 5)
     assert config.snapshots.keep.daily == 30
     assert config.base == tmp_path
     assert config.weight_path == "w"
@@ -114,7 +114,17 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
 def test_one_learner_alone_is_the_champion(tmp_path: Path) -> None:
     """Nothing else could answer."""
     text = GOOD.replace('role = "champion"', "").split("[learners.hashed]")[0]
-    assert load(write(tmp_path, text), {}).champion == "linear"
+    assert load(write(tmp_path, text), {}).first_champion == "linear"
+
+
+def test_the_champion_may_be_named_or_left_to_the_guard(tmp_path: Path) -> None:
+    """By name, whatever the roles say; with auto the one whose role it is begins, or the first."""
+    assert load(write(tmp_path, 'champion = "hashed"\n' + GOOD), {}).first_champion == "hashed"
+    assert load(write(tmp_path, 'champion = "auto"\n' + GOOD), {}).first_champion == "linear"
+    bare = GOOD.replace('role = "champion"', "")
+    assert load(write(tmp_path, 'champion = "auto"\n' + bare), {}).first_champion == "linear"
+    with pytest.raises(ConfigError, match="known: linear, hashed"):
+        load(write(tmp_path, 'champion = "nobody"\n' + GOOD), {})
 
 
 def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
