@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from learners.errors import BudgetUsedUpError
 from learners.event import Task
 from learners.retrain import Hooks, Progress, Recipe, Rows, Run, Share, Trained
 from learners.torch_learner import Shape
@@ -55,12 +56,15 @@ def train_together(
         context = multiprocessing.get_context("spawn")
         words = context.SimpleQueue()
         with tempfile.TemporaryDirectory() as folder:
-            told = (open_rows, shape, task, recipe, device.type, processes, Path(folder) / "meeting", start, hooks.kept)
+            told = (open_rows, shape, task, recipe, device.type, processes, Path(folder) / "meeting", start, hooks.kept,
+                    hooks.most_seconds)  # fmt: skip
             group: Any = multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
                 _member, (told, words), nprocs=processes, join=False
             )
             newest = _listen(words, group, hooks)
-        run.restore(newest)
+        if newest:
+            run.restore(newest)
+        run.used_up = not run.done()  # nothing but the budget ends it before
     return run.finish(shape)
 
 
@@ -72,6 +76,8 @@ def _listen(words: Any, group: Any, hooks: Hooks) -> bytes:
         ended = group.join(timeout=0.2)
         while not words.empty():
             word = words.get()
+            if isinstance(word, str):
+                raise BudgetUsedUpError(word)
             if isinstance(word, bytes):
                 newest = word
                 hooks.keep(word)
@@ -80,13 +86,12 @@ def _listen(words: Any, group: Any, hooks: Hooks) -> bytes:
     return newest
 
 
-def _member(rank: int, told: tuple[Any, ...], words: Any) -> None:
-    """One of the processes."""
+def _join(rank: int, kind: str, processes: int, meeting: Path) -> torch.device:
+    """Meet the others, and return this process's device."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    open_rows, shape, task, recipe, kind, processes, meeting, start, kept = told
-    cuda = kind == "cuda"
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, "lo")
+    cuda = kind == "cuda"
     device = torch.device(f"cuda:{rank}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -97,30 +102,41 @@ def _member(rank: int, told: tuple[Any, ...], words: Any) -> None:
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes,
         timeout=timedelta(minutes=_MINUTES),
     )  # fmt: skip
+    return device
+
+
+def _agree(value: Tensor) -> Tensor:
+    """The sum over all processes."""
+    found = value.detach().clone()
+    distributed.all_reduce(found)
+    return found
+
+
+def _member(rank: int, told: tuple[Any, ...], words: Any) -> None:
+    """One of the processes; the first tells how far they are."""
+    open_rows, shape, task, recipe, kind, processes, meeting, start, kept, most_seconds = told
+    device = _join(rank, kind, processes, meeting)
 
     def spread(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model, device_ids=[rank] if cuda else None)
+        return DistributedDataParallel(model, device_ids=[rank] if kind == "cuda" else None)
 
-    def agree(value: Tensor) -> Tensor:
-        found = value.detach().clone()
-        distributed.all_reduce(found)
-        return found
-
-    def say(progress: Progress) -> None:
+    def tell(word: Progress | bytes | str) -> None:
         if rank == 0:
-            words.put(progress)
+            words.put(word)
 
     try:
         torch.manual_seed(recipe.seed)
         run = Run(
-            open_rows(), shape, task, recipe, device, start, share=Share(rank, processes), spread=spread, agree=agree
+            open_rows(), shape, task, recipe, device, start, share=Share(rank, processes), spread=spread, agree=_agree
         )
         if kept is not None:
             run.restore(kept)
         while not run.done():
-            run.epoch(Hooks(say=say))
-            if rank == 0:
-                words.put(run.dump())
+            run.epoch(Hooks(say=tell, most_seconds=most_seconds))
+            if not run.used_up:
+                tell(run.dump())
         distributed.barrier()
+    except BudgetUsedUpError as cause:
+        tell(str(cause))
     finally:
         distributed.destroy_process_group()

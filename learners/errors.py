@@ -7,6 +7,7 @@
     ├── ArgumentsRefusedError   Vowpal Wabbit arguments that are unsafe, wrong or outside the task
     ├── UnsafeStateError        a pickle that names something outside the allow-list
     ├── StateRefusedError       model or metric bytes that do not load, or were written by another version
+    ├── BudgetUsedUpError       a full retrain that would need more time than its budget leaves
     └── LearnerRaisedError      a learner raised while predicting or learning; it is no longer what it was
 """
 
@@ -29,6 +30,10 @@ class UnsafeStateError(LearnersError):
 
 class StateRefusedError(LearnersError):
     """Saved state that this installation cannot load; the message says the way out."""
+
+
+class BudgetUsedUpError(LearnersError):
+    """Training was cut off before its first epoch was done; the message says how many seconds were left."""
 
 
 class LearnerRaisedError(LearnersError):

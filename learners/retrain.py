@@ -17,13 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from learners.errors import FactoryRefusedError
+from learners.errors import BudgetUsedUpError, FactoryRefusedError
 from learners.event import Task
 from learners.torch_learner import Kind, Served, Shape, build
 
 _STREAMED_ROWS = 1 << 18
 _CALIBRATED_ROWS = 200_000
 _TOLD_ROWS = 1 << 16
+#: the budget is looked at once in so many batches
+_LOOKED = 64
 _RATES = {"linear": 0.02, "fm": 0.005, "dcn": 0.001}
 #: rows of a batch at most, by whether there is a GPU
 _LARGEST_BATCH = {False: 4096, True: 65_536}
@@ -78,7 +80,10 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct):
-    """The model with its calibration, and how it went. ``losses``: on the newest rows, after each epoch."""
+    """The model with its calibration, and how it went. ``losses``: on the newest rows, after each epoch.
+
+    ``cut_off``: the budget ended it, and not the losses.
+    """
 
     served: nn.Module
     state: dict[str, Tensor]
@@ -87,6 +92,7 @@ class Trained(msgspec.Struct):
     seconds: float
     rows_per_second: float
     device: str
+    cut_off: bool = False
 
 
 def device_of(wanted: str = "auto") -> torch.device:
@@ -215,13 +221,15 @@ class Hooks(msgspec.Struct, frozen=True):
     """What a run tells and asks.
 
     ``keep`` is given the whole state after every epoch, and ``kept`` is what it was given last. ``say`` is told how
-    far it is; ``now`` is a clock in seconds that nobody sets.
+    far it is; ``now`` is a clock in seconds that nobody sets. ``most_seconds``: training ends by then with the best
+    state so far, times processes (0: no limit).
     """
 
     kept: bytes | None = None
     keep: Callable[[bytes], None] = lambda _: None
     say: Callable[[Progress], None] = lambda _: None
     now: Callable[[], float] = time.monotonic
+    most_seconds: float = 0.0
 
 
 def train(
@@ -248,7 +256,8 @@ def train(
         run.restore(hooks.kept)
     while not run.done():
         run.epoch(hooks)
-        hooks.keep(run.dump())
+        if not run.used_up:
+            hooks.keep(run.dump())
     return run.finish(shape)
 
 
@@ -293,14 +302,18 @@ class Run:
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "state": _state(self.model)}
         self.losses: list[float] = []
         self.seconds = 0.0
+        self.used_up = False
 
     def done(self) -> bool:
         """Tell whether the epochs are used up, or the loss on the newest rows has not fallen for too long."""
         since = len(self.losses) - self.best["epoch"]
-        return len(self.losses) >= self.recipe.epochs or since > self.recipe.patience
+        return self.used_up or len(self.losses) >= self.recipe.epochs or since > self.recipe.patience
 
     def epoch(self, hooks: Hooks) -> None:
-        """Learn every row once, then look at the newest."""
+        """Learn every row once, then look at the newest. What the budget cuts off in the middle counts for nothing.
+
+        Raises :class:`BudgetUsedUpError` when that is the first.
+        """
         if self.batches is None:
             self.batches = _Batches(self.rows, self.weights, self.count, self.device, self.share)
         seed = (self.recipe.seed * 1_000_003 + len(self.losses)) * 1009 + self.share.rank
@@ -309,7 +322,11 @@ class Run:
         began, seen, told = hooks.now(), 0, 0
         self.model.train()
         amp = self.recipe.mixed_precision and self.device.type == "cuda"
-        for numbers, places, labels, weight in self.batches.epoch(-(-self.size // self.share.of), generator):
+        for number, (numbers, places, labels, weight) in enumerate(
+            self.batches.epoch(-(-self.size // self.share.of), generator)
+        ):
+            if number % _LOOKED == 0 and self._over(hooks, self.seconds + hooks.now() - began):
+                return
             self.optimiser.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
                 logits = self.spread(numbers, places)
@@ -329,6 +346,21 @@ class Run:
         if self.losses[-1] < self.best["loss"] - 1e-7:
             self.best = {"loss": self.losses[-1], "epoch": len(self.losses), "state": _state(self.model)}
         hooks.say(self._progress(0, self.seconds))
+
+    def _over(self, hooks: Hooks, seconds: float) -> bool:
+        """Tell whether the budget is used up, for all processes alike."""
+        if not hooks.most_seconds:
+            return False
+        late = torch.tensor(float(seconds * self.share.of > hooks.most_seconds), device=self.device)
+        if not float(self.agree(late)):
+            return False
+        if not self.losses:
+            raise BudgetUsedUpError(
+                f"{hooks.most_seconds:.0f} s of training were left (retrain.budget_seconds, retrain.budget), which is "
+                "less than one epoch takes; nothing was changed"
+            )
+        self.used_up = True
+        return True
 
     def _progress(self, seen: int, seconds: float) -> Progress:
         rows = len(self.losses) * self.count + min(seen, self.count)
@@ -362,7 +394,7 @@ class Run:
         rate = len(self.losses) * self.count / max(self.seconds, 1e-9)
         state = {name: one.cpu() for name, one in self.best["state"].items()}
         best = int(self.best["epoch"])
-        return Trained(served, state, best, self.losses, self.seconds, rate, str(self.device))
+        return Trained(served, state, best, self.losses, self.seconds, rate, str(self.device), self.used_up)
 
 
 def dump_state(state: dict[str, Tensor]) -> bytes:

@@ -18,7 +18,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
     ``only`` and ``without`` which ranges of it. ``salt`` and ``hashes`` (hex) say what was forgotten.
-    ``replaces`` is who was champion before a ``promote``.
+    ``replaces`` is who was champion before a ``promote``, ``seconds`` what a retrain took, times its processes,
+    and ``expected`` the loss that it was hoped to win back.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
@@ -39,6 +40,8 @@ class Entry(msgspec.Struct, frozen=True):
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
     replaces: str = ""
+    seconds: float = 0.0
+    expected: float = 0.0
     salt: str = ""
     hashes: list[str] = []
 
@@ -59,6 +62,8 @@ class Decision(msgspec.Struct, frozen=True):
     baseline: int | None = None
     gates: list[dict[str, Any]] = []
     replaces: str = ""
+    seconds: float = 0.0
+    expected: float = 0.0
     salt: str = ""
     hashes: list[str] = []
 

@@ -206,9 +206,12 @@ class RetrainConfig(_Table):
     on_request: bool = True
     cooldown_seconds: Annotated[float, Meta(ge=0)] = 3600.0
     budget_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    budget: Annotated[float, Meta(ge=0)] = 0.0
+    price_per_hour: Annotated[float, Meta(ge=0)] = 0.0
     backoff_seconds: Positive = 60.0
     cost: Annotated[float, Meta(ge=0)] = 0.0
     gain: Annotated[float, Meta(ge=0)] = 0.0
+    payback_days: Positive = 7.0
     check_seconds: Positive = 10.0
     lease_seconds: Positive = 120.0
 
@@ -385,6 +388,8 @@ def _check_together(config: Config) -> None:
         if learner.kind == "river" and not learner.factory:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
     _check_paths(config)
+    if config.retrain.budget and not config.retrain.price_per_hour:
+        raise ConfigError("retrain.budget is in money: set retrain.price_per_hour, what an hour of one process costs")
     if config.source.kind == "kafka":
         if not config.source.topics:
             raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')

@@ -27,6 +27,7 @@ from stream.codec import Codec
 from stream.config import Config
 from stream.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
 from stream.errors import CommandError
+from stream.triggers import Order
 
 log = logging.getLogger("holdfast.retrain")
 #: low priority: learning and serving come first
@@ -109,23 +110,17 @@ class Retraining:
     def _kind(self) -> str:
         return self.config.retrain.factory or self.config.retrain.kind
 
-    def run(
-        self, trigger: str, *, warm: bool | None = None, after: int | None = None, since: float | None = None
-    ) -> Outcome:
-        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it.
-
-        ``after``: the newest outcome that the trigger knew of; when there is a newer one, somebody was faster.
-        ``since``: when something drifted (Unix seconds); the gates then look at held-out rows that came later.
-        """
+    def run(self, order: Order, *, warm: bool | None = None) -> Outcome:
+        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it."""
         with self.lease().held() as lease:
-            if after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > after:
+            if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
                 raise RefusedError("another retrain has been done meanwhile; nothing was changed")
             start, state = self.start() if (self.config.retrain.warm if warm is None else warm) else (None, None)
             dataset, folder = self.gather(start)
-            manifest, model = self.train(dataset, folder, trigger, start, state)
-            found = self.gate(manifest, model, folder, since)
+            manifest, model = self.train(dataset, folder, order, start, state)
+            found = self.gate(manifest, model, folder, order.since)
             lease.check()
-            entry = self.decide(manifest, found)
+            entry = self.decide(manifest, found, order.expected)
         for checkpoint in folder.glob("checkpoint-*"):
             checkpoint.unlink()
         return Outcome(manifest, found, entry)
@@ -136,7 +131,7 @@ class Retraining:
         return Lease(self.lineage.store, "retrain", by, self.config.retrain.lease_seconds, self.now)
 
     def train(
-        self, dataset: Dataset, folder: Path, trigger: str, warm: Warm | None = None, state: bytes | None = None
+        self, dataset: Dataset, folder: Path, order: Order, warm: Warm | None = None, state: bytes | None = None
     ) -> tuple[BaselineManifest, Baseline]:
         """Train a model and write it as the next baseline; a run that was killed goes on from its last epoch."""
         from learners import distributed, retrain, torch_learner  # noqa: PLC0415  torch, an optional extra
@@ -153,7 +148,8 @@ class Retraining:
             hidden.write_bytes(data)
             hidden.rename(checkpoint)
 
-        hooks = retrain.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said)
+        hooks = retrain.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said,
+                              most_seconds=order.most_seconds)  # fmt: skip
         first = retrain.load_state(state) if state is not None else None
         device, task = retrain.device_of(self.config.retrain.device), self.config.task
         processes = distributed.processes_of(self.config.retrain.processes, device)
@@ -168,13 +164,14 @@ class Retraining:
         number = max(baselines.numbers(self.lineage.store), default=0) + 1
         store = self.lineage.store
         manifest = BaselineManifest(
-            format=1, number=number, created=self.now(), task=self.config.task, trigger=trigger,
+            format=1, number=number, created=self.now(), task=self.config.task, trigger=order.trigger,
             data_version=dataset.version, recipe=msgspec.to_builtins(recipe), rows=dataset.rows,
             excluded=dataset.excluded, first_time=dataset.first_time, last_time=dataset.last_time,
             trained={
                 "losses": [round(one, 6) for one in trained.losses], "best_epoch": trained.best_epoch,
                 "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
-                "device": trained.device, "processes": processes, "features_left_out": dataset.others,
+                "device": trained.device, "processes": processes, "cut_off": trained.cut_off,
+                "features_left_out": dataset.others,
                 "archived": sum(self.archive.about(file).events for file in self.archive.files()),
             },
             warm_from=warm_from, model=baselines.put(store, number, "model", blob),
@@ -266,7 +263,7 @@ class Retraining:
         scale = scale or (spread([row.label for row in rows]) if rows else 1.0)
         return gates.Rows(f"{part.name}, all younger than the trigger", rows, scale)
 
-    def decide(self, manifest: BaselineManifest, found: Sequence[Gate]) -> Entry:
+    def decide(self, manifest: BaselineManifest, found: Sequence[Gate], expected: float = 0.0) -> Entry:
         """Accept the baseline, refuse it, or ask for somebody's approval."""
         failed = [gate for gate in found if not gate.passed]
         if failed:
@@ -277,7 +274,11 @@ class Retraining:
         else:
             action, why = baselines.ACCEPTED, next(gate.why for gate in found if gate.name == "holdout")
         builtin = [msgspec.to_builtins(gate) for gate in found]
-        decision = Decision(action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin)
+        took = manifest.trained["seconds"] * manifest.trained["processes"]
+        decision = Decision(
+            action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin, seconds=took,
+            expected=expected,
+        )  # fmt: skip
         return self.lineage.ledger.append(self.now(), lambda _: decision)
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from snapshots import Lineage, baselines
 from snapshots.erasure import FORGET
 from snapshots.errors import RefusedError, SnapshotsError
@@ -19,7 +21,7 @@ from stream.codec import Codec
 from stream.config import Config
 from stream.errors import StreamError
 from stream.presence import Presence
-from stream.triggers import Facts, Trigger
+from stream.triggers import Facts, Order, Trigger
 
 log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
@@ -47,7 +49,7 @@ class Scheduler:
         self.presence, self.now, self.sleep, self.stopping = presence, now, sleep, stopping
         self.running: subprocess.Popen[str] | None = None
         self.trigger: Trigger | None = None
-        self._after = 0
+        self._after, self._began = 0, 0.0
         self._facts: tuple[tuple[list[str], list[int]], Facts] | None = None
 
     def run(self) -> None:
@@ -80,14 +82,16 @@ class Scheduler:
         trigger = triggers.due(entries, rules, facts, charter.created, self.now())
         if trigger is None or self.busy():
             return trigger
-        spent = triggers.spent(self.lineage, entries, self.now())
+        spent = triggers.spent(entries, self.now())
         hindrance = triggers.hindrance(entries, rules, trigger, facts, spent, self.now())
         if hindrance:
             if not triggers.declined(entries, trigger):
                 log.warning("no retrain (%s): %s", trigger.kind, hindrance)
                 self.decide("retrain_declined", f"{trigger.why}; but {hindrance}", trigger.kind)
             return trigger
-        self.start(trigger, baselines.last_outcome(entries))
+        limit = triggers.budget_of(rules)
+        left = max(1.0, limit - spent) if limit is not None else 0.0
+        self.start(trigger, baselines.last_outcome(entries), left)
         return trigger
 
     def facts(self) -> Facts:
@@ -95,21 +99,22 @@ class Scheduler:
         seen = [file.name for file in self.archive.files()], baselines.numbers(self.lineage.store)
         if self._facts is None or self._facts[0] != seen:
             self._facts = seen, triggers.facts_of(self.archive, self.lineage, self.codec)
+        self._facts[1].lost = triggers.lost_of(self.lineage)
         return self._facts[1]
 
     def busy(self) -> bool:
         """Tell whether somebody trains already, here or elsewhere."""
         return Lease(self.lineage.store, "retrain", "", 1.0, self.now).holder() is not None
 
-    def start(self, trigger: Trigger, after: int) -> None:
-        """Run ``holdfast retrain`` as a process of its own."""
+    def start(self, trigger: Trigger, after: int, left: float) -> None:
+        """Run ``holdfast retrain`` as a process of its own; ``left``: seconds of the budget (0: no limit)."""
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
+        order = Order(f"{trigger.kind}: {trigger.why}", after, trigger.since, trigger.expected, left)
         command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--config", str(self.path),
-                   "--trigger", f"{trigger.kind}: {trigger.why}", "--after", str(after), "--json"]  # fmt: skip
-        if trigger.since is not None:
-            command += ["--since", f"{trigger.since:.3f}"]
+                   "--order", msgspec.json.encode(order).decode(), "--json"]  # fmt: skip
         if trigger.kind == FORGET:
             command.append("--full")  # what a warm start goes on from has learnt what was erased
+        self._began = self.now()
         self.trigger, self._after = trigger, after
         self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -134,15 +139,19 @@ class Scheduler:
         elif process.returncode == logs.REFUSED:
             log.info("no retrain: %s", said.strip())
             if "another retrain" not in said and "does this just now" not in said:
-                self.decide("retrain_failed", _last(said), trigger.kind)
+                self.failed(_last(said), trigger)
         else:
             log.error("the retrain failed with %s: %s", process.returncode, _last(said))
-            self.decide("retrain_failed", f"exit code {process.returncode}: {_last(said)}", trigger.kind)
+            self.failed(f"exit code {process.returncode}: {_last(said)}", trigger)
 
-    def decide(self, action: str, why: str, cause: str) -> Entry:
+    def failed(self, why: str, trigger: Trigger) -> None:
+        """Say that a retrain failed; the time that it took counts as trained."""
+        self.decide("retrain_failed", why, trigger.kind, max(0.0, self.now() - self._began))
+
+    def decide(self, action: str, why: str, cause: str, seconds: float = 0.0) -> Entry:
         """Append to the ledger."""
-        by = f"scheduler on {platform.node()}"
-        return self.lineage.ledger.append(self.now(), lambda _: Decision(action, by, why, cause=cause))
+        decision = Decision(action, f"scheduler on {platform.node()}", why, cause=cause, seconds=round(seconds, 3))
+        return self.lineage.ledger.append(self.now(), lambda _: decision)
 
 
 def _last(said: str) -> str:
@@ -153,6 +162,6 @@ def refuse_hindered(lineage: Lineage, config: Config, archive: Archive, codec: C
     """For a retrain by hand without ``--now``: raise :class:`RefusedError` while cool-down or budget forbid one."""
     entries = lineage.ledger.entries()
     facts = triggers.facts_of(archive, lineage, codec)
-    found = triggers.hindrance(entries, config.retrain, None, facts, triggers.spent(lineage, entries, now), now)
+    found = triggers.hindrance(entries, config.retrain, None, facts, triggers.spent(entries, now), now)
     if found:
         raise RefusedError(f"no retrain: {found}. With --now it is done all the same")

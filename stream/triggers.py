@@ -23,6 +23,8 @@ from stream.record import Record
 
 _DAY_SECONDS = 86_400.0
 _FEWEST_ROWS = 500
+#: so much loss is taken to have been hoped for, and to have come true, before there is any experience
+_PRIOR = 0.02
 #: a number that moved has moved by more than chance explains, less than so often
 _CHANCE = 1e-6
 
@@ -31,20 +33,44 @@ class Trigger(msgspec.Struct, frozen=True):
     """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker, forget.
 
     ``since``: when something drifted (Unix seconds), so that the gates look at what came later; None: nothing did.
+    ``expected``: the loss that may be won back.
     """
 
     kind: str
     why: str
     asked: int = 0
     since: float | None = None
+    expected: float = 0.0
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the scheduler tells the retrain that it starts.
+
+    ``after`` is the newest outcome that it knew of: when there is a newer one, somebody was faster. ``most_seconds`` of
+    training are left of the budget (0: no limit); ``since`` and ``expected`` are the trigger's.
+    """
+
+    trigger: str
+    after: int | None = None
+    since: float | None = None
+    expected: float = 0.0
+    most_seconds: float = 0.0
 
 
 class Facts(msgspec.Struct):
-    """What is known: labelled events in the archive, and how far the data moved since the last retrain."""
+    """What is known: labelled events in the archive, and how far the data moved since the last retrain.
+
+    ``lost`` is how much more the champion loses lately than the best that it held before.
+    """
 
     events: int
     moved: list[drift.Moved]
     manifest: BaselineManifest | None
+    lost: float = 0.0
+
+    def expected(self) -> float:
+        """The loss that a retrain may win back, before experience is asked."""
+        return max(self.lost, 0.1 * min(1.0, self.moved[0].psi) if self.moved else 0.0)
 
 
 def schedule_of(rules: RetrainConfig, moment: float) -> float | None:
@@ -80,6 +106,15 @@ def facts_of(archive: Archive, lineage: Lineage, codec: Codec) -> Facts:
     return Facts(events, drift.moved([Features(raw).flat() for raw in before], [one.flat() for one in now]), manifest)
 
 
+def lost_of(lineage: Lineage) -> float:
+    """How much more the champion loses lately than the best that it held before (0: not known, or no more)."""
+    newest_, champion = lineage.newest(), lineage.champion()
+    part = newest_.learners.get(champion or "") if newest_ is not None else None
+    own = (part.figures.get("own") if part is not None else None) or {}
+    recent, level = own.get("recent"), own.get("level")
+    return max(0.0, recent - level) if recent is not None and level is not None else 0.0
+
+
 def newest(archive: Archive, codec: Codec, since: float) -> list[Features]:
     """Features of the newest archived events that are younger than ``since`` (Unix seconds)."""
     found: list[tuple[float, Features]] = []
@@ -108,7 +143,7 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
             return Trigger(FORGET, newest_.why, newest_.seq)
         kind = "breaker" if newest_.cause == "breaker" else "performance"
         since = newest_.time if kind == "performance" else None
-        return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since)
+        return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since, facts.expected())
     tick = schedule_of(rules, now)
     if tick is not None and tick > max((e.time for e in done), default=began):
         return Trigger("schedule", f"the schedule {rules.schedule!r} was due at {_moment(tick, rules.timezone)}")
@@ -118,7 +153,7 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
     far = [one for one in facts.moved if one.psi >= rules.drift_psi and (one.chance is None or one.chance < _CHANCE)]
     if rules.drift_psi and far:
         said = ", ".join(f"{one.feature} (PSI {one.psi:.2f})" for one in far[:5])
-        return Trigger("drift", f"the data moved since the last retrain: {said}", since=now)
+        return Trigger("drift", f"the data moved since the last retrain: {said}", since=now, expected=facts.expected())
     return None
 
 
@@ -148,35 +183,71 @@ def hindrance(
             return f"the last {failures} failed; tried again {wait - (now - done[-1].time):.0f} s from now"
     elif done and now - done[-1].time < rules.cooldown_seconds:
         return f"the last was done {now - done[-1].time:.0f} s ago, and retrain.cooldown_seconds is not over"
-    if rules.budget_seconds and spent >= rules.budget_seconds:
-        return f"{spent:.0f} s were trained within a day, and retrain.budget_seconds is {rules.budget_seconds:.0f}"
-    if trigger is not None and trigger.kind in ("drift", "performance") and rules.cost:
-        return _weighed(rules, facts, now)
+    if (limit := budget_of(rules)) is not None:
+        took = max((entry.seconds for entry in done[-1:]), default=0.0)
+        said = f"{spent:.0f} s were trained within a day, and {_budget_words(rules)}"
+        if spent >= limit:
+            return said
+        if spent + took > limit:
+            return f"{said}; the last took {took:.0f} s, more than is left"
+    if trigger is not None and trigger.kind in ("drift", "performance") and (rules.cost or rules.price_per_hour):
+        return _weighed(entries, rules, trigger, facts, now)
     return ""
 
 
-def _weighed(rules: RetrainConfig, facts: Facts, now: float) -> str:
-    """Whether what a retrain may gain is worth what it costs; both in the same money."""
+def budget_of(rules: RetrainConfig) -> float | None:
+    """How many seconds may be trained within a day, times processes; None: as many as it takes."""
+    found = [rules.budget_seconds] if rules.budget_seconds else []
+    if rules.budget and rules.price_per_hour:
+        found.append(3600.0 * rules.budget / rules.price_per_hour)
+    return min(found, default=None)
+
+
+def _budget_words(rules: RetrainConfig) -> str:
+    words = [f"retrain.budget_seconds is {rules.budget_seconds:.0f}"] if rules.budget_seconds else []
+    if rules.budget:
+        words.append(f"retrain.budget is {rules.budget:g} at {rules.price_per_hour:g} an hour")
+    return ", ".join(words)
+
+
+def _weighed(entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger, facts: Facts, now: float) -> str:
+    """Whether what a retrain may gain is worth what it costs; both in the same money.
+
+    What is hoped for is the loss that the champion has lost to its own past, or a tenth of the largest PSI; and of
+    that, what came true of the hopes before, as the gates measured it.
+    """
     manifest = facts.manifest
     if manifest is None:
         return ""
+    came_true, times = experience(entries)
+    took = [entry.seconds for entry in baselines.outcomes(list(entries)) if entry.seconds]
+    cost = rules.cost or rules.price_per_hour * (took[-1] if took else 0.0) / 3600
     days = max((now - manifest.created) / _DAY_SECONDS, 1 / 24)
     a_day = max(0, facts.events - manifest.trained.get("archived", 0)) / days
-    moved = min(1.0, facts.moved[0].psi) if facts.moved else 0.0
-    worth = 0.1 * moved * a_day * rules.gain
-    if worth >= rules.cost:
+    worth = trigger.expected * came_true * a_day * rules.gain * rules.payback_days
+    if worth >= cost:
         return ""
     return (
-        f"it costs {rules.cost:,.2f} (retrain.cost) and may gain {worth:,.2f} a day: {a_day:,.0f} events a day, at "
-        f"{rules.gain:g} for a loss lower by 1, of which a tenth of the PSI ({moved:.2f}) is expected"
+        f"it costs {cost:,.2f} and may gain {worth:,.2f} within {rules.payback_days:g} days (retrain.payback_days): "
+        f"{a_day:,.0f} events a day, at {rules.gain:g} for a loss lower by 1; {trigger.expected:.4f} is hoped for, of "
+        f"which {came_true:.2f} comes true after {times} retrains"
     )
 
 
-def spent(lineage: Lineage, entries: Sequence[Entry], now: float) -> float:
-    """Seconds of training within the last day."""
-    numbers = {e.baseline for e in entries if e.baseline is not None and e.by == "gate" and now - e.time < _DAY_SECONDS}
-    found = [baselines.read(lineage.store, number) for number in numbers]
-    return sum(float(one.trained["seconds"]) for one in found if one is not None)
+def experience(entries: Sequence[Entry]) -> tuple[float, int]:
+    """The share of what was hoped for that came true, by the gates of retrains so far; and of how many of them."""
+    hoped = realised = 0.0
+    times = 0
+    for entry in entries:
+        gain = next((gate["figure"] for gate in entry.gates if gate["name"] == "holdout"), None)
+        if entry.expected and gain is not None:
+            hoped, realised, times = hoped + entry.expected, realised + max(0.0, gain), times + 1
+    return (_PRIOR + realised) / (_PRIOR + hoped), times
+
+
+def spent(entries: Sequence[Entry], now: float) -> float:
+    """Seconds of training within the last day, times processes; also of those that failed."""
+    return sum(e.seconds for e in baselines.outcomes(list(entries)) if now - e.time < _DAY_SECONDS)
 
 
 def declined(entries: Sequence[Entry], trigger: Trigger) -> bool:

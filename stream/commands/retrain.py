@@ -32,9 +32,7 @@ from stream.errors import CommandError
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option("--warm/--full", default=None, help="Go on from the last baseline on new data only; or from nothing.")
 @click.option("--compare-warm", is_flag=True, help="Do both, and print cost and quality side by side.")
-@click.option("--trigger", hidden=True, help="What asked for it.")
-@click.option("--after", type=int, hidden=True, help="The newest outcome that the trigger knew of.")
-@click.option("--since", type=float, hidden=True, help="When something drifted; the gates look at what came later.")
+@click.option("--order", hidden=True, help="What the scheduler says, as JSON.")
 @json_option
 @config_option
 @click.pass_context
@@ -49,9 +47,7 @@ def retrain(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--dry-run", is_flag=True)
 @click.option("--warm/--full", default=None)
 @click.option("--compare-warm", is_flag=True)
-@click.option("--trigger")
-@click.option("--after", type=int)
-@click.option("--since", type=float)
+@click.option("--order")
 @json_option
 @configured
 def _retrain(
@@ -61,15 +57,14 @@ def _retrain(
     dry_run: bool,
     warm: bool | None,
     compare_warm: bool,
-    trigger: str | None,
-    after: int | None,
-    since: float | None,
+    order: str | None,
     as_json: bool,
 ) -> None:
     _refuse_without("torch", "onnx", "onnxruntime", "pyarrow", "cronsim")
     from stream.compose import retraining_of  # noqa: PLC0415  a command imports what it needs
     from stream.retraining import NICE  # noqa: PLC0415  the same
     from stream.scheduling import refuse_hindered  # noqa: PLC0415  the same
+    from stream.triggers import Order  # noqa: PLC0415  the same
 
     os.nice(NICE)
     with printing.Steps(enabled=not as_json) as steps:
@@ -77,9 +72,9 @@ def _retrain(
         if not (now or dry_run):
             refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
         plan = retraining.plan() if dry_run else None
-        why = trigger or f"by hand: {operator()}"
+        asked = Order(f"by hand: {operator()}") if order is None else msgspec.json.decode(order, type=Order)
         ways = [] if dry_run else [True, False] if compare_warm else [warm]
-        found = [_came_of(retraining.run(why, warm=way, after=after, since=since)) for way in ways]
+        found = [_came_of(retraining.run(asked, warm=way)) for way in ways]
     if plan is not None:
         _show_plan(plan, as_json=as_json)
         return

@@ -17,12 +17,13 @@ from samples import numbers
 
 from learners.baseline import About, Baseline, pack
 from learners.encoding import Encoder, Encoding, Number, bin_of, hash_of
-from learners.errors import FactoryRefusedError, StateRefusedError
+from learners.errors import BudgetUsedUpError, FactoryRefusedError, StateRefusedError
 from learners.event import Features
 from snapshots.store import LocalStore
 from stream.compose import retraining_of
 from stream.dataset import rows_of
 from stream.retraining import Retraining
+from stream.triggers import Order
 
 torch = pytest.importorskip("torch")
 from learners import distributed, retrain, torch_learner  # noqa: E402  torch is there
@@ -88,12 +89,12 @@ def test_the_same_version_of_the_data_gives_the_same_model(folder: Callable[...,
     """Bit for bit, on the same machine; and another version when anything of it is another."""
     here = folder(**RULES, holdout__rate=0.2)
     archived(here, mixed(800))
-    first = retraining(here).run("test").manifest
-    second = retraining(here).run("test").manifest
+    first = retraining(here).run(Order("test")).manifest
+    second = retraining(here).run(Order("test")).manifest
     assert first.number + 1 == second.number
     assert (first.data_version, first.model.sha256) == (second.data_version, second.model.sha256)
     archived(here, mixed(50, first=5000), "more.jsonl")
-    third = retraining(here).run("test").manifest
+    third = retraining(here).run(Order("test")).manifest
     assert third.data_version != first.data_version
     assert third.model.sha256 != first.model.sha256
 
@@ -366,3 +367,27 @@ def test_what_is_older_counts_less_and_what_is_rare_more() -> None:
         said.append(float((logits > 0).float().mean()))
     assert said[0] < 0.02
     assert said[1] > 0.2
+
+
+def test_the_budget_cuts_training_off_and_keeps_the_best_so_far() -> None:
+    """Of one process and of two; before the first epoch is done it is refused. What is kept can be gone on from."""
+    moment = [0.0]
+
+    def now() -> float:
+        moment[0] += 1.0
+        return moment[0]
+
+    recipe = retrain.Recipe(kind="linear", epochs=50, batch=8, patience=50)
+    kept: list[bytes] = []
+    hooks = retrain.Hooks(keep=kept.append, now=now, most_seconds=9.0)
+    cut = retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=hooks)
+    assert cut.cut_off
+    assert 0 < len(cut.losses) == len(kept) < 50
+    with pytest.raises(BudgetUsedUpError, match="less than one epoch"):
+        retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=retrain.Hooks(now=now, most_seconds=0.5))
+    with pytest.raises(BudgetUsedUpError, match="less than one epoch"):
+        distributed.train_together(made_up, SHAPE, "binary", recipe, CPU, 2, hooks=retrain.Hooks(most_seconds=1e-6))
+    whole = retrain.train(made_up(), SHAPE, "binary", recipe, CPU)
+    again = retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=retrain.Hooks(kept=kept[-1]))
+    assert whole.losses == again.losses
+    assert not whole.cut_off

@@ -155,36 +155,62 @@ def test_concept_drift_is_told_from_data_drift() -> None:
 
 
 def hindrance(rules: RetrainConfig, entries: list[Entry], now: float, spent: float = 0.0, facts: Facts | None = None,
-              kind: str = "schedule") -> str:  # fmt: skip
-    return triggers.hindrance(entries, rules, Trigger(kind, ""), facts or Facts(0, [], None), spent, now)
+              kind: str = "schedule", expected: float = 0.0) -> str:  # fmt: skip
+    trigger = Trigger(kind, "", expected=expected)
+    return triggers.hindrance(entries, rules, trigger, facts or Facts(0, [], None), spent, now)
 
 
 def test_cool_down_budget_and_backoff() -> None:
     """Each with its reason."""
-    done = [entry(1, "accept_baseline", 1000.0)]
+    done = [entry(1, "accept_baseline", 1000.0, seconds=40.0)]
     rules = RetrainConfig(cooldown_seconds=600, budget_seconds=100, backoff_seconds=60)
     assert "cooldown" in hindrance(rules, done, 1100.0)
     assert hindrance(rules, done, 1700.0) == ""
-    assert "budget" in hindrance(rules, done, 1700.0, spent=100.0)
-    failed = [*done, *(entry(n, "retrain_failed", 2000.0, by="scheduler") for n in (2, 3, 4))]
+    assert "budget_seconds is 100" in hindrance(rules, done, 1700.0, spent=100.0)
+    assert "the last took 40 s, more than is left" in hindrance(rules, done, 1700.0, spent=61.0)
+    failed = [*done, *(entry(n, "retrain_failed", 2000.0, by="scheduler", seconds=7.0) for n in (2, 3, 4))]
     assert "the last 3 failed" in hindrance(rules, failed, 2200.0)
     assert hindrance(rules, failed, 2241.0) == ""
+    assert triggers.spent(failed, 2241.0) == 61.0  # what failed was trained as well
+    assert triggers.spent(failed, 2241.0 + 86_400) == 0.0
+
+
+def test_a_budget_in_money() -> None:
+    """Two of it a day, at four an hour: half an hour."""
+    rules = RetrainConfig(budget=2.0, price_per_hour=4.0, cooldown_seconds=0)
+    assert triggers.budget_of(rules) == 1800.0
+    assert triggers.budget_of(RetrainConfig(budget=2.0, price_per_hour=4.0, budget_seconds=60.0)) == 60.0
+    assert triggers.budget_of(RetrainConfig()) is None
+    said = hindrance(rules, [], 1e6, spent=1800.0)
+    assert "retrain.budget is 2 at 4 an hour" in said
 
 
 def test_cost_is_weighed_against_what_may_be_gained() -> None:
-    """And the reason says how."""
+    """And the reason says how; what was hoped for before and did not come true makes it hope for less."""
     from snapshots.baselines import BaselineManifest
     from snapshots.manifest import Part
 
     part = Part("", 0, "")
     manifest = BaselineManifest(1, 1, 0.0, "binary", "", "", {}, 1, {}, 0.0, 0.0, {"archived": 0}, None, part, part, {})
     facts = Facts(86_400, [Moved("amount", 0.5)], manifest)
-    rules = RetrainConfig(cost=10.0, gain=0.001)
-    said = hindrance(rules, [], 86_400.0, facts=facts, kind="drift")
-    assert "costs 10.00" in said
-    assert "may gain 4.32 a day" in said
-    assert hindrance(RetrainConfig(cost=10.0, gain=0.1), [], 86_400.0, facts=facts, kind="drift") == ""
+    rules = RetrainConfig(cost=40.0, gain=0.001)
+    assert facts.expected() == 0.05
+    assert Facts(0, [Moved("amount", 0.5)], manifest, lost=0.2).expected() == 0.2
+    said = hindrance(rules, [], 86_400.0, facts=facts, kind="drift", expected=0.05)
+    assert "costs 40.00" in said
+    assert "may gain 30.24 within 7 days" in said  # 0.05 · 86,400 · 0.001 · 7
+    assert "1.00 comes true after 0 retrains" in said
+    gained = RetrainConfig(cost=40.0, gain=0.002)
+    assert hindrance(gained, [], 86_400.0, facts=facts, kind="drift", expected=0.05) == ""
     assert hindrance(rules, [], 86_400.0, facts=facts, kind="schedule") == ""
+    gates = [{"name": "holdout", "figure": 0.0}]
+    vain = [entry(1, "refuse_baseline", expected=0.06, gates=gates)]
+    assert triggers.experience(vain) == (0.25, 1)
+    assert "0.25 comes true after 1 retrains" in hindrance(gained, vain, 86_400.0, facts=facts, kind="drift",
+                                                           expected=0.05)  # fmt: skip
+    priced = RetrainConfig(price_per_hour=3600.0, gain=0.001, cooldown_seconds=0)
+    took = [entry(1, "accept_baseline", seconds=40.0)]
+    assert "it costs 40.00" in hindrance(priced, took, 86_400.0, facts=facts, kind="performance", expected=0.05)
 
 
 # The scheduler -------------------------------------------------------------------------------------------------------
