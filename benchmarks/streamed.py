@@ -42,9 +42,12 @@ from stream.config import load
 
 _THIRDS = 3
 _FEWEST = 200
+_CHUNKS, _ASKED = 400, 500
+_TOLD = ("fall_back", "return", "revert", "promote", "retrain")
 CONFIG = """
 name = "streamed"
 task = "binary"
+champion = "auto"
 source.kind = "files"
 snapshots.every_seconds = 0.3
 holdout.rate = 0.02
@@ -149,12 +152,19 @@ class Service:
 
     def ask(self, events: Sequence[dict[str, Any]]) -> list[tuple[float, str]]:
         """The probability of each event and who answered it; an even chance while nobody does."""
-        with contextlib.suppress(httpx.TransportError):
-            body = orjson.dumps({"instances": [{"x": event["x"]} for event in events]})
-            answer = self.http.post("/predict/batch", content=body)
-            if answer.status_code == 200:
-                return [(one["probability"], one["learner"]) for one in answer.json()["predictions"]]
-        return [(0.5, "nobody")] * len(events)
+        found: list[tuple[float, str]] = []
+        for begin in range(0, len(events), _ASKED):
+            some = events[begin : begin + _ASKED]
+            try:
+                body = orjson.dumps({"instances": [{"x": event["x"]} for event in some]})
+                answer = self.http.post("/predict/batch", content=body)
+            except httpx.TransportError:  # it is starting
+                answer = httpx.Response(503)
+            if answer.status_code not in (200, 503):
+                raise SystemExit(answer.text)
+            said = answer.json()["predictions"] if answer.status_code == 200 else []
+            found += [(one["probability"], one["learner"]) for one in said] or [(0.5, "nobody")] * len(some)
+        return found
 
     def write(self, events: Sequence[dict[str, Any]]) -> None:
         """Write labelled events, and wait until a snapshot that learnt them is judged and looked for."""
@@ -213,7 +223,7 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
     events = data.events[:most]
     begin = int(0.6 * len(events))
     ends = [begin + (len(events) - begin) * third // _THIRDS for third in range(_THIRDS + 1)]
-    chunk = max(200, (len(events) - begin) // 120)
+    chunk = max(200, (len(events) - begin) // _CHUNKS)
     base = Path(tempfile.mkdtemp(prefix="streamed-"))
     said: dict[str, list[float]] = {one: [] for one in ("frozen baseline", "warm retrains", "full retrains", "served")}
     answered: list[str] = []
@@ -249,9 +259,7 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
                 time.sleep(3)  # the archiver's interval
                 newest, about = full.retrain("--full")
                 states.append(f"full: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s")
-        switches = [
-            e for e in json.loads(full.run("ledger", "--json")) if e["action"] in ("fall_back", "return", "revert")
-        ]
+        switches = [e for e in json.loads(full.run("ledger", "--json")) if e["action"] in _TOLD]
         status = json.loads(full.run("status", "--json"))["learners"]
         service.end()
         streamed = events[begin:]
