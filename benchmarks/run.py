@@ -12,6 +12,7 @@ import figures
 import flat
 import guarding
 import learning
+import retraining
 import service
 import serving
 
@@ -23,6 +24,7 @@ PARTS: dict[str, Callable[[str, Path], list[figures.Row]]] = {
     "freshness": service.freshness,
     "guard": lambda _, folder: guarding.rows(folder),
     "revert": lambda _, folder: service.revert_and_restart(folder),
+    "retrain": lambda _address, _folder: list(retraining.rows_of()),
     "flat": lambda _address, _folder: flat.rows(),
 }
 

@@ -297,7 +297,7 @@ class Run:
             model.load_state_dict(start)
         self.model = model.to(device)
         rate = recipe.rate or _RATES["dcn" if recipe.factory else recipe.kind]
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=recipe.decay)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=recipe.decay, fused=True)
         self.spread = spread(self.model)
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "state": _state(self.model)}
         self.losses: list[float] = []
