@@ -129,7 +129,8 @@ class Folder:
         return process
 
     def log(self, role: str) -> str:
-        return (self.path / f"{role}.log").read_text()
+        path = self.path / f"{role}.log"
+        return path.read_text() if path.exists() else ""
 
     def json(self, *arguments: str) -> Any:
         """What a looking command prints for scripts; run in this process, since a start takes a second."""

@@ -11,6 +11,7 @@ from lineages import Folder, accounted, wait_for
 
 from snapshots import jumps
 from snapshots.holdout import read_version
+from stream.guarding import Guarding
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},
@@ -308,3 +309,29 @@ def test_a_class_that_the_holdout_lacks_is_judged_on_fresh_events(folder: Callab
     assert entry["cause"] == "diverged", entry
     assert "country=new" in entry["slices"]
     assert here.lineage.manifest(entry["snapshot"]).created <= began  # type: ignore[union-attr]
+
+
+def test_a_champion_that_does_worse_than_it_did_asks_for_a_retrain(folder: Callable[..., Folder]) -> None:
+    """By its own fresh losses alone; once, and again only when it does worse than since then."""
+    here = folder(learners={"linear": LEARNERS["linear"]}, **(SETTINGS | {"snapshots__every_seconds": 0.02}))
+    here.write(event(number) for number in range(12_000))
+    here.train()
+    guarding = Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: True)
+    guarding.lineage.refresh()
+    guarding.watch_performance("linear")
+    assert here.json("ledger") == []
+    own = here.learner()["own"]
+    assert own["level"] > own["recent"] > 0
+
+    def noise(made: dict[str, Any]) -> None:
+        made["y"] = random.Random(made["id"]).randrange(2)
+
+    here.write(event(number, noise) for number in range(12_000, 16_000))
+    here.train()
+    for _ in range(2):
+        guarding.lineage.refresh()
+        guarding.watch_performance("linear")
+    (entry,) = here.json("ledger")
+    assert (entry["action"], entry["cause"], entry["by"]) == ("retrain", "performance", "guard")
+    assert "linear loses 0." in entry["why"]
+    guarding.presence.close()
