@@ -263,3 +263,51 @@ def test_a_budget_that_is_used_up_is_said_once(folder: Callable[..., Folder]) ->
     assert "With --now" in here.run("retrain", code=3).stderr
     with pytest.raises(AssertionError):
         wait_for(lambda: outcomes(here).count("retrain_declined") > 1, 2)
+
+
+def test_drift_is_gated_on_rows_that_are_younger_than_it(folder: Callable[..., Folder]) -> None:
+    """The scheduler sees the data move, trains, and waits for held-out rows from after that moment; older are floors.
+
+    Where none come the gate fails closed.
+    """
+    here = folder(
+        learners={"linear": {"kind": "river", "factory": "model:mixed", "role": "champion"}},
+        **RULES | SOON | {"archive__every_events": 500, "archive__every_seconds": 0.5, "gates__fresh_rows": 150,
+                          "gates__wait_seconds": 30.0, "holdout__rows": 300, "gates__tolerance": 0.5,
+                          "gates__max_slice_loss": 1.0},
+    )  # fmt: skip
+    here.write(mixed(3000))
+    here.train()
+    here.run("archive", "run", "--until-end")
+    here.run("retrain", "--now")
+    here.config_path.write_text(here.config_path.read_text() + "gates.floor_tolerance = 1.0\n")
+    order = '{"trigger": "drift: by hand", "since": 99999999999}'
+    impatient = {"HOLDFAST_GATES__WAIT_SECONDS": "0.5"}
+    refused = here.run("retrain", "--now", "--order", order, code=1, **impatient).stdout
+    assert "only 0 rows" in refused or "no rows" in refused
+
+    for role in ("train", "archive"):
+        here.start(role, *(["run"] if role == "archive" else []))
+    here.start("retrain", "watch")
+    number = 3000
+
+    def more() -> bool:
+        nonlocal number
+        events = mixed(100, first=number)
+        for one in events:
+            one["x"]["user"]["age"] += 40
+            one["ts"] += 1e6
+        here.write(events)
+        number += 100
+        return outcomes(here).count("accept_baseline") == 2
+
+    wait_for(more, 90)
+    done = here.json("retrain", "list")[0]
+    assert done["trigger"].startswith("drift: the data moved since the last retrain: user.age")
+    gate = {one["name"]: one for one in here.json("retrain", "show", str(done["baseline"]))["gates"]}
+    assert f"baselines/{done['baseline']:06d}/holdout-" in gate["holdout"]["why"]
+    assert "all younger than the trigger" in gate["holdout"]["why"]
+    assert any(name.startswith("floor: holdout") for name in gate)
+    entry = [e for e in here.json("ledger") if e["action"] == "accept_baseline"][-1]
+    assert entry["seconds"] > 0
+    assert entry["expected"] > 0.01
