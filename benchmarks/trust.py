@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from learners.drift import OwnLoss
 from learners.evidence import (
     BETS,
     MEDIAN_LOOKS,
@@ -21,6 +22,8 @@ from learners.evidence import (
     look,
     looks_in_a_row,
 )  # fmt: skip
+from learners.rivalry import Rivalry
+from learners.versus import Versus
 
 TOLERANCE = 0.01
 YEAR = 31_536_000.0
@@ -231,6 +234,31 @@ def spreads() -> None:
         print(f"  {name}: {np.quantile(first, 0.9) - np.median(first):.3f} and {lane.spread:.3f}")
 
 
+def switches(looks: int) -> None:
+    """Two equals, hundred fresh events a look: what falls back, returns, is promoted, or asks for a retrain."""
+    rng = np.random.default_rng(7)
+    limit = alarm_at(YEAR, 1, 1, 1.0)
+    versus, rivalry, own = Versus(1, TOLERANCE), Rivalry("a"), OwnLoss(TOLERANCE)
+    false = {"fall back": 0, "return": 0, "promote": 0, "retrain": 0}
+    for number in range(looks):
+        d = SHAPE[rng.choice(len(SHAPE), 100, p=CHANCE)]
+        online, other = (0.5 + d) / 2, (0.5 - d) / 2
+        versus.update(online, other, None)
+        rivalry.expect(number, {"a", "b"}, None)
+        rivalry.note(number, "a", other.tolist())
+        rivalry.note(number, "b", online.tolist())
+        own.update(online)
+        for one in (versus, rivalry, own):
+            one.close_look()
+        seen = versus.figures()
+        false["fall back"] += seen["fall_back"] >= limit
+        false["return"] += seen["return"] >= limit
+        false["promote"] += rivalry.figures()["b"]["better"] >= limit
+        false["retrain"] += float(own.figures()["alarm"] or 0.0) >= limit
+    said = ", ".join(f"{count} of {name}" for name, count in false.items())
+    print(f"Two equals over {looks:,} looks of hundred fresh events, at the threshold of a look a second: {said}")
+
+
 def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -242,6 +270,7 @@ def main() -> None:
     holdout_lane(chosen.looks)
     spreads()
     beside_others()
+    switches(chosen.looks * 5)
     years(chosen.years)
 
 

@@ -184,3 +184,23 @@ def test_without_pyarrow_it_is_said_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'holdfast[archive]'" in done.stdout
+
+
+def test_the_archive_is_kept_within_a_size(tmp_path: Path) -> None:
+    """The oldest by their events' times go first, of whatever partition; never a partition's newest."""
+    archive = Archive(LocalStore(tmp_path))
+    rng = random.Random(1)
+    for partition, age in (("0", 0.0), ("1", 500.0)):
+        part = Part("t", "id", partition)
+        for begin in range(0, 500, 100):
+            rows = [Row(n, n + 1, age + n, f"e{n}", rng.randbytes(200)) for n in range(begin, begin + 100)]
+            assert archive.write(part, begin, begin + 100, rows, 1.0)
+    sizes = {file.name: len(archive.bytes_of(file)) for file in archive.files()}
+    most = int(sum(sizes.values()) * 0.55)
+    gone = archive.forget_old(2.0, seconds=0.0, most_bytes=most)
+    left = archive.files()
+    assert sum(sizes[file.name] for file in left) <= most
+    assert [(file.part.partition, file.begin) for file in gone] == [("0", n) for n in (0, 100, 200, 300)] + [("1", 0)]
+    assert [file.begin for file in left if file.part.partition == "0"] == [400]
+    archive.forget_old(2.0, seconds=0.0, most_bytes=1)
+    assert [(file.part.partition, file.begin) for file in archive.files()] == [("0", 400), ("1", 400)]

@@ -75,3 +75,19 @@ def test_a_store_that_goes_away_is_waited_for(folder: Callable[..., Folder], s3:
     here.start("train")
     wait_for(lambda: trainer.poll() is not None, 60)
     assert trainer.returncode == 5
+
+
+def test_the_address_may_stand_in_the_configuration(
+    folder: Callable[..., Folder], s3: Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Region and endpoint in ``[store.options]``; credentials stay in the environment."""
+    given = s3.environment
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    here = folder(
+        store__url=f"s3://bucket/{tmp_path.name}",
+        store__options={"endpoint": given["AWS_ENDPOINT_URL"], "region": given.get("AWS_REGION", "us-east-1")},
+    )
+    here.write(numbers(100))
+    here.train()
+    assert here.status()["learners"]["linear"]["events"]["learnt"] == 100
