@@ -83,7 +83,7 @@ class Judge:
     """Judges one snapshot after the other; keeps only sealed holdouts in memory, which never change."""
 
     def __init__(self, lineage: Lineage, rules: Rules) -> None:
-        self._lineage, self._rules = lineage, rules
+        self._lineage, self.rules = lineage, rules
         self._sealed: dict[str, Sealed] = {}
 
     def judge(
@@ -135,22 +135,22 @@ class Judge:
     ) -> tuple[Verdict, Looks]:
         versions = manifest.holdout.versions[-2:]
         newest = versions[-1].number
-        tolerances = {one.number: self._rules.tolerance for one in versions}
-        tolerances |= {one.number: self._rules.floor_tolerance for one in versions[:-1]}
+        tolerances = {one.number: self.rules.tolerance for one in versions}
+        tolerances |= {one.number: self.rules.floor_tolerance for one in versions[:-1]}
         sealed = {one.number: self._read(one) for one in versions}
         losses = {number: one.score(manifest.task, restored) for number, one in sealed.items()}  # type: ignore[arg-type]
         if known is None:
             known = looks_.before(self._lineage, manifest.snapshot, verdict.learner, tolerances)
             if newest not in known.lanes:  # a new holdout begins new looks; the older one becomes a floor
                 known = Looks(previous=known.previous, reference=known.reference)
-            counted = part.learnt - known.learnt >= self._rules.look_events or not known.lanes
+            counted = part.learnt - known.learnt >= self.rules.look_events or not known.lanes
             known = msgspec.structs.replace(
                 known, learnt=part.learnt if counted else known.learnt, losses=losses, counted=counted
             )
         lanes = msgspec.structs.replace(known, losses=losses).lanes_after(manifest.snapshot, tolerances)
         paired = snapshots.read_evidence(self._lineage.store, manifest, verdict.learner).paired
         case = _Case(
-            self._rules, manifest, part, verdict, known, lanes, losses, paired,
+            self.rules, manifest, part, verdict, known, lanes, losses, paired,
             rows={name: len(rows) for name, rows in sealed[newest].slices.items()},
             entries=[entry for entry in self._lineage.entries if entry.time <= verdict.judged],
         )  # fmt: skip
@@ -159,7 +159,7 @@ class Judge:
     def _read(self, version: HoldoutVersion) -> Sealed:
         found = self._sealed.get(version.part.sha256)
         if found is None:
-            found = Sealed(self._lineage.store, version, self._rules.min_slice_rows)
+            found = Sealed(self._lineage.store, version, self.rules.min_slice_rows)
             self._sealed[version.part.sha256] = found
             while len(self._sealed) > 2:
                 self._sealed.pop(next(iter(self._sealed)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,27 @@ _HARM = ("broken", "forgetting", "diverged", "moved")
 #: held-out rows between two looks for a jump
 _JUMP_ROWS = 10
 _YEAR_SECONDS = 31_536_000.0
+#: so many of the newest snapshots tell the pace
+_PACE = 50
 _OVERTAKEN = "overtaken by snapshot "
+
+
+def _planned(config: Config) -> float:
+    """Looks a year, when a snapshot comes every ``snapshots.every_seconds``."""
+    return _YEAR_SECONDS / config.snapshots.every_seconds
+
+
+def looks_a_year(config: Config, lineage: Lineage) -> float:
+    """Looks a year at the pace of the newest snapshots, in doublings of the planned one: the error budget is a year's.
+
+    ``snapshots.every_events`` and decisions make snapshots come faster than ``every_seconds`` says.
+    """
+    planned = _planned(config)
+    newest = [found.created for n in lineage.numbers[-_PACE:] if (found := lineage.manifest(n)) is not None]
+    if len(newest) < _PACE:
+        return planned
+    pace = _YEAR_SECONDS * (len(newest) - 1) / max(newest[-1] - newest[0], 1e-3)
+    return planned * 2.0 ** max(0, math.ceil(math.log2(pace / planned / 1.25)))
 
 
 def rules_of(config: Config) -> Rules:
@@ -39,7 +60,7 @@ def rules_of(config: Config) -> Rules:
         tolerance=guard.tolerance,
         floor_tolerance=config.holdout.floor_tolerance,
         false_reverts_per_year=guard.false_reverts_per_year,
-        looks_a_year=_YEAR_SECONDS / config.snapshots.every_seconds,
+        looks_a_year=_planned(config),
         min_slice_rows=config.holdout.min_slice_rows,
         look_events=guard.look_events,
         reference_events=guard.reference_events,
@@ -138,6 +159,9 @@ class Guarding:
         None when the trainer deleted the snapshot meanwhile, as one that is too old: that is no fault of it.
         """
         labels, types = labels_of(self.config), types_of(self.config, learner)
+        self.judging.rules = msgspec.structs.replace(
+            rules_of(self.config), looks_a_year=looks_a_year(self.config, self.lineage)
+        )
         verdict, looks = self.judging.judge(number, learner, labels, types, self.now())
         if verdict.found == "damaged" and self.lineage.store.get(snapshots.manifest_name(number)) is None:
             log.warning("snapshot %d was deleted before it could be judged: the guard is far behind", number)
@@ -222,7 +246,7 @@ class Guarding:
         if self.config.champion == "auto":
             self.watch_challengers(champion)
         rules = self.config.fallback
-        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        looks = looks_a_year(self.config, self.lineage)
         limits = fallback.Rules(looks, rules.false_switches_per_year, rules.return_events, rules.trips_per_day)
         step = fallback.next_switch(self.lineage, champion, limits, self.now())
         if step is None:
@@ -250,7 +274,7 @@ class Guarding:
         newest = self.lineage.newest()
         parts = newest.learners if newest is not None else {}
         rivals = {name: seen for name, part in parts.items() if (seen := part.figures.get("against_champion"))}
-        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        looks = looks_a_year(self.config, self.lineage)
         limit = alarm_at(looks, 1, len(rivals), self.config.fallback.false_switches_per_year)
         better = [
             name for name, seen in rivals.items()
@@ -288,7 +312,7 @@ class Guarding:
         """Ask for a full retrain when the champion loses more than it did, whatever the reason."""
         newest = self.lineage.newest()
         own = newest.learners[champion].figures.get("own") if newest is not None else None
-        looks = _YEAR_SECONDS / self.config.snapshots.every_seconds
+        looks = looks_a_year(self.config, self.lineage)
         since = self.lineage.last_retrain()
         limit = alarm_at(looks, 1, 1, self.config.guard.false_reverts_per_year)
         if not own or own["since"] != since or own["alarm"] < limit:

@@ -11,7 +11,7 @@ from lineages import Folder, accounted, wait_for
 
 from snapshots import jumps
 from snapshots.holdout import read_version
-from stream.guarding import Guarding
+from stream.guarding import Guarding, looks_a_year
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},
@@ -335,3 +335,24 @@ def test_a_champion_that_does_worse_than_it_did_asks_for_a_retrain(folder: Calla
     assert (entry["action"], entry["cause"], entry["by"]) == ("retrain", "performance", "guard")
     assert "linear loses 0." in entry["why"]
     guarding.presence.close()
+
+
+def test_the_error_budget_is_that_of_the_looks_that_are_made(folder: Callable[..., Folder]) -> None:
+    """Snapshots that come faster than planned are more looks a year, in doublings; slower ones change nothing."""
+    slow = {"snapshots__every_seconds": 5.0, "snapshots__every_events": 10**6}
+    here = folder(learners={"linear": LEARNERS["linear"]}, **(SETTINGS | slow))
+    planned = 31_536_000 / 5.0
+    lineage = here.lineage
+    for pace, wanted in ((5.0, 1), (10.0, 1), (4.5, 1), (2.5, 2), (0.7, 8)):
+        lineage.numbers = list(range(60))
+        lineage._manifests = {n: Manifested(n * pace) for n in range(60)}  # type: ignore[misc]
+        assert looks_a_year(here.config, lineage) == wanted * planned, pace
+    lineage.numbers = lineage.numbers[:20]
+    assert looks_a_year(here.config, lineage) == planned
+
+
+class Manifested:
+    """A manifest as far as its time goes."""
+
+    def __init__(self, created: float) -> None:
+        self.created = created
