@@ -72,7 +72,7 @@ def show_status(report: dict[str, Any]) -> None:
         console.print("serving: no process")
     if (found := report["baseline"]) is not None:
         says = "answers" if found["answers"] else "stands by"
-        compared = f": {found['words']}" if found["words"] else ""
+        compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
         console.print(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
         if found["verdict"] == "fail":
             console.print(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")

@@ -88,7 +88,8 @@ def _rival(seen: dict[str, Any] | None) -> dict[str, Any] | None:
 def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
     """The baseline that counts, how the champion compares with it, and whether it answers; None without one.
 
-    ``difference`` is loss(online) minus loss(baseline) on fresh events: below 0 the online model is better.
+    ``difference`` is loss(online) minus loss(baseline) on fresh events since ``compared.since`` (Unix seconds: the
+    baseline was accepted, or serving switched): below 0 the online model is better.
     """
     number = lineage.baseline()
     manifest = baselines.read(lineage.store, number) if number is not None else None
@@ -99,6 +100,9 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
     versus = (part.figures.get("baseline") if part is not None else None) or {}
     last = lineage.switch(champion) if champion is not None else None
     judged = standing.newest(lineage)
+    began = next((e.time for e in lineage.decisions if e.seq == versus.get("switch")), None) or next(
+        (e.time for e in reversed(lineage.decisions) if e.action == baselines.ACCEPTED and e.baseline == number), None
+    )
     return {
         "number": number,
         "created": manifest.created,
@@ -110,7 +114,7 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
         "why": last.why if last is not None else "",
         "verdict": judged.verdict if judged is not None else None,
         "holdout": msgspec.to_builtins(judged) if judged is not None else None,
-        "compared": versus if versus.get("baseline") == number else None,
+        "compared": {**versus, "since": began} if versus.get("baseline") == number else None,
         "words": words_of(versus) if versus.get("baseline") == number and versus["events"] else "",
     }
 

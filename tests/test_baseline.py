@@ -63,6 +63,7 @@ def test_a_baseline_is_trained_compared_fallen_back_to_and_returned_from(based: 
     assert (report["number"], report["answers"]) == (1, False)
     assert report["compared"]["low"] <= report["compared"]["difference"] <= report["compared"]["high"]
     assert "baseline 1 (fm" in here.run("status").stdout
+    assert report["compared"]["since"] == here.json("ledger")[0]["time"]
     assert (report["verdict"], report["holdout"]["holdout"]) == ("pass", 2)
     assert report["holdout"]["loss"] < report["holdout"]["plain"]
     here.run("holdout", "refresh", "--approve", "to see the baseline judged again")
