@@ -1,6 +1,5 @@
 """The guard's process: judges snapshots as they come, and undoes what harms. It never stalls learning."""
 
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -8,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from learners.evidence import alarm_at
-from snapshots import Lineage, fallback, standing
+from snapshots import Lineage
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
@@ -18,6 +16,7 @@ from snapshots.guard import Judge, Rules, target_of
 from snapshots.ledger import Decision, Entry
 from snapshots.verdict import Verdict
 from stream import logs
+from stream.answering import Answering
 from stream.breaker import Step, next_step
 from stream.building import labels_of, reach_modules, store_of, types_of
 from stream.config import Config
@@ -86,6 +85,10 @@ class Guarding:
         self.judging = Judge(self.lineage, rules_of(config))
         self.presence = Presence(store, "guard", now)
         self.notifier = Notifier(config, now)
+        self.answering = Answering(
+            config, self.lineage, self.decide, lambda action, learner, why, entry: self.tell(
+                action, learner, why, entry=entry), lambda: looks_a_year(config, self.lineage), now,
+        )  # fmt: skip
         self._looked: dict[str, int] = {}
 
     def run(self) -> None:
@@ -107,8 +110,7 @@ class Guarding:
         waiting = list(self._unjudged())
         self.presence.say(waiting=len(waiting))
         if not waiting:
-            self.watch_breakers()
-            self.watch_baseline()
+            self.watch()
             return
         newest: dict[str, int] = {}
         for number, learner in reversed(waiting):
@@ -121,8 +123,7 @@ class Guarding:
             self.act(verdict)
             if verdict.found != "damaged":
                 newest[learner] = number
-        self.watch_breakers()
-        self.watch_baseline()
+        self.watch()
 
     def once(self) -> Iterator[Verdict]:
         """Judge every unjudged snapshot, oldest first, skipping none."""
@@ -218,10 +219,16 @@ class Guarding:
         elif verdict.found == "world_changed":
             self.once_for("retrain", verdict)
 
+    def watch(self) -> None:
+        """Act on what the newest snapshots say beside their verdicts: breakers, and who answers."""
+        if self.config.guard.act:
+            self.watch_breakers()
+            self.answering.watch()
+
     def watch_breakers(self) -> None:
         """Open, half open or close each learner's breaker, as the ledger and the newest snapshots have it."""
         newest = self.lineage.newest()
-        if not self.config.guard.act or newest is None:
+        if newest is None:
             return
         for learner in newest.learners:
             fresh = newest.counts.held_out - self._looked.get(learner, 0) >= _JUMP_ROWS
@@ -231,120 +238,12 @@ class Guarding:
             if step is not None:
                 self.step_breaker(learner, step)
 
-    def watch_baseline(self) -> None:
-        """Let the baseline answer when the champion has become worse, and the champion when it is better again."""
-        champion = self.lineage.champion()
-        if not self.config.guard.act or champion is None:
-            return
-        if (waiting := standing.due(self.lineage)) is not None:
-            found = standing.judge(self.lineage, waiting[0], self.config.task, self.config.guard.tolerance, self.now())
-            level = logging.INFO if found.verdict == "pass" else logging.ERROR
-            log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)
-            if found.verdict == "fail":
-                self.tell("baseline_fails", champion, found.why)
-        self.watch_performance(champion)
-        if self.config.champion == "auto":
-            self.watch_challengers(champion)
-        rules = self.config.fallback
-        looks = looks_a_year(self.config, self.lineage)
-        limits = fallback.Rules(looks, rules.false_switches_per_year, rules.return_events, rules.trips_per_day)
-        step = fallback.next_switch(self.lineage, champion, limits, self.now())
-        if step is None:
-            return
-        was = self.lineage.switch(champion)
-
-        def decide(_: list[Entry]) -> Decision:
-            self.lineage.refresh_entries()
-            if self.lineage.switch(champion) != was:
-                raise RefusedError("somebody else switched first")
-            return Decision(
-                step.action, "guard", step.why, champion, cause=step.cause, baseline=self.lineage.baseline()
-            )
-
-        try:
-            entry = self.lineage.ledger.append(self.now(), decide)
-        except RefusedError:
-            return
-        self.lineage.refresh_entries()
-        log.error("%s: %s", step.action, step.why)
-        self.tell(step.action, champion, step.why, entry=entry.seq)
-
-    def watch_challengers(self, champion: str) -> None:
-        """Make the best challenger the champion that is better for certain; all of them share one error budget."""
-        newest = self.lineage.newest()
-        parts = newest.learners if newest is not None else {}
-        rivals = {name: seen for name, part in parts.items() if (seen := part.figures.get("against_champion"))}
-        looks = looks_a_year(self.config, self.lineage)
-        limit = alarm_at(looks, 1, len(rivals), self.config.fallback.false_switches_per_year)
-        better = [
-            name for name, seen in rivals.items()
-            if (seen["champion"], seen["difference"] < 0) == (champion, True) and seen["better"] >= limit
-            and self._may_lead(name)
-        ]  # fmt: skip
-        if not better:
-            return
-        best = min(better, key=lambda name: rivals[name]["difference"])
-        seen = rivals[best]
-        by = f"{-seen['difference']:.4f} [{-seen['high']:.4f}, {-seen['low']:.4f}]"
-        why = f"{best} is better than {champion} by {by} on {seen['events']:,} fresh events"
-
-        def decide(_: list[Entry]) -> Decision:
-            self.lineage.refresh_entries()
-            if self.lineage.champion() != champion:
-                raise RefusedError("somebody else promoted first")
-            return Decision("promote", "guard", why, best, cause="better", replaces=champion)
-
-        with contextlib.suppress(RefusedError):
-            entry = self.lineage.ledger.append(self.now(), decide)
-            self.lineage.refresh_entries()
-            log.warning("promote: %s", why)
-            self.tell("promote", best, why, entry=entry.seq)
-
-    def _may_lead(self, learner: str) -> bool:
-        """Tell whether a learner can answer now: a snapshot of its line has passed, and it learns."""
-        lineage = self.lineage
-        return (
-            lineage.serving(learner) is not None and lineage.breaker(learner) == "closed"
-            and lineage.stopped(learner) is None
-        )  # fmt: skip
-
-    def watch_performance(self, champion: str) -> None:
-        """Ask for a full retrain when the champion loses more than it did, whatever the reason."""
-        newest = self.lineage.newest()
-        own = newest.learners[champion].figures.get("own") if newest is not None else None
-        looks = looks_a_year(self.config, self.lineage)
-        since = self.lineage.last_retrain()
-        limit = alarm_at(looks, 1, 1, self.config.guard.false_reverts_per_year)
-        if not own or own["since"] != since or own["alarm"] < limit:
-            return
-        why = f"{champion} loses {own['recent']:.4f} lately, and held {own['level']:.4f} before"
-        decision = Decision("retrain", "guard", why, champion, cause="performance")
-
-        def decide(_: list[Entry]) -> Decision:
-            self.lineage.refresh_entries()
-            if self.lineage.last_retrain() != since:
-                raise RefusedError("somebody else asked first")
-            return decision
-
-        with contextlib.suppress(RefusedError):
-            entry = self.lineage.ledger.append(self.now(), decide)
-            self.lineage.refresh_entries()
-            log.warning("%s: retrain: %s", champion, why)
-            self.tell("retrain", champion, why, entry=entry.seq)
-
     def step_breaker(self, learner: str, step: Step) -> None:
         """Write a breaker's next state; opening it asks for a full retrain as well."""
         was = self.lineage.breaker(learner)
-
-        def decide(_: list[Entry]) -> Decision:
-            self.lineage.refresh_entries()
-            if self.lineage.breaker(learner) != was:
-                raise RefusedError("somebody else moved it first")
-            return Decision(step.action, "guard", step.why, learner, cause=step.cause)
-
-        try:
-            entry = self.lineage.ledger.append(self.now(), decide)
-        except RefusedError:
+        decision = Decision(step.action, "guard", step.why, learner, cause=step.cause)
+        entry = self.decide(decision, lambda: self.lineage.breaker(learner) == was)
+        if entry is None:
             return
         log.error("%s: %s: %s", learner, step.action, step.why)
         if step.action == "open_breaker":
@@ -360,20 +259,16 @@ class Guarding:
             log.error("%s fails, and there is no passing snapshot to go back to: %s", verdict.learner, verdict.why)
             return
         line = verdict.line
-
-        def decide(_: list[Entry]) -> Decision:
-            self.lineage.refresh_entries()
-            if self.lineage.line(verdict.learner).number != line:
-                raise RefusedError("somebody else reverted it first")
-            return Decision(
-                "revert", "guard", verdict.why, verdict.learner, target, cause=verdict.found, slices=verdict.slices
-            )
-
         try:
             snapshots.verify_all(self.lineage.store, self._manifest(target))
-            entry = self.lineage.ledger.append(self.now(), decide)
         except RefusedError as cause:
             log.info("%s is not reverted: %s", verdict.learner, cause)
+            return
+        decision = Decision(
+            "revert", "guard", verdict.why, verdict.learner, target, cause=verdict.found, slices=verdict.slices
+        )
+        entry = self.decide(decision, lambda: self.lineage.line(verdict.learner).number == line)
+        if entry is None:
             return
         about = logs.facts(learner=verdict.learner, snapshot=target, entry=entry.seq, found=verdict.found)
         log.error("%s is reverted to snapshot %d: %s", verdict.learner, target, verdict.why, extra=about)
@@ -399,6 +294,22 @@ class Guarding:
         entry = self.lineage.ledger.append(self.now(), lambda _: decision)
         log.warning("%s: %s: %s", verdict.learner, action, verdict.why)
         self.tell(action, verdict.learner, verdict.why, entry=entry.seq, **_about(verdict))
+
+    def decide(self, decision: Decision, stands: Callable[[], bool]) -> Entry | None:
+        """Append a decision while what it rests on still stands; None when somebody else was faster."""
+
+        def made(_: list[Entry]) -> Decision:
+            self.lineage.refresh_entries()
+            if not stands():
+                raise RefusedError("somebody else decided first")
+            return decision
+
+        try:
+            entry = self.lineage.ledger.append(self.now(), made)
+        except RefusedError:
+            return None
+        self.lineage.refresh_entries()
+        return entry
 
     def tell(self, action: str, learner: str, why: str, **more: Any) -> None:
         """Notify whoever is configured; never waits."""
