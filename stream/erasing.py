@@ -24,7 +24,7 @@ from learners.event import Features
 from snapshots import Lineage, baselines, erasure
 from snapshots import snapshot as snapshots
 from snapshots.erasure import BY_ID, Erased, erasures
-from snapshots.holdout import Membership, read_version
+from snapshots.holdout import Membership, read_version, rows_of
 from snapshots.lease import Lease
 from snapshots.ledger import Decision, Entry
 from snapshots.manifest import Place
@@ -103,10 +103,12 @@ class Erasing:
         ranges: dict[str, dict[str, list[tuple[int, int]]]] = {}
         imported: dict[str, int] = defaultdict(int)
         times: list[float] = []
+        features: set[bytes] = set()
         archived = 0
         for file, rows in self._archived(erased):
             archived += len(rows)
             times += [row.time for row in rows]
+            features.update(self._features(file.part, row) for row in rows)
             if file.part.topic == IMPORTED:
                 imported[file.part.partition] += len(rows)
             else:
@@ -114,6 +116,7 @@ class Erasing:
                 found += spans((row.offset, row.following) for row in rows)
         self.say("training data", 0, 1)
         shutil.rmtree(self.config.base / self.config.retrain.work, ignore_errors=True)
+        self._samples(erased, features)
         letters = self._dead_letters([*values], by)
         asked = self._ask_retrain(entry, archived)
         holding = holders(self.lineage.refresh(), ranges)
@@ -149,6 +152,29 @@ class Erasing:
             self.say("waiting for the archiver", 0, 1)
             self.sleep(0.5)
         return lease.held()
+
+    def _features(self, part: Part, row: Row) -> bytes:
+        event = self.codec.decode(Record(part.topic, part.partition, row.offset, row.following, row.value, row.time))
+        return b"" if isinstance(event, Refusal) else event.features.raw
+
+    def _samples(self, erased: Erased, features: set[bytes]) -> None:
+        """Delete what baselines keep of rows, where one is meant: the sample that tells drift, a holdout of their own.
+
+        Until the next retrain nothing is told of drift then.
+        """
+        store = self.lineage.store
+        for name in store.names("baselines/"):
+            what = name.split("/")[-1].split("-")[0]
+            data = store.get(name) if what in ("sample", "holdout") else None
+            if data is None:
+                continue
+            if what == "holdout":
+                meant_ = any(erased.row(row) for row in rows_of(data, name))
+            else:
+                meant_ = not features.isdisjoint(msgspec.msgpack.decode(data, type=list[bytes]))
+            if meant_:
+                store.delete(name)
+                log.warning("%s is deleted: it held what is erased", name)
 
     def _ask_retrain(self, entry: Entry, archived: int) -> int | None:
         """Ask for a full retrain when the baseline may have learnt what is gone."""

@@ -99,6 +99,8 @@ def facts_of(archive: Archive, lineage: Lineage, codec: Codec) -> Facts:
     manifest = baselines.read(lineage.store, numbers[-1]) if numbers else None
     if manifest is None or manifest.sample is None:
         return Facts(events, [], manifest)
+    if lineage.store.get(manifest.sample.name) is None:  # holdfast forget has deleted it
+        return Facts(events, [], manifest)
     before = msgspec.msgpack.decode(baselines.read_part(lineage.store, manifest.sample), type=list[bytes])
     now = newest(archive, codec, manifest.last_time)
     if min(len(before), len(now)) < _FEWEST_ROWS:

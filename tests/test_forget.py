@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from lineages import Folder, wait_for
 from samples import numbers
+from unit.test_retrain import RULES
 
 from snapshots.holdout import Membership, rows_of
 from stream.archive import Archive
@@ -180,3 +182,31 @@ def test_a_running_trainer_takes_rows_out_and_goes_on(folder: Callable[..., Fold
     wait_for(lambda: consumed(here) == 3000)
     here.end()
     assert not anywhere(here, orjson.dumps(events[int(gone[1][1:])]["x"]["f0"]))
+
+
+def test_what_a_baseline_keeps_goes_too_and_a_full_retrain_follows(folder: Callable[..., Folder]) -> None:
+    """The sample that drift is told by, the folder of training data; the scheduler trains anew without the event."""
+    pytest.importorskip("torch")
+    here = folder(learners=MIXED, **SMALL | RULES | {"retrain__check_seconds": 0.3, "retrain__cooldown_seconds": 0.0,
+                                                     "retrain__warm": True, "retrain__drift_psi": 0.0})  # fmt: skip
+    events = people(1500)
+    here.write(events)
+    here.train()
+    here.run("archive", "run", "--until-end")
+    here.run("retrain", "--now", "--full", code=None)
+    assert here.json("retrain", "list")[0]["state"] == "accepted"
+    held = set(held_ids(here, events))
+    gone = next(event for event in events if event["id"] not in held)
+    customer = gone["x"]["customer"]
+    sample = next((here.path / "store" / "baselines").rglob("sample-*"))
+    assert customer.encode() in sample.read_bytes()
+    done = here.run("forget", "--by", "customer", customer)
+    assert "asks for a full retrain" in done.stdout
+    assert not sample.exists()
+    assert not (here.path / "retrain-work").exists()
+    here.start("retrain", "watch")
+    wait_for(lambda: len(here.json("retrain", "list")) == 2, 90)
+    newest = wait_for(lambda: (r := here.json("retrain", "list")[0])["state"] != "new" and r, 60)
+    assert newest["trigger"].startswith("forget: 30 events were erased")
+    assert newest["warm_from"] is None
+    assert newest["rows"] < here.json("retrain", "list")[1]["rows"]
