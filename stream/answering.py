@@ -85,7 +85,20 @@ class Answering:
         by = f"{-seen['difference']:.4f} [{-seen['high']:.4f}, {-seen['low']:.4f}]"
         why = f"{best} is better than {champion} by {by} on {seen['events']:,} fresh events"
         decision = Decision("promote", "guard", why, best, cause="better", replaces=champion)
-        return self._act(decision, lambda: self.lineage.champion() == champion)
+        return self._stand_behind(best, champion) and self._act(decision, lambda: self.lineage.champion() == champion)
+
+    def _stand_behind(self, best: str, champion: str) -> bool:
+        """Where the baseline answers in the champion's place, let it answer in the next one's: that has to win as well.
+
+        False when somebody else switched meanwhile; the next look decides again.
+        """
+        lineage = self.lineage
+        if not lineage.fallen(champion) or lineage.fallen(best):
+            return True
+        was, number = lineage.switch(best), lineage.baseline()
+        why = f"baseline {number} answers in place of {champion}, and goes on until {best} is better than it"
+        decision = Decision(fallback.FALL_BACK, "guard", why, best, cause="follows", baseline=number)
+        return self._act(decision, lambda: lineage.switch(best) == was and lineage.fallen(champion))
 
     def _may_lead(self, learner: str) -> bool:
         """Tell whether a learner can answer now: a snapshot of its line has passed, and it learns."""

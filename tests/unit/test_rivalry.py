@@ -1,7 +1,9 @@
 """Challengers against the champion, and a learner against its own past."""
 
 import threading
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,6 +11,10 @@ from learners.drift import OwnLoss
 from learners.errors import StateRefusedError
 from learners.evidence import alarm_at
 from learners.rivalry import Rivalry
+from snapshots.ledger import Decision, Entry
+from snapshots.manifest import HoldoutState
+from stream.answering import Answering
+from stream.config import Config
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 
@@ -98,3 +104,89 @@ def test_a_learner_that_does_worse_than_it_did_is_seen() -> None:
     assert OwnLoss(0.01).figures()["level"] is None
     with pytest.raises(StateRefusedError):
         OwnLoss.load(b"nonsense")
+
+
+# What follows ------------------------------------------------------------------------------------------------------
+
+
+class View:
+    """A lineage as far as the rule looks at it: its entries, and the figures of the newest snapshot."""
+
+    def __init__(self, entries: list[Entry], **seen: float) -> None:
+        self.entries, self.decisions, self.store = entries, entries, {}
+        against = {
+            "champion": "a",
+            "events": 9000,
+            "difference": -0.1,
+            "low": -0.2,
+            "high": -0.05,
+            "better": 1e12,
+            **seen,
+        }
+        parts = {"a": part_of({}), "b": part_of({"against_champion": against})}
+        self._newest = type("Manifest", (), {"learners": parts, "holdout": HoldoutState()})()
+
+    def newest(self) -> Any:
+        return self._newest
+
+    def champion(self) -> str:
+        return next((e.learner or "" for e in reversed(self.entries) if e.action == "promote"), "a")
+
+    def baseline(self) -> int | None:
+        return next((e.baseline for e in self.entries if e.action == "accept_baseline"), None)
+
+    def switch(self, name: str) -> Entry | None:
+        found = [e for e in self.entries if e.learner == name and e.action in ("fall_back", "return")]
+        return found[-1] if found else None
+
+    def fallen(self, name: str) -> bool:
+        last = self.switch(name)
+        return last is not None and last.action == "fall_back"
+
+    def last_retrain(self) -> int:
+        return 0
+
+    def breaker(self, _: str) -> str:
+        return "closed"
+
+    def stopped(self, _: str) -> None:
+        return None
+
+    def serving(self, _: str) -> int:
+        return 4
+
+
+def part_of(figures: dict[str, Any]) -> Any:
+    return type("Part", (), {"figures": figures})()
+
+
+def decided(entries: list[Entry], **seen: float) -> list[tuple[str, str | None]]:
+    """What is appended."""
+    view = View(list(entries), **seen)
+    config = Config(name="t", task="binary", learners={}, champion="auto")
+
+    def decide(decision: Decision, stands: Any) -> Entry | None:
+        if not stands():
+            return None
+        fields = msgspec.structs.asdict(decision)
+        view.entries.append(Entry(seq=len(view.entries) + 1, time=1.0, previous="", **fields))
+        return view.entries[-1]
+
+    answering = Answering(config, view, decide, lambda *_: None, lambda: 31_536_000.0, lambda: 2.0)  # type: ignore[arg-type]
+    answering.watch()
+    return [(e.action, e.learner) for e in view.entries[len(entries) :]]
+
+
+def entry(action: str, learner: str | None = None, baseline: int | None = None) -> Entry:
+    return Entry(1, 0.0, action, learner, None, "guard", "", "", baseline=baseline)
+
+
+def test_who_is_promoted() -> None:
+    """One that is better for certain; behind a baseline that answers in the champion's place, it has to win as well."""
+    assert decided([]) == [("promote", "b")]
+    assert decided([], better=1e6) == []
+    assert decided([], difference=0.01) == []
+    assert decided([entry("promote", "b")]) == []  # the evidence is about another champion
+    fallen = [entry("accept_baseline", baseline=1), entry("fall_back", "a", 1)]
+    assert decided(fallen) == [("fall_back", "b"), ("promote", "b")]
+    assert decided([*fallen, entry("fall_back", "b", 1)]) == [("promote", "b")]
