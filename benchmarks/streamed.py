@@ -233,7 +233,7 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
         for lot in (full, warm):
             lot.bring_in(events[:begin], "history.jsonl")
         frozen, about = full.retrain()
-        states.append(f"frozen: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s")
+        states.append(_state("frozen", about))
         if about["state"] != "accepted":
             raise SystemExit(f"the first baseline is refused: {about['why']}")
         shutil.copytree(full.folder / "store" / "baselines", warm.folder / "store" / "baselines")
@@ -255,10 +255,10 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
             if third < _THIRDS - 1:
                 warm.bring_in(part, f"part{third}.jsonl")
                 warmed, about = warm.retrain("--warm")
-                states.append(f"warm: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s")
+                states.append(_state("warm", about))
                 time.sleep(3)  # the archiver's interval
                 newest, about = full.retrain("--full")
-                states.append(f"full: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s")
+                states.append(_state("full", about))
         switches = [e for e in json.loads(full.run("ledger", "--json")) if e["action"] in _TOLD]
         status = json.loads(full.run("status", "--json"))["learners"]
         service.end()
@@ -276,6 +276,11 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
             if service.process.poll() is None:
                 service.process.kill()
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _state(name: str, about: dict[str, Any]) -> str:
+    said = f"{name}: {about['state']}, {about['rows']:,} rows, {about['seconds']:.0f} s"
+    return said if about["state"] == "accepted" else f"{said} ({about['why']})"
 
 
 def _table(name: str, by: str, events: Sequence[dict[str, Any]], rows: dict[str, list[float]]) -> None:

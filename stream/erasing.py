@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,8 @@ log = logging.getLogger("holdfast.forget")
 #: whoever rewrites files of the archive holds this lease
 REWRITING, _LEASE_SECONDS = "archive", 60.0
 _WAIT_SECONDS = 10.0
+#: how long nothing may come from a broker
+_PATIENCE_SECONDS = 60.0
 
 
 class Report(msgspec.Struct):
@@ -250,10 +253,16 @@ class Erasing:
                     if key in ("holdfast.value.store", "holdfast.key.store") and value:
                         self.lineage.store.delete(value.decode())
                 continue
-            producer.produce(
-                topic, one.value(), one.key(), partition, headers=one.headers(), timestamp=max(0, one.timestamp()[1]),
-                on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
-            )  # fmt: skip
+            while True:
+                try:
+                    producer.produce(
+                        topic, one.value(), one.key(), partition, headers=one.headers(),
+                        timestamp=max(0, one.timestamp()[1]),
+                        on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
+                    )  # fmt: skip
+                    break
+                except BufferError:  # many are on their way
+                    producer.poll(0.5)
             producer.poll(0)
         if producer.flush(60) or failed:
             raise CommandError(
@@ -267,8 +276,15 @@ class Erasing:
 
     def _read(self, consumer: Any, topic: str, partition: int, low: int, high: int) -> Iterator[Any]:
         consumer.assign([TopicPartition(topic, partition, low)])
+        until = self.now() + _PATIENCE_SECONDS
         while low < high:
+            if self.now() > until:
+                raise CommandError(
+                    f"{topic}[{partition}] cannot be read beyond offset {low}; no dead letter was deleted there, "
+                    "archive and holdout are done. Run this again when the broker is back"
+                )
             for message in consumer.consume(1000, 1.0):
+                until = self.now() + _PATIENCE_SECONDS
                 if message.error() is not None:
                     if message.offset() is not None and message.offset() >= high:
                         low = high
@@ -292,16 +308,19 @@ class Named:
 
     def __init__(self, path: str, values: list[str]) -> None:
         self._path, self.values = path.split("."), values
-        self._needles = [orjson.dumps(one)[1:-1] for one in values]
+        field = re.escape(orjson.dumps(self._path[-1]))
+        ways = (orjson.dumps(one) for one in values)
+        self._torn = [re.compile(re.escape(one) + rb"|" + field + rb"\s*:\s*" + re.escape(one[1:-1]) + rb"(?![\w.-])")
+                      for one in ways]  # fmt: skip
 
     def means(self, data: bytes) -> bool:
-        """By the field, when it is JSON that has it; else when the value is found anywhere in the bytes."""
+        """By the field, when it is JSON that has it; else by the value in quotes, or after the field's name."""
         try:
             found: Any = orjson.loads(data)
             for step in self._path:
                 found = found[step]
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-            return any(one in data for one in self._needles)
+            return any(one.search(data) for one in self._torn)
         return any(str(found) == one or _number(found) == _number(one) is not None for one in self.values)
 
 

@@ -17,6 +17,7 @@ from unit.test_retrain import RULES
 
 from snapshots.holdout import Membership, rows_of
 from stream.archive import Archive
+from stream.erasing import Named
 
 SMALL: dict[str, Any] = {
     "source__batch": 100, "archive__every_events": 200, "archive__every_seconds": 0.2, "holdout__rate": 0.4,
@@ -210,3 +211,14 @@ def test_what_a_baseline_keeps_goes_too_and_a_full_retrain_follows(folder: Calla
     assert newest["trigger"].startswith("forget: 30 events were erased")
     assert newest["warm_from"] is None
     assert newest["rows"] < here.json("retrain", "list")[1]["rows"]
+
+
+def test_torn_letters_are_meant_by_the_value_and_not_by_a_part_of_it() -> None:
+    """A short id must not take everything with it that happens to hold its digits."""
+    one = Named("id", ["7", "e8"])
+    for data in (b'{"id": 7, "x"', b'{"id":7}', b'{"id": "7", torn', b'{"id": "e8"', b'{"y": "e8" ', b'{"id": 7.0}'):
+        assert one.means(data), data
+    for data in (b'{"id": 77, "x"', b'{"id": "a7", "y": 7', b'{"y": 7 torn', b"7", b'{"id": "e88"', b'{"id": 7.5 torn',
+                 b'{"id": "a", "y": "e8"}'):  # fmt: skip
+        assert not one.means(data), data
+    assert Named("x.user.id", ["4"]).means(b'{"x": {"user": {"id": 4}}}')
