@@ -17,6 +17,10 @@ from snapshots.store import Store, claim
 _FORMAT = 1
 ACCEPTED, REFUSED, WAITING = "accept_baseline", "refuse_baseline", "await_approval"
 FAILED, DECLINED = "retrain_failed", "retrain_declined"
+#: nothing was new, so nothing was trained
+SKIPPED = "retrain_skipped"
+#: from here on no baseline counts
+RETIRED = "retire_baseline"
 
 
 class BaselineManifest(msgspec.Struct, frozen=True):
@@ -104,9 +108,22 @@ def model_of(store: Store, number: int) -> tuple[BaselineManifest, bytes]:
 
 
 def accepted(entries: list[Entry]) -> int | None:
-    """The baseline that counts: the one that was accepted or put back last."""
-    found = [entry.baseline for entry in entries if entry.action == ACCEPTED]
+    """The baseline that counts: the one that was accepted or put back last, unless it was retired since."""
+    found = [entry.baseline for entry in entries if entry.action in (ACCEPTED, RETIRED)]
     return found[-1] if found else None
+
+
+def accepted_before(entries: list[Entry]) -> int | None:
+    """The one that counted before it, to be put back with ``retrain use``."""
+    found = [entry.baseline for entry in entries if entry.action == ACCEPTED]
+    return next((one for one in reversed(found) if one != found[-1]), None) if found else None
+
+
+def remove(store: Store, number: int) -> None:
+    """Delete a baseline, manifest first, so that it stops existing before its parts do."""
+    store.delete(_name(number))
+    for name in store.names(f"baselines/{number:06d}/"):
+        store.delete(name)
 
 
 def state_of(number: int, entries: list[Entry]) -> str:
@@ -117,8 +134,9 @@ def state_of(number: int, entries: list[Entry]) -> str:
 
 
 def outcomes(entries: list[Entry]) -> list[Entry]:
-    """What retrains came to: accepted, refused, waiting for approval, or failed."""
-    return [e for e in entries if (e.by == "gate" and e.action in (ACCEPTED, REFUSED, WAITING)) or e.action == FAILED]
+    """What retrains came to: accepted, refused, waiting for approval, failed, or skipped."""
+    found = (ACCEPTED, REFUSED, WAITING)
+    return [e for e in entries if (e.by == "gate" and e.action in found) or e.action in (FAILED, SKIPPED)]
 
 
 def last_outcome(entries: list[Entry]) -> int:

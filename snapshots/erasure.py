@@ -54,6 +54,11 @@ def erasures(entries: Sequence[Entry], after: int = 0) -> list[Erasure]:
     ]  # fmt: skip
 
 
+def last_request(entries: Sequence[Entry]) -> int:
+    """The number of the newest entry by which an erasure asked for a retrain; 0 when there is none."""
+    return max((e.seq for e in entries if e.action == "retrain" and e.cause == FORGET), default=0)
+
+
 class Erased:
     """Tells of events and of held-out rows whether an erasure means them."""
 

@@ -7,6 +7,7 @@ the whole file or none: each event is there exactly once. What rewrites files (c
 counts. No disposition is stored: what a learner made of an event changes later.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -94,6 +95,8 @@ class Archive:
         self.store = store
         self._pa = arrow()
         self._about: dict[str, About] = {}
+        self._sizes: dict[str, int] = {}
+        self.damaged: dict[str, str] = {}
 
     def files(self, folder: str = "archive/") -> list[File]:
         """The files that count, by topic, partition and offset."""
@@ -152,6 +155,12 @@ class Archive:
             raise DamagedError(f"{file.name} is missing")
         return data
 
+    def size(self, file: File) -> int:
+        """How many bytes a file has; asked of the store once, since files never change."""
+        if file.name not in self._sizes:
+            self._sizes[file.name] = len(self.bytes_of(file))
+        return self._sizes[file.name]
+
     def rows(self, file: File, data: bytes | None = None) -> list[Row]:
         """The events of a file; raise :class:`DamagedError` when it is not as it was written."""
         table = self._table(file, list(COLUMNS[2:]), data)
@@ -164,7 +173,10 @@ class Archive:
             self._about[file.name] = msgspec.json.decode(reader.schema_arrow.metadata[_META], type=About)
             return reader.read(columns=list(columns))
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as cause:
-            raise DamagedError(f"{file.name} is damaged: {cause}") from cause
+            raise DamagedError(
+                f"{file.name} is damaged: {cause}. Put it back from a copy of the store, or leave it out for good: "
+                f"holdfast archive drop {file.name}"
+            ) from cause
 
     def verify(self) -> Iterator[tuple[File, About, str]]:
         """Every file with what is wrong with it (empty: nothing); a file that does not begin where the last ended."""
@@ -193,7 +205,7 @@ class Archive:
         """Put runs of small files of a partition into one, up to so many events each; return how many are gone."""
         gone = 0
         run: list[File] = []
-        for file in [*self.files(), None]:
+        for file in [*self.readable(), None]:
             small = file is not None and self.about(file).events < events
             fits = (
                 small and run and file is not None and file.part == run[-1].part
@@ -207,6 +219,45 @@ class Archive:
                 gone += self.replace(run, [row for one in run for row in self.rows(one)], now)
             run = [file] if small and file is not None else []
         return gone
+
+    def readable(self) -> list[File]:
+        """The files whose metadata can be read; the others are noted in ``damaged``."""
+        found = []
+        for file in self.files():
+            try:
+                self.about(file)
+                found.append(file)
+            except DamagedError as cause:
+                self.damaged[file.name] = str(cause)
+        return found
+
+    def since(self, ends: dict[str, int]) -> int:
+        """How many events came after these ends of the partitions' folders."""
+        count = 0
+        for file in self.readable():
+            end = ends.get(file.part.folder, 0)
+            about = self.about(file)
+            if file.begin >= end:
+                count += about.events
+            elif about.next > end:
+                count += sum(row.offset >= end for row in self.rows(file))
+        return count
+
+    def drop(self, name: str) -> tuple[int, int]:
+        """Delete a file by its name, or everything that was imported under a name; return files and events.
+
+        Whoever calls holds the lease ``archive``. Of a file that is damaged no events are counted.
+        """
+        chosen = [one for one in self.files() if one.name == name or (one.part.topic, one.part.partition) == (
+            IMPORTED, name)]  # fmt: skip
+        if not chosen:
+            raise RefusedError(f"the archive has no file and no import {name!r}; see holdfast archive show, or verify")
+        events = 0
+        for file in chosen:
+            with contextlib.suppress(DamagedError):
+                events += self.about(file).events
+            self.store.delete(file.name)
+        return len(chosen), events
 
     def replace(self, files: Sequence[File], rows: Sequence[Row], now: float) -> int:
         """Put one file with these rows in the place of a run of files; a crash in between leaves what counts clear."""
@@ -224,10 +275,15 @@ class Archive:
     ) -> Iterator[tuple[File, list[Row]]]:  # fmt: skip
         """Rewrite those files that hold an event to be erased, and yield each with those events.
 
-        Whoever calls holds the lease ``archive``. ``say`` is told how many files of how many were looked at.
+        Whoever calls holds the lease ``archive``. ``say`` is told how many files of how many were looked at. Damaged
+        files are left as they are, and noted in ``damaged``.
         """
         for number, file in enumerate(files):
-            rows = self.rows(file)
+            try:
+                rows = self.rows(file)
+            except DamagedError as cause:
+                self.damaged[file.name] = str(cause)
+                continue
             gone = [row for row in rows if erased(file.part, row)]
             if gone:
                 doomed = set(map(id, gone))
@@ -245,11 +301,14 @@ class Archive:
 
     def forget_old(self, now: float, *, seconds: float, most_bytes: int) -> list[File]:
         """Delete the oldest files beyond an age or a size in total (0: no limit), never a partition's newest."""
+        files = self.readable()
         newest = {file.part: file for file in self.files()}
-        dated = [(self.about(one).last_time or 0.0, one) for one in self.files() if one != newest[one.part]]
+        dated = [
+            (self.about(one).last_time or self.about(one).created, one) for one in files if one != newest[one.part]
+        ]
         gone = [file for moment, file in dated if seconds and moment < now - seconds]
         if most_bytes:
-            sizes = {file: len(self.bytes_of(file)) for file in self.files()}
+            sizes = {file: self.size(file) for file in files}
             total = sum(sizes.values()) - sum(sizes[one] for one in gone)
             for _, file in sorted(dated, key=lambda one: (one[0], one[1])):
                 if total <= most_bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from snapshots import Lineage
 from snapshots.erasure import Erased, erasures
-from snapshots.errors import RefusedError, StoreError
+from snapshots.errors import DamagedError, RefusedError, StoreError
 from snapshots.holdout import Membership
 from snapshots.manifest import Place
 from stream.archive import IMPORTED, NO_ID, Archive, Part, Row, place_of
@@ -80,6 +80,7 @@ class Archiver:
         self._membership = membership
         self._erased = Erased(membership, [])
         self._followed = 0
+        self._told: set[str] = set()
 
     def run(self, *, until_end: bool = False) -> bool:
         """Archive until asked to stop, or to where the source ended at the start; tell whether that was reached."""
@@ -141,7 +142,7 @@ class Archiver:
             file.passed += 1
             if isinstance(event, Refusal) or event.label is None or record.value is None:
                 continue
-            time_ = event.time or record.time or 0.0
+            time_ = event.time or record.time or self.now()
             if self._erased and self._erased.event(event.id, event.features, time_):
                 continue
             file.rows.append(Row(record.offset, record.following, time_, event.id, record.value))
@@ -187,16 +188,25 @@ class Archiver:
         with rewriting(self.archive.store, self.now).held():
             erased = self.archive.erase(list(newest.values()), is_meant, self.now())
             gone = sum(len(rows) for _, rows in erased)
-        log.warning("%d events just written are erased, as ledger entry %d asks", gone, found[-1].seq)
+        if gone:
+            log.warning("%d events just written are erased, as ledger entry %d asks", gone, found[-1].seq)
 
     def tidy(self) -> None:
         """Put small files together, and delete what is too old or too much."""
         rules = self.config
-        with contextlib.suppress(RefusedError), rewriting(self.archive.store, self.now).held():
-            self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
-        gone = self.archive.forget_old(
-            self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
-        )
+        gone = []
+        try:
+            with contextlib.suppress(RefusedError), rewriting(self.archive.store, self.now).held():
+                self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
+                gone = self.archive.forget_old(
+                    self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
+                )
+        except DamagedError as cause:
+            log.error("the archive is not put together: %s", cause)
+        for name, why in self.archive.damaged.items():
+            if name not in self._told:
+                self._told.add(name)
+                log.error("%s; archiving goes on", why)
         for file in gone:
             log.info("%s is deleted: archive.keep_days or archive.keep_gigabytes is reached", file.name)
 
@@ -238,7 +248,7 @@ def bring_in(  # noqa: PLR0913  a command's parts
     end = archive.ends().get(part, 0)
     there = (row for file in archive.files() if file.part == part for row in archive.rows(file))
     kept = refused = number = 0
-    begin, rows = end, list[Row]()
+    begin, rows, began = end, list[Row](), now()
     for number, value in enumerate(events):
         event = codec.decode(Record(IMPORTED, name, number, number + 1, value))
         if isinstance(event, Refusal) or event.label is None:
@@ -249,9 +259,9 @@ def bring_in(  # noqa: PLR0913  a command's parts
         if erased.event(event.id, event.features, event.time):
             continue
         kept += 1
-        row = Row(number, number + 1, event.time, event.id, value)
+        row = Row(number, number + 1, event.time or began, event.id, value)
         if number < end:
-            if next(there, None) != row:
+            if not _same(next(there, None), row):
                 raise CommandError(f"another file was imported as {name!r} before: name this one with --as NAME")
             continue
         rows.append(row)
@@ -262,6 +272,11 @@ def bring_in(  # noqa: PLR0913  a command's parts
     if rows:
         _written(archive.write(part, begin, number + 1, rows, now()), name)
     return kept, refused
+
+
+def _same(one: Row | None, other: Row) -> bool:
+    """The same event; one that has no time of its own got that of its import."""
+    return one is not None and (one.offset, one.id, one.value) == (other.offset, other.id, other.value)
 
 
 def _written(created: bool, name: str) -> None:

@@ -199,6 +199,7 @@ class RetrainConfig(_Table):
     warm: bool = False
     fewest_rows: Annotated[int, Meta(ge=2)] = 1000
     work: str = "retrain-work"
+    keep: Annotated[int, Meta(ge=1)] = 10
     schedule: str = ""
     timezone: str = "UTC"
     after_labels: Count = 0
@@ -388,6 +389,8 @@ def _check_together(config: Config) -> None:
         if learner.kind == "river" and not learner.factory:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
     _check_paths(config)
+    if config.retrain.cost and not config.retrain.gain:
+        raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
     if config.retrain.budget and not config.retrain.price_per_hour:
         raise ConfigError("retrain.budget is in money: set retrain.price_per_hour, what an hour of one process costs")
     if config.source.kind == "kafka":

@@ -7,6 +7,7 @@ arrays. They lie in a folder named by the data's version, so a run that was kill
 
 import hashlib
 import shutil
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from stream.record import Record
 
 _SAMPLE_ROWS = 100_000
 _CHUNK_ROWS = 1 << 17
+#: a run that was killed is gone on with for so long
+_RESUMED_SECONDS = 86_400.0
 #: features of so many rows are kept, to tell by whether the data moved since
 DRIFT_ROWS = 2000
 
@@ -102,7 +105,10 @@ class Warm(msgspec.Struct, frozen=True):
 
 
 class Dataset(msgspec.Struct):
-    """Encoded rows, oldest first (see :class:`learners.retrain.Rows`), and what they are of."""
+    """Encoded rows, oldest first (see :class:`learners.retrain.Rows`), and what they are of.
+
+    ``archived`` events were read, up to ``ends`` of the partitions' folders.
+    """
 
     version: str
     encoding: Encoding
@@ -114,6 +120,8 @@ class Dataset(msgspec.Struct):
     others: int
     layout: Layout
     outputs: int
+    archived: int = 0
+    ends: dict[str, int] = {}
 
 
 class _Arrays:
@@ -146,7 +154,10 @@ def mapped(path: Path, kind: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 class Gathering:
-    """Builds a dataset in ``work``. ``say`` is told how many events of how many were read, and in which pass."""
+    """Builds a dataset in ``work``. ``say`` is told how many events of how many were read, and in which pass.
+
+    ``decoding`` is what else decides how bytes become rows.
+    """
 
     def __init__(  # noqa: PLR0913  the composition root hands in every part
         self,
@@ -160,16 +171,25 @@ class Gathering:
         *,
         most_held: int = 5000,
         slices: Sequence[str] = (),
+        decoding: bytes = b"",
+        now: Callable[[], float] = time.time,
         warm: Warm | None = None,
         say: Callable[[str, int, int], None] = lambda _pass, _done, _all: None,
     ) -> None:
         self.archive, self.codec, self.labels, self.membership = archive, codec, labels, membership
         self.exclusions, self.choice, self.work, self.say = exclusions, choice, work, say
-        self.slices, self.warm = slices, warm
+        self.slices, self.warm, self.now = slices, warm, now
+        self.basis = hashlib.sha256(
+            msgspec.json.encode((exclusions, choice, warm, decoding, labels.names, list(slices), most_held))
+        ).hexdigest()
         self.held: deque[HeldRow] = deque(maxlen=most_held)
 
     def gather(self) -> tuple[Dataset, Path]:
         """Return the dataset and its folder; what an earlier run left there of the same version is used again."""
+        for checkpoint in sorted(self.work.glob("*/checkpoint-*"), key=lambda one: -one.stat().st_mtime):
+            found = self._cut_off(checkpoint.parent)
+            if found is not None:
+                return found, checkpoint.parent
         files = self.archive.files()
         total = sum(self.archive.about(file).events for file in files)
         if not total:
@@ -185,6 +205,7 @@ class Gathering:
         for old in self.work.glob("*"):
             shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
+        (folder / "basis").write_text(self.basis)
         found = self._encode(files, total, version, sample, folder)
         (folder / "held.msgpack").write_bytes(msgspec.msgpack.encode(list(self.held)))
         few = sample[:: max(1, len(sample) // DRIFT_ROWS)][:DRIFT_ROWS]
@@ -194,9 +215,22 @@ class Gathering:
         hidden.rename(about)
         return found, folder
 
+    def _cut_off(self, folder: Path) -> Dataset | None:
+        """The data of a run that was killed within a day, when but for newer files of the archive nothing is another.
+
+        It is ended first, with what it began with; whatever came since is for the next.
+        """
+        try:
+            young = self.now() - (folder / "dataset.json").stat().st_mtime < _RESUMED_SECONDS
+            if young and (folder / "basis").read_text() == self.basis:
+                return msgspec.json.decode((folder / "dataset.json").read_bytes(), type=Dataset)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            pass
+        return None
+
     def _look(self, files: list[File], total: int) -> tuple[str, list[Features]]:
         """The first pass: the digest of everything that is read, and a sample of the features."""
-        digest = hashlib.sha256(msgspec.json.encode((self.exclusions, self.choice, self.warm)))
+        digest = hashlib.sha256(self.basis.encode())
         sample: list[Features] = []
         stride, done = max(1, total // _SAMPLE_ROWS), 0
         for file in files:
@@ -255,7 +289,8 @@ class Gathering:
         outputs = max(2, len(self.labels.names)) if self.labels.task == "multiclass" else 1
         return Dataset(
             version, found, list(self.labels.names), len(order), {k: v for k, v in excluded.items() if v},
-            float(times[0]), float(times[1]), others, layout, outputs,
+            float(times[0]), float(times[1]), others, layout, outputs, total,
+            {file.part.folder: self.archive.about(file).next for file in files},
         )  # fmt: skip
 
     def _learnable(self, file: File, rows: list[Row], excluded: Counter[str]) -> Iterable[tuple[Event, float, bytes]]:

@@ -1,9 +1,11 @@
 """``holdfast retrain``: archive to rows, rows to a model, the model through the gates, the outcome into the ledger."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,10 +16,11 @@ from typing import Any
 import msgspec
 
 from learners.baseline import About, Baseline, pack
-from snapshots import Lineage, baselines, gates
+from learners.errors import LearnersError
+from snapshots import Lineage, baselines, erasure, gates
 from snapshots import snapshot as snapshots
 from snapshots.baselines import BaselineManifest
-from snapshots.errors import RefusedError
+from snapshots.errors import DamagedError, RefusedError, SnapshotsError
 from snapshots.gates import Gate
 from snapshots.holdout import HeldRow, Membership, read_version, spread
 from snapshots.lease import Lease
@@ -72,15 +75,16 @@ class Retraining:
         self.codec, self.labels, self.membership = codec, labels, membership
         self.now, self.sleep, self.say = now, sleep, say
 
-    def gather(self, warm: Warm | None = None) -> tuple[Dataset, Path]:
+    def gather(self, warm: Warm | None = None, work: Path | None = None) -> tuple[Dataset, Path]:
         """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
         rules = self.config.retrain
         choice = Choice(rules.numbers, rules.bins, rules.max_features, rules.min_count, rules.max_values)
-        self.lineage.refresh()
+        erased = erasure.last_request(self.lineage.refresh().decisions)
         gathering = Gathering(
             self.archive, self.codec, self.labels, self.membership,
             exclusions_of(self.lineage, self.membership, self.config.holdout.by), choice,
-            self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
+            work or self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
+            decoding=msgspec.json.encode((self.config.task, self.config.event, erased)), now=self.now,
             warm=warm, say=self.say,
         )  # fmt: skip
         try:
@@ -88,15 +92,21 @@ class Retraining:
         except OSError as cause:
             raise CommandError(f"retrain.work cannot be used: {cause}") from cause
         if found.rows < rules.fewest_rows:
+            left_out = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items()) or "nothing"
+            since = f" since baseline {warm.number}; leave out --warm" if warm is not None else ""
             raise RefusedError(
-                f"the archive holds {found.rows:,} events that may be learnt, and retrain.fewest_rows asks for "
-                f"{rules.fewest_rows:,}; left out: {found.excluded or 'nothing'}. Nothing was changed"
+                f"the archive holds {found.rows:,} events that may be learnt{since}, and retrain.fewest_rows asks for "
+                f"{rules.fewest_rows:,}; left out: {left_out}. Nothing was changed"
             )
         return found, folder
 
     def plan(self) -> Plan:
-        """Look at the data and at the device; nothing is changed but the folder of work."""
-        dataset, _ = self.gather()
+        """Look at the data and at the device, in a folder of its own; nothing is changed."""
+        work = self.config.base / f"{self.config.retrain.work}-dry-run"
+        try:
+            dataset, _ = self.gather(work=work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
         current = self.lineage.baseline()
         manifest = baselines.read(self.lineage.store, current) if current is not None else None
         same = manifest is not None and manifest.data_version == dataset.version
@@ -111,19 +121,123 @@ class Retraining:
         return self.config.retrain.factory or self.config.retrain.kind
 
     def run(self, order: Order, *, warm: bool | None = None) -> Outcome:
-        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it."""
+        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it.
+
+        ``warm`` None: as ``retrain.warm`` says, where a baseline can be gone on from. What goes wrong is an entry, too.
+        """
+        began = self.now()
         with self.lease().held() as lease:
-            if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
-                raise RefusedError("another retrain has been done meanwhile; nothing was changed")
-            start, state = self.start() if (self.config.retrain.warm if warm is None else warm) else (None, None)
-            dataset, folder = self.gather(start)
-            manifest, model = self.train(dataset, folder, order, start, state)
-            found = self.gate(manifest, model, folder, order.since)
+            self.refuse_outdated(order)
+            try:
+                made = self.make(order, warm)
+                found = self.gate(*made, order.since)
+                lease.check()
+                entry = self.decide(made[0], found, order.expected)
+            except (RefusedError, KeyboardInterrupt):
+                raise
+            except Exception as cause:
+                self.say_failed(order, cause, self.now() - began)
+                raise
+        self.clean(made[2])
+        return Outcome(made[0], found, entry)
+
+    def compare(self, order: Order) -> list[Outcome]:
+        """Train a warm start and a full one, hold both against the same baseline and rows; the better counts."""
+        with self.lease().held() as lease:
+            self.refuse_outdated(order)
+            beside = self.config.base / f"{self.config.retrain.work}-warm"
+            both = [self.make(order, warm=True, work=beside), self.make(order, warm=False)]
+            gates_ = [self.gate(manifest, model, both[1][2], order.since) for manifest, model, _ in both]
             lease.check()
-            entry = self.decide(manifest, found, order.expected)
+            gains = [next((g.figure for g in found if g.name == "holdout"), None) for found in gates_]
+            passed = [all(gate.passed for gate in found) for found in gates_]
+            second = int(passed[1] and (not passed[0] or (gains[1] or 0.0) >= (gains[0] or 0.0)))
+            entries: dict[int, Entry] = {second: self.decide(both[second][0], gates_[second])}
+            other = both[1 - second][0]
+            against = f"baseline {both[second][0].number}, made beside it, is better" if passed[second] else ""
+            entries[1 - second] = self.decide(other, gates_[1 - second], instead=against)
+        shutil.rmtree(beside, ignore_errors=True)
+        self.clean(both[1][2])
+        return [Outcome(both[i][0], gates_[i], entries[i]) for i in (0, 1)]
+
+    def refuse_outdated(self, order: Order) -> None:
+        """Refuse an order that somebody else has carried out meanwhile."""
+        if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
+            raise RefusedError("another retrain has been done meanwhile; nothing was changed")
+
+    def make(
+        self, order: Order, warm: bool | None, work: Path | None = None
+    ) -> tuple[BaselineManifest, Baseline, Path]:
+        """Gather, train, and write the baseline; nothing counts yet."""
+        erased = erasure.last_request(self.lineage.refresh().decisions)
+        start = state = None
+        wanted = self.config.retrain.warm if warm is None else warm
+        if wanted:
+            try:
+                start, state = self.start()
+                dataset, folder = self.gather(start, work)
+                self.refuse_unfit(start, dataset)
+            except RefusedError as cause:
+                if warm:
+                    raise
+                log.warning("no warm start, but from nothing: %s", cause)
+                start = state = None
+        if start is None:
+            dataset, folder = self.gather()
+            self.refuse_nothing_new(order, dataset)
+        manifest, model = self.train(dataset, folder, order, start, state)
+        if erasure.last_request(self.lineage.refresh().decisions) > erased:
+            raise RefusedError(
+                f"events were erased while baseline {manifest.number} learnt them, so it does not count. Train again"
+            )
+        return manifest, model, folder
+
+    def refuse_nothing_new(self, order: Order, dataset: Dataset) -> None:
+        """Refuse to make again, of the same data and by the same recipe, the baseline that counts."""
+        number = self.lineage.baseline()
+        manifest = baselines.read(self.lineage.store, number) if number is not None else None
+        same = manifest is not None and manifest.data_version == dataset.version and manifest.warm_from is None
+        if manifest is not None and same and not order.again and manifest.recipe == msgspec.to_builtins(self._recipe()):
+            raise RefusedError(
+                f"nothing is new since baseline {number}: the same data and recipe; nothing was changed. With --again "
+                "it is made all the same"
+            )
+
+    def refuse_unfit(self, start: Warm, dataset: Dataset) -> None:
+        """Refuse to go on from a baseline whose weights do not fit what is to be trained."""
+        manifest = baselines.read(self.lineage.store, start.number)
+        recipe = msgspec.to_builtins(self._recipe())
+        was = manifest.recipe if manifest is not None else {}
+        changed = [key for key in ("kind", "factory", "rank") if was.get(key) != recipe[key]]
+        outputs = manifest.trained.get("outputs", dataset.outputs) if manifest is not None else dataset.outputs
+        if outputs != dataset.outputs:
+            changed.append(f"the number of classes, {outputs} then and {dataset.outputs} now")
+        if changed:
+            raise RefusedError(
+                f"baseline {start.number} cannot be gone on from, since this is another: {', '.join(changed)}. Leave "
+                "out --warm"
+            )
+
+    def say_failed(self, order: Order, cause: Exception, seconds: float) -> None:
+        """Write into the ledger that it failed, so that also a retrain by hand or by cron is seen to have."""
+        by = f"retrain on {platform.node()}"
+        why = f"{type(cause).__name__}: {cause}"
+        decision = Decision(
+            baselines.FAILED, by, why, cause=order.trigger.split(":", 1)[0], seconds=round(max(0.0, seconds), 3)
+        )
+        with contextlib.suppress(SnapshotsError):
+            self.lineage.ledger.append(self.now(), lambda _: decision)
+
+    def clean(self, folder: Path) -> None:
+        """Forget the state after each epoch, and old baselines that nothing needs."""
         for checkpoint in folder.glob("checkpoint-*"):
             checkpoint.unlink()
-        return Outcome(manifest, found, entry)
+        entries = self.lineage.refresh().decisions
+        counts, last = self.lineage.baseline(), baselines.accepted_before(entries)
+        numbers = baselines.numbers(self.lineage.store)
+        for number in numbers[: -self.config.retrain.keep]:
+            if number not in (counts, last) and baselines.state_of(number, entries) != "waiting":
+                baselines.remove(self.lineage.store, number)
 
     def lease(self) -> Lease:
         """The lease under which there is one retrain at a time, on whatever machine."""
@@ -145,8 +259,14 @@ class Retraining:
 
         def keep(data: bytes) -> None:
             hidden = checkpoint.with_name(f".{checkpoint.name}")
-            hidden.write_bytes(data)
-            hidden.rename(checkpoint)
+            try:
+                hidden.write_bytes(data)
+                hidden.rename(checkpoint)
+            except OSError as cause:
+                raise RefusedError(
+                    f"the training data in retrain.work went away: {cause.strerror}. holdfast forget deletes them; "
+                    "train again"
+                ) from cause
 
         hooks = retrain.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said,
                               most_seconds=order.most_seconds)  # fmt: skip
@@ -172,7 +292,8 @@ class Retraining:
                 "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
                 "device": trained.device, "processes": processes, "cut_off": trained.cut_off,
                 "features_left_out": dataset.others,
-                "archived": sum(self.archive.about(file).events for file in self.archive.files()),
+                "archived": dataset.archived, "ends": dataset.ends, "outputs": dataset.outputs,
+                "erased": erasure.last_request(self.lineage.decisions),
             },
             warm_from=warm_from, model=baselines.put(store, number, "model", blob),
             state=baselines.put(store, number, "state", retrain.dump_state(trained.state)),
@@ -199,6 +320,7 @@ class Retraining:
         manifest = baselines.read(self.lineage.store, number) if number is not None else None
         if number is None or manifest is None:
             raise RefusedError("there is no baseline to go on from; the first retrain cannot be warm. Leave out --warm")
+        refuse_erased(manifest, self.lineage.decisions)
         encoding = read_baseline(self.lineage, number).encoding
         return Warm(number, encoding, manifest.last_time), baselines.read_part(self.lineage.store, manifest.state)
 
@@ -215,7 +337,13 @@ class Retraining:
         """Hold a candidate against the baseline that counts, on rows that were never learnt."""
         self.lineage.refresh()
         number = self.lineage.baseline()
-        current = read_baseline(self.lineage, number) if number is not None else None
+        current, against = None, "the shares of the labels"
+        try:
+            if number is not None:
+                current, against = read_baseline(self.lineage, number), f"baseline {number}"
+        except (DamagedError, LearnersError) as cause:
+            log.error("the candidate is held against the shares of the labels: %s", cause)
+            against = f"the shares of the labels, since baseline {number} cannot be loaded,"
         newest, floors = self.held(folder)
         if since is not None:
             floors = [*floors, *([newest] if newest is not None else [])]
@@ -228,7 +356,7 @@ class Retraining:
                 rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds,
                 rules.max_calibration_loss,
             ),
-            against=f"baseline {number}" if number is not None else "the shares of the labels",
+            against=against,
             megabytes=manifest.model.bytes / 1e6, seconds=float(manifest.trained["seconds"]),
         )  # fmt: skip
 
@@ -263,10 +391,14 @@ class Retraining:
         scale = scale or (spread([row.label for row in rows]) if rows else 1.0)
         return gates.Rows(f"{part.name}, all younger than the trigger", rows, scale)
 
-    def decide(self, manifest: BaselineManifest, found: Sequence[Gate], expected: float = 0.0) -> Entry:
-        """Accept the baseline, refuse it, or ask for somebody's approval."""
+    def decide(
+        self, manifest: BaselineManifest, found: Sequence[Gate], expected: float = 0.0, instead: str = ""
+    ) -> Entry:
+        """Accept the baseline, refuse it (``instead``: since another is better), or ask for somebody's approval."""
         failed = [gate for gate in found if not gate.passed]
-        if failed:
+        if instead and not failed:
+            action, why = baselines.REFUSED, instead
+        elif failed:
             action, why = baselines.REFUSED, "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
         elif self.config.gates.sign_off:
             action = baselines.WAITING
@@ -280,6 +412,16 @@ class Retraining:
             expected=expected,
         )  # fmt: skip
         return self.lineage.ledger.append(self.now(), lambda _: decision)
+
+
+def refuse_erased(manifest: BaselineManifest, entries: Sequence[Entry]) -> None:
+    """Refuse a baseline that may have learnt events that were erased since."""
+    last = erasure.last_request(entries)
+    if last > manifest.trained.get("erased", 0):
+        raise RefusedError(
+            f"baseline {manifest.number} may have learnt events that were erased since (ledger entry {last}); train "
+            "anew"
+        )
 
 
 def read_baseline(lineage: Lineage, number: int) -> Baseline:
@@ -296,6 +438,8 @@ def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str
             raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
         if action == "use" and state != "accepted":
             raise RefusedError(f"baseline {number} is {state}, and only one that was accepted can be put back")
+        if action == "use":
+            refuse_erased(baselines.model_of(lineage.store, number)[0], entries)
         if action == "use" and baselines.accepted(entries) == number:
             raise RefusedError(f"baseline {number} counts already; nothing was changed")
         if action != "use" and state != "waiting":

@@ -96,7 +96,8 @@ class Scheduler:
 
     def facts(self) -> Facts:
         """What the archive says, read again only when it or the newest baseline is another: files are large."""
-        seen = [file.name for file in self.archive.files()], baselines.numbers(self.lineage.store)
+        seen = ([file.name for file in self.archive.files()],
+                [*baselines.numbers(self.lineage.store), len(self.lineage.ledger.entries())])  # fmt: skip
         if self._facts is None or self._facts[0] != seen:
             self._facts = seen, triggers.facts_of(self.archive, self.lineage, self.codec)
         self._facts[1].lost = triggers.lost_of(self.lineage)
@@ -132,12 +133,15 @@ class Scheduler:
             return
         self.running = None
         done = baselines.last_outcome(self.lineage.refresh().ledger.entries()) > self._after
-        if process.returncode in _DONE and done:
+        if done:
             log.info("the retrain is done; see holdfast retrain list")
         elif self.stopping():
             log.info("the retrain was ended; the next goes on from its last epoch")
         elif process.returncode == logs.REFUSED:
             log.info("no retrain: %s", said.strip())
+            if "nothing is new" in said:
+                self.decide(baselines.SKIPPED, _last(said), trigger.kind)
+                return
             if "another retrain" not in said and "does this just now" not in said:
                 self.failed(_last(said), trigger)
         else:

@@ -17,6 +17,8 @@ from stream.errors import StreamError
 
 log = logging.getLogger("holdfast.up")
 ROLES = ("train", "guard", "serve")
+#: what learns, judges and answers nothing: when one of these cannot run, the others go on
+BESIDE = ("archive run", "retrain watch")
 DRAIN_SECONDS = 9.0
 _GIVE_UP_AFTER = 5
 _QUICK_SECONDS = 20.0
@@ -133,6 +135,13 @@ class Supervisor:
         if code == logs.TAKEN:
             child.process = None
             log.error("holdfast %s is not started again, since another took over; the others go on", child.role)
+            return
+        if child.role in BESIDE and code != logs.WRONG and delay is None:
+            child.process = None
+            log.error(
+                "holdfast %s ended with %s, again and again; it is not started again, the others go on:\n%s",
+                child.role, code, child.words(),
+            )  # fmt: skip
             return
         if code == logs.WRONG or delay is None:
             often = "" if code == logs.WRONG else ", again and again"

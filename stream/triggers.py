@@ -25,6 +25,7 @@ _DAY_SECONDS = 86_400.0
 _FEWEST_ROWS = 500
 #: so much loss is taken to have been hoped for, and to have come true, before there is any experience
 _PRIOR = 0.02
+_FIELDS = 5
 #: a number that moved has moved by more than chance explains, less than so often
 _CHANCE = 1e-6
 
@@ -47,7 +48,8 @@ class Order(msgspec.Struct, frozen=True):
     """What the scheduler tells the retrain that it starts.
 
     ``after`` is the newest outcome that it knew of: when there is a newer one, somebody was faster. ``most_seconds`` of
-    training are left of the budget (0: no limit); ``since`` and ``expected`` are the trigger's.
+    training are left of the budget (0: no limit); ``since`` and ``expected`` are the trigger's. ``again``: also when
+    nothing is new.
     """
 
     trigger: str
@@ -55,18 +57,21 @@ class Order(msgspec.Struct, frozen=True):
     since: float | None = None
     expected: float = 0.0
     most_seconds: float = 0.0
+    again: bool = False
 
 
 class Facts(msgspec.Struct):
-    """What is known: labelled events in the archive, and how far the data moved since the last retrain.
+    """What is known: labelled events since the last retrain, and how far the data moved since.
 
-    ``lost`` is how much more the champion loses lately than the best that it held before.
+    ``events`` are those since the newest baseline, ``erased`` the last request of an erasure that the baseline that
+    counts knew of (None: none counts), ``lost`` how much more the champion loses lately than the best that it held.
     """
 
     events: int
     moved: list[drift.Moved]
     manifest: BaselineManifest | None
     lost: float = 0.0
+    erased: int | None = None
 
     def expected(self) -> float:
         """The loss that a retrain may win back, before experience is asked."""
@@ -81,9 +86,13 @@ def schedule_of(rules: RetrainConfig, moment: float) -> float | None:
     """
     if not rules.schedule:
         return None
+    fields = len(rules.schedule.split())
+    if fields != _FIELDS:
+        raise ConfigError(f'retrain.schedule {rules.schedule!r} has {fields} fields. Write five fields, as "0 3 * * *"')
     try:
         zone = ZoneInfo(rules.timezone)
-        now = datetime.fromtimestamp(moment + 1, UTC).astimezone(zone)
+        minute = moment - moment % 60 + 1  # what is due in this very minute is due
+        now = datetime.fromtimestamp(minute, UTC).astimezone(zone)
         return next(CronSim(rules.schedule, now, reverse=True)).timestamp()
     except (CronSimError, ZoneInfoNotFoundError, ValueError) as cause:
         raise ConfigError(
@@ -93,19 +102,25 @@ def schedule_of(rules: RetrainConfig, moment: float) -> float | None:
 
 
 def facts_of(archive: Archive, lineage: Lineage, codec: Codec) -> Facts:
-    """Look at the archive and at the sample of the last retrain."""
-    events = sum(archive.about(file).events for file in archive.files())
-    numbers = baselines.numbers(lineage.store)
+    """Look at the archive and at the sample of the last retrain.
+
+    One that was turned down for want of rows to judge it on tells nothing, so what asked for it is due still.
+    """
+    entries = lineage.ledger.entries()
+    vain = {e.baseline for e in entries for g in e.gates if g["name"] == "holdout" and g["figure"] is None}
+    numbers = [number for number in baselines.numbers(lineage.store) if number not in vain]
     manifest = baselines.read(lineage.store, numbers[-1]) if numbers else None
-    if manifest is None or manifest.sample is None:
-        return Facts(events, [], manifest)
-    if lineage.store.get(manifest.sample.name) is None:  # holdfast forget has deleted it
-        return Facts(events, [], manifest)
+    events = archive.since(manifest.trained.get("ends", {}) if manifest is not None else {})
+    counts = baselines.accepted(entries)
+    counting = baselines.read(lineage.store, counts) if counts is not None else None
+    facts = Facts(events, [], manifest, erased=counting.trained.get("erased", 0) if counting is not None else None)
+    if manifest is None or manifest.sample is None or lineage.store.get(manifest.sample.name) is None:
+        return facts  # holdfast forget may have deleted the sample
     before = msgspec.msgpack.decode(baselines.read_part(lineage.store, manifest.sample), type=list[bytes])
     now = newest(archive, codec, manifest.last_time)
-    if min(len(before), len(now)) < _FEWEST_ROWS:
-        return Facts(events, [], manifest)
-    return Facts(events, drift.moved([Features(raw).flat() for raw in before], [one.flat() for one in now]), manifest)
+    if min(len(before), len(now)) >= _FEWEST_ROWS:
+        facts.moved = drift.moved([Features(raw).flat() for raw in before], [one.flat() for one in now])
+    return facts
 
 
 def lost_of(lineage: Lineage) -> float:
@@ -120,7 +135,7 @@ def lost_of(lineage: Lineage) -> float:
 def newest(archive: Archive, codec: Codec, since: float) -> list[Features]:
     """Features of the newest archived events that are younger than ``since`` (Unix seconds)."""
     found: list[tuple[float, Features]] = []
-    for file in sorted(archive.files(), key=lambda one: -(archive.about(one).last_time or 0.0)):
+    for file in sorted(archive.readable(), key=lambda one: -(archive.about(one).last_time or 0.0)):
         if (archive.about(file).last_time or 0.0) <= since or len(found) >= DRIFT_ROWS:
             break
         for row in archive.rows(file):
@@ -139,19 +154,20 @@ def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: flo
     done = [entry for entry in baselines.outcomes(list(entries)) if entry.action != baselines.FAILED]
     last = done[-1].seq if done else 0
     asked = [e for e in entries if e.action == "retrain" and e.seq > last]
+    erase = [e for e in entries if e.action == "retrain" and e.cause == FORGET]
+    if erase and facts.erased is not None and erase[-1].seq > facts.erased:
+        return Trigger(FORGET, erase[-1].why, erase[-1].seq)  # until one counts that has not learnt them
+    asked = [e for e in asked if e.cause != FORGET]
     if rules.on_request and asked:
         newest_ = asked[-1]
-        if any(e.cause == FORGET for e in asked):
-            return Trigger(FORGET, newest_.why, newest_.seq)
         kind = "breaker" if newest_.cause == "breaker" else "performance"
         since = newest_.time if kind == "performance" else None
         return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since, facts.expected())
     tick = schedule_of(rules, now)
     if tick is not None and tick > max((e.time for e in done), default=began):
         return Trigger("schedule", f"the schedule {rules.schedule!r} was due at {_moment(tick, rules.timezone)}")
-    known = facts.manifest.trained.get("archived", 0) if facts.manifest is not None else 0
-    if rules.after_labels and facts.events - known >= rules.after_labels:
-        return Trigger("labels", f"{facts.events - known:,} labelled events came since the last retrain")
+    if rules.after_labels and facts.events >= rules.after_labels:
+        return Trigger("labels", f"{facts.events:,} labelled events came since the last retrain")
     far = [one for one in facts.moved if one.psi >= rules.drift_psi and (one.chance is None or one.chance < _CHANCE)]
     if rules.drift_psi and far:
         said = ", ".join(f"{one.feature} (PSI {one.psi:.2f})" for one in far[:5])
@@ -192,7 +208,7 @@ def hindrance(
             return said
         if spent + took > limit:
             return f"{said}; the last took {took:.0f} s, more than is left"
-    if trigger is not None and trigger.kind in ("drift", "performance") and (rules.cost or rules.price_per_hour):
+    if trigger is not None and trigger.kind in ("drift", "performance") and rules.gain:
         return _weighed(entries, rules, trigger, facts, now)
     return ""
 
@@ -225,7 +241,7 @@ def _weighed(entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger, f
     took = [entry.seconds for entry in baselines.outcomes(list(entries)) if entry.seconds]
     cost = rules.cost or rules.price_per_hour * (took[-1] if took else 0.0) / 3600
     days = max((now - manifest.created) / _DAY_SECONDS, 1 / 24)
-    a_day = max(0, facts.events - manifest.trained.get("archived", 0)) / days
+    a_day = facts.events / days
     worth = trigger.expected * came_true * a_day * rules.gain * rules.payback_days
     if worth >= cost:
         return ""

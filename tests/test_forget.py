@@ -76,7 +76,7 @@ def test_an_id_is_gone_from_archive_holdout_and_dead_letters(folder: Callable[..
     here.trained()
     here.run("archive", "run", "--until-end")
     before = here.json("archive", "show")[0]["events"]
-    held = held_ids(here, events)
+    held = [one for one in held_ids(here, events) if one not in ("e7", "e8")]
     gone = [held[3], held[700], "e7", "e8"]
     assert before == 2500
     newest = here.lineage.newest()

@@ -8,8 +8,18 @@ from typing import Any
 import click
 
 from snapshots.erasure import Erased, erasures
+from snapshots.ledger import Decision
 from stream import printing
-from stream.commands.base import FILE, Group, configured, json_option, lineage_of, stopping_of
+from stream.commands.base import (
+    FILE,
+    Group,
+    configured,
+    json_option,
+    lineage_of,
+    operator,
+    stopping_of,
+    why_option,
+)
 from stream.config import Config
 from stream.errors import CommandError
 
@@ -123,3 +133,25 @@ def archive_import(
                 every=config.archive.every_events, erased=erased, now=time.time,
             )  # fmt: skip
         click.echo(f"{path}: {good:,} events are in the archive, {bad:,} were refused or without a label")
+
+
+@archive.command("drop")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@why_option
+@configured
+def archive_drop(config: Config, names: tuple[str, ...], why: str) -> None:
+    """Leave out for good what was imported under NAME, or a damaged file (its name as verify prints it).
+
+    What a topic still holds of the newest file of a partition is archived again.
+    """
+    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+    from stream.erasing import rewriting  # noqa: PLC0415  the same
+
+    lineage = lineage_of(config)
+    kept = Archive(lineage.store)
+    with rewriting(lineage.store, time.time).held():
+        for name in names:
+            files, events = kept.drop(name)
+            decision = Decision("archive_drop", operator(), why or name, cause=name)
+            entry = lineage.ledger.append(time.time(), lambda _, made=decision: made)  # type: ignore[misc]
+            click.echo(f"ledger entry {entry.seq}: {name} is out of the archive: {files} files, {events:,} events")

@@ -32,6 +32,7 @@ from stream.errors import CommandError
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option("--warm/--full", default=None, help="Go on from the last baseline on new data only; or from nothing.")
 @click.option("--compare-warm", is_flag=True, help="Do both, and print cost and quality side by side.")
+@click.option("--again", is_flag=True, help="Also when data and recipe are those of the baseline that counts.")
 @click.option("--order", hidden=True, help="What the scheduler says, as JSON.")
 @json_option
 @config_option
@@ -47,6 +48,7 @@ def retrain(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--dry-run", is_flag=True)
 @click.option("--warm/--full", default=None)
 @click.option("--compare-warm", is_flag=True)
+@click.option("--again", is_flag=True)
 @click.option("--order")
 @json_option
 @configured
@@ -57,6 +59,7 @@ def _retrain(
     dry_run: bool,
     warm: bool | None,
     compare_warm: bool,
+    again: bool,
     order: str | None,
     as_json: bool,
 ) -> None:
@@ -73,8 +76,13 @@ def _retrain(
             refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
         plan = retraining.plan() if dry_run else None
         asked = Order(f"by hand: {operator()}") if order is None else msgspec.json.decode(order, type=Order)
-        ways = [] if dry_run else [True, False] if compare_warm else [warm]
-        found = [_came_of(retraining.run(asked, warm=way)) for way in ways]
+        asked = msgspec.structs.replace(asked, again=again)
+        done = []
+        if compare_warm:
+            done = retraining.compare(asked)
+        elif not dry_run:
+            done = [retraining.run(asked, warm=warm)]
+        found = [_came_of(one) for one in done]
     if plan is not None:
         _show_plan(plan, as_json=as_json)
         return
@@ -110,7 +118,7 @@ def _show_both(warm: dict[str, Any], full: dict[str, Any]) -> None:
         ["loss on the newest events", *(min(one["manifest"]["trained"]["losses"]) for one in (warm, full))],
         *([f"gate {name}", *figures] for name, figures in gates.items()),
     ])  # fmt: skip
-    click.echo("each is held against the baseline that counted when it was done; the losses are each on its own newest")
+    click.echo("both are held against the same baseline on the same rows; the losses are each on its own newest events")
 
 
 def _show_plan(plan: Any, *, as_json: bool) -> None:
@@ -178,7 +186,8 @@ def retrain_list(config: Config, *, as_json: bool) -> None:
     for number in reversed(baselines.numbers(lineage.store)):
         manifest = baselines.read(lineage.store, number)
         if manifest is not None:
-            rows.append(_row(manifest, baselines.state_of(number, entries), _why(entries, number)))
+            row = _row(manifest, baselines.state_of(number, entries), _why(entries, number))
+            rows.append({**row, "gates": _gates(entries, number)})
     counts = lineage.baseline()
     for row in rows:
         row["counts"] = row["baseline"] == counts
@@ -197,6 +206,10 @@ def _why(entries: list[Any], number: int) -> str:
     return found[-1] if found else ""
 
 
+def _gates(entries: list[Any], number: int) -> list[dict[str, Any]]:
+    return next((entry.gates for entry in entries if entry.baseline == number and entry.gates), [])
+
+
 @retrain.command("show")
 @click.argument("number", type=int)
 @json_option
@@ -208,9 +221,7 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
     if manifest is None:
         raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
     found = _row(manifest, baselines.state_of(number, lineage.ledger.entries()), _why(lineage.ledger.entries(), number))
-    found["gates"] = next(
-        (entry.gates for entry in lineage.ledger.entries() if entry.baseline == number and entry.gates), []
-    )
+    found["gates"] = _gates(lineage.ledger.entries(), number)
     printing.as_json(found) if as_json else _show(found)
 
 
@@ -221,6 +232,22 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
 def retrain_use(config: Config, number: int, why: str) -> None:
     """Put back a baseline that was accepted before."""
     _decide(config, number, "use", why)
+
+
+@retrain.command("retire")
+@why_option
+@configured
+def retrain_retire(config: Config, why: str) -> None:
+    """Let no baseline count from here on, until one is accepted or put back."""
+    lineage = lineage_of(config)
+
+    def decide(entries: list[Entry]) -> Decision:
+        if baselines.accepted(entries) is None:
+            raise RefusedError("no baseline counts; nothing was changed")
+        return Decision(baselines.RETIRED, operator(), why)
+
+    entry = lineage.ledger.append(time.time(), decide)
+    click.echo(f"ledger entry {entry.seq}: no baseline counts from now on")
 
 
 @retrain.command("fall-back")

@@ -222,7 +222,7 @@ def recount(here: Folder, topic: str, there: list[Any]) -> None:
     for name in LEARNERS:
         mine = dict(classes)
         for row in rows:
-            begin, end = row["ranges"][topic]["0"] if row["learner"] == name else (0, 0)
+            begin, end = row["ranges"].get(topic, {}).get("0", (0, 0)) if row["learner"] == name else (0, 0)
             for offset in range(begin, end):
                 if mine.get(offset) == "learnt":
                     mine[offset] = "quarantined"

@@ -283,7 +283,7 @@ def test_drift_is_gated_on_rows_that_are_younger_than_it(folder: Callable[..., F
     here.config_path.write_text(here.config_path.read_text() + "gates.floor_tolerance = 1.0\n")
     order = '{"trigger": "drift: by hand", "since": 99999999999}'
     impatient = {"HOLDFAST_GATES__WAIT_SECONDS": "0.5"}
-    refused = here.run("retrain", "--now", "--order", order, code=1, **impatient).stdout
+    refused = here.run("retrain", "--now", "--again", "--order", order, code=1, **impatient).stdout
     assert "only 0 rows" in refused or "no rows" in refused
 
     for role in ("train", "archive"):
