@@ -61,7 +61,10 @@ class Baseline:
         self.task, self.names = about.task, list(about.names)
         self.encoding = about.encoding
         self._encoder = Encoder(about.encoding)
-        self._run = _session(graph)
+        session = _session(graph)
+        self._run, self._inputs = session.run, [one.name for one in session.get_inputs()]
+        if not {*self._inputs} <= {"numbers", "places"}:
+            raise StateRefusedError(f"the graph of the baseline has other inputs than it may: {self._inputs}")
 
     def predict(self, features: Features) -> Prediction:
         """Predict one event."""
@@ -73,7 +76,8 @@ class Baseline:
 
     def _scores(self, rows: Sequence[Features]) -> npt.NDArray[np.float32]:
         numbers, places = self._encoder.many(rows)
-        found: npt.NDArray[np.float32] = self._run(None, {"numbers": numbers, "places": places})[0]
+        given = {"numbers": numbers, "places": places}
+        found: npt.NDArray[np.float32] = self._run(None, {name: given[name] for name in self._inputs})[0]
         return found
 
     def _prediction(self, scores: npt.NDArray[np.float32]) -> Prediction:
@@ -95,6 +99,6 @@ def _session(graph: bytes) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]).run
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as cause:  # its errors have no common base but this
         raise StateRefusedError(f"the graph of the baseline does not load: {cause}") from cause

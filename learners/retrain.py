@@ -454,8 +454,8 @@ def _calibrated(
     begin = max(begin, len(rows) - _CALIBRATED_ROWS)
     found = [(logits.cpu(), labels.cpu()) for logits, labels in _logits(model, rows, begin, device)]
     logits, labels = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
-    if len(np.unique(labels.numpy())) < 2:
-        return scale, shift
+    if len(np.unique(labels.numpy())) < 2 or not torch.isfinite(logits).all():
+        return scale, shift  # what is not finite is turned down by the fast lane
     scale.requires_grad_(), shift.requires_grad_()
     optimiser = torch.optim.LBFGS([scale, shift], max_iter=100, line_search_fn="strong_wolfe")
 

@@ -165,6 +165,11 @@ def slices_gate(judged: Judged | None, against: str, rules: Rules) -> Gate:
         if loss > worst:
             worst, where = loss, name
     why = f"{looked} of {len(names)} slices have {rules.min_slice_rows} rows"
+    if names and not looked:
+        return Gate("slices", None, rules.max_slice_loss, passed=False, why=(
+            f"none of the {len(names)} slices has {rules.min_slice_rows} rows that were never learnt: wait for more, "
+            "raise holdout.rate, or lower holdout.min_slice_rows"
+        ))  # fmt: skip
     if where:
         why = f"{where} is worse than {against} by {worst:+.4f}; {why}"
     return Gate("slices", worst, rules.max_slice_loss, passed=worst <= rules.max_slice_loss, why=why)

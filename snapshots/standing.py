@@ -62,7 +62,7 @@ def newest(lineage: Lineage) -> Standing | None:
 
 
 def judge(lineage: Lineage, number: int, task: Task, tolerance: float, now: float) -> Standing:
-    """Ask the baseline about the newest holdout, and keep the verdict in the store."""
+    """Ask the baseline about the newest holdout, and keep the verdict in the store, but for one that does not load."""
     snapshot = lineage.newest()
     if snapshot is None or not snapshot.holdout.versions:
         raise DamagedError("there is no holdout to judge a baseline on")
@@ -72,10 +72,9 @@ def judge(lineage: Lineage, number: int, task: Task, tolerance: float, now: floa
         from learners.baseline import Baseline  # noqa: PLC0415  only where there is one
 
         model = Baseline(baselines.model_of(lineage.store, number)[1])
-    except (LearnersError, DamagedError) as cause:
-        found = Standing(number, version.number, len(rows), None, None, "fail", str(cause), now)
-    else:
-        found = _judged(model, number, version.number, task, rows, version.scale, tolerance, now)
+    except (LearnersError, DamagedError) as cause:  # it may be put back, so this is not kept
+        return Standing(number, version.number, len(rows), None, None, "fail", str(cause), now)
+    found = _judged(model, number, version.number, task, rows, version.scale, tolerance, now)
     claim(lineage.store, _name(number, version.number), msgspec.json.encode(found) + b"\n")
     return found
 

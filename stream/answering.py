@@ -11,6 +11,8 @@ from stream.config import Config
 
 log = logging.getLogger("holdfast.guard")
 _AGAINST = "against_champion"
+#: a baseline that does not load is judged again after so long
+_AGAIN_SECONDS = 60.0
 
 
 class Decide(Protocol):
@@ -29,6 +31,7 @@ class Answering:
     ) -> None:  # fmt: skip
         self.config, self.lineage, self.now = config, lineage, now
         self._decide, self._tell, self._looks = decide, tell, looks
+        self._tried: dict[tuple[int, int], float] = {}
 
     def watch(self) -> None:
         """Judge the baseline, ask for a retrain, promote, fall back or return: whatever is due."""
@@ -44,8 +47,9 @@ class Answering:
     def judge_baseline(self, champion: str) -> None:
         """Give the baseline that counts its verdict on a holdout version that it was not judged on yet."""
         waiting = standing.due(self.lineage)
-        if waiting is None:
+        if waiting is None or self.now() - self._tried.get(waiting, 0.0) < _AGAIN_SECONDS:
             return
+        self._tried[waiting] = self.now()
         found = standing.judge(self.lineage, waiting[0], self.config.task, self.config.guard.tolerance, self.now())
         level = logging.INFO if found.verdict == "pass" else logging.ERROR
         log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)

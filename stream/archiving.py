@@ -238,8 +238,8 @@ def bring_in(  # noqa: PLR0913  a command's parts
     erased: Erased,
     now: Callable[[], float],
     progress: Callable[[int], None] = lambda _count: None,
-) -> tuple[int, int]:
-    """Archive the events of a file under a name; return how many were kept and how many refused or unlabelled.
+) -> tuple[int, int, str]:
+    """Archive the events of a file under a name; return how many were kept, how many refused or unlabelled, and why.
 
     A file's events are numbered by their lines, so a second import of the same file changes nothing, and one that was
     cut off is completed. Another file under the same name is refused.
@@ -248,13 +248,16 @@ def bring_in(  # noqa: PLR0913  a command's parts
     end = archive.ends().get(part, 0)
     there = (row for file in archive.files() if file.part == part for row in archive.rows(file))
     kept = refused = number = 0
+    why = ""
     begin, rows, began = end, list[Row](), now()
     for number, value in enumerate(events):
         event = codec.decode(Record(IMPORTED, name, number, number + 1, value))
         if isinstance(event, Refusal) or event.label is None:
             refused += 1
-            if isinstance(event, Refusal) and not kept and refused >= every:
-                raise CommandError(f"{path}: none of the first {refused:,} events is valid: {event.message}")
+            no_label = "it has no label: name its column with --label, or set event.label"
+            why = why or (f"{event.field}: {event.message}" if isinstance(event, Refusal) else no_label)
+            if not kept and refused >= every:
+                raise CommandError(f"{path}: none of the first {refused:,} events is valid: {why}")
             continue
         if erased.event(event.id, event.features, event.time):
             continue
@@ -271,7 +274,7 @@ def bring_in(  # noqa: PLR0913  a command's parts
             progress(number + 1)
     if rows:
         _written(archive.write(part, begin, number + 1, rows, now()), name)
-    return kept, refused
+    return kept, refused, why
 
 
 def _same(one: Row | None, other: Row) -> bool:

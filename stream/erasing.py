@@ -46,6 +46,7 @@ REWRITING, _LEASE_SECONDS = "archive", 60.0
 _WAIT_SECONDS = 10.0
 #: how long nothing may come from a broker
 _PATIENCE_SECONDS = 60.0
+_EXACT = 2.0**53
 
 
 class Report(msgspec.Struct):
@@ -100,7 +101,7 @@ class Erasing:
 
     def run(self, values: Sequence[str], by: str, operator: str, why: str) -> Report:
         """Decide, erase, and look for what is left; a run that was cut off is simply run again."""
-        decision = erasure.decide(by, self._digests(values, by), operator, why)
+        decision = erasure.decide(by, list(self._digests(values, by)), operator, why)
         entry = self.lineage.ledger.append(self.now(), lambda _: decision)
         erased = Erased(self.membership, erasures([entry]))
         ranges: dict[str, dict[str, list[tuple[int, int]]]] = {}
@@ -130,15 +131,22 @@ class Erasing:
 
     def _digests(self, values: Sequence[str], by: str) -> Iterator[bytes]:
         for value in values:
+            if not value:
+                raise CommandError("an empty id, or value, names nobody; nothing was changed")
             if by == BY_ID:
                 yield self.membership.digest(value)
                 continue
             yield erasure.value_digest(self.membership, by, value)
-            try:
-                number = float(value)
-            except ValueError:
-                continue
-            yield erasure.value_digest(self.membership, by, number)
+            if value.lower() in ("true", "false"):
+                yield erasure.value_digest(self.membership, by, value.lower() == "true")
+            number = _number(value)
+            if number is not None and abs(number) > _EXACT:
+                raise CommandError(
+                    f"{value} is beyond 2^53, where numbers are rounded, so others would be erased with it; nothing "
+                    "was changed. Forget its events by their ids"
+                )
+            if number is not None:
+                yield erasure.value_digest(self.membership, by, number)
 
     def _archived(self, erased: Erased) -> Iterator[tuple[File, list[Row]]]:
         with self._alone():
@@ -194,7 +202,7 @@ class Erasing:
         path = self.config.event.id if by == BY_ID else f"{self.config.event.features}.{by}"
         if self.config.event.features == "." and by != BY_ID:
             path = by
-        wanted = Named(path, values)
+        wanted = Named(path, values, numbers=by != BY_ID)
         if self.config.source.kind == "files":
             folder = self.config.base / self.config.source.directory
             return sum(
@@ -304,10 +312,13 @@ class Erasing:
 
 
 class Named:
-    """Tells of bytes that are no valid event whether they name one of some values at a path."""
+    """Tells of bytes that are no valid event whether they name one of some values at a path.
 
-    def __init__(self, path: str, values: list[str]) -> None:
-        self._path, self.values = path.split("."), values
+    ``numbers``: 7 and 7.0 are the same, as they are for features; ids are texts.
+    """
+
+    def __init__(self, path: str, values: list[str], *, numbers: bool = False) -> None:
+        self._path, self.values, self._numbers = path.split("."), values, numbers
         field = re.escape(orjson.dumps(self._path[-1]))
         ways = (orjson.dumps(one) for one in values)
         self._torn = [re.compile(re.escape(one) + rb"|" + field + rb"\s*:\s*" + re.escape(one[1:-1]) + rb"(?![\w.-])")
@@ -321,7 +332,9 @@ class Named:
                 found = found[step]
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             return any(one.search(data) for one in self._torn)
-        return any(str(found) == one or _number(found) == _number(one) is not None for one in self.values)
+        if any(str(found) == one for one in self.values):
+            return True
+        return self._numbers and any(_number(found) == _number(one) is not None for one in self.values)
 
 
 def _number(value: Any) -> float | None:

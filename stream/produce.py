@@ -33,13 +33,17 @@ _WHOLE = re.compile(r"[+-]?\d{1,15}")
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """Which columns of a table are what; ``features`` None means all the others."""
+    """Which columns of a table are what; ``features`` None means all the others.
+
+    ``name`` stands for the file's in the ids of rows that have none.
+    """
 
     label: str | None = None
     positive: str | None = None
     id: str | None = None
     time: str | None = None
     features: list[str] | None = None
+    name: str = ""
 
 
 class Sink(Protocol):
@@ -231,7 +235,7 @@ def _events(config: Config, path: Path, file: IO[bytes], columns: Columns) -> It
     else:
         raise CommandError(f"{path}: a file ends in .jsonl, .csv or .parquet (and .gz)")
     for number, row in enumerate(rows, 1):
-        yield event_of(config, row, columns, f"{path.name}:{number}")
+        yield event_of(config, row, columns, f"{columns.name or path.name}:{number}")
 
 
 def _csv_rows(path: Path, plain: IO[bytes], columns: Columns) -> Iterator[dict[str, Any]]:
@@ -245,13 +249,16 @@ def _csv_rows(path: Path, plain: IO[bytes], columns: Columns) -> Iterator[dict[s
 
 def _parquet_rows(path: Path, plain: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
-        from pyarrow import parquet  # noqa: PLC0415  an optional extra
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415  an optional extra
     except ImportError:
         raise CommandError("Parquet needs pyarrow: pip install 'holdfast[parquet]'") from None
     source = io.BytesIO(plain.read()) if path.suffix == ".gz" else plain
-    for batch in parquet.ParquetFile(source).iter_batches():
-        for row in batch.to_pylist():
-            yield {name: _plain(value) for name, value in row.items()}
+    try:
+        for batch in parquet.ParquetFile(source).iter_batches():
+            for row in batch.to_pylist():
+                yield {name: _plain(value) for name, value in row.items()}
+    except ArrowException as cause:
+        raise CommandError(f"{path} cannot be read: {cause}") from cause
 
 
 def _check_columns(path: Path, have: list[str], columns: Columns) -> None:

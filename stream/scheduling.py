@@ -25,6 +25,8 @@ from stream.triggers import Facts, Order, Trigger
 
 log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
+#: how a retrain says that somebody else trains, or has trained
+_ELSEWHERE = ("another retrain", "does this just now", "took this up")
 #: exit codes of ``holdfast retrain`` that say that it was done: accepted, or turned down by a gate
 _DONE = (0, 1)
 
@@ -142,7 +144,7 @@ class Scheduler:
             if "nothing is new" in said:
                 self.decide(baselines.SKIPPED, _last(said), trigger.kind)
                 return
-            if "another retrain" not in said and "does this just now" not in said:
+            if not any(words in said for words in _ELSEWHERE):
                 self.failed(_last(said), trigger)
         else:
             log.error("the retrain failed with %s: %s", process.returncode, _last(said))

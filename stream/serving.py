@@ -58,6 +58,10 @@ class Serving(msgspec.Struct, frozen=True):
     since: float
 
 
+#: a baseline that could not be loaded is tried again after so long: its file may have been put back
+_AGAIN_SECONDS = 30.0
+
+
 class Server:
     """Holds what serves. ``current`` is None until a snapshot has passed, and ``why_not`` says why."""
 
@@ -74,7 +78,7 @@ class Server:
         self.unjudged: tuple[int, float | None] = (0, None)
         self.standing: Standing | None = None
         self._refused: set[int] = set()
-        self._refused_baselines: set[int] = set()
+        self._refused_baselines: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
@@ -150,7 +154,7 @@ class Server:
     def _fall_back(self) -> bool:
         """Let the baseline answer; one that cannot be loaded is said once, and the learner goes on."""
         number = self.lineage.baseline()
-        if number is None or number in self._refused_baselines:
+        if number is None or self.now() - self._refused_baselines.get(number, 0.0) < _AGAIN_SECONDS:
             return False
         if self.current is not None and (self.current.name, self.current.snapshot) == (BASELINE, number):
             return True
@@ -160,8 +164,10 @@ class Server:
             manifest, model = baselines.model_of(self.lineage.store, number)
             learner = Baseline(model)
         except (DamagedError, LearnersError) as cause:
-            self._refused_baselines.add(number)
-            log.error("baseline %d cannot answer, so the learner goes on: %s", number, cause)
+            first = number not in self._refused_baselines
+            self._refused_baselines[number] = self.now()
+            if first:
+                log.error("baseline %d cannot answer, so the learner goes on: %s", number, cause)
             return False
         self.current = Serving(
             number, BASELINE, 0, learner, learner.names, learner.task, manifest.created, manifest.last_time, None,

@@ -369,7 +369,8 @@ class Trainer:
             store = self.lineage.store
             erased = Erased(self.membership, erase)
             gone = self.holdout.erase(erased.row, self.now(), lambda part: verify(part, store.get(part.name)))
-            log.warning("%d rows are taken out of the holdout for good, as ledger entry %d asks", gone, erase[-1].seq)
+            if gone:
+                log.warning("%d rows are taken out of the holdout for good, as entry %d asks", gone, erase[-1].seq)
             self.rows.clear()
         return bool(refresh and self.seal()) or bool(erase)
 

@@ -92,10 +92,7 @@ def test_an_id_is_gone_from_archive_holdout_and_dead_letters(folder: Callable[..
     later = here.lineage.newest()
     assert later is not None
     assert later.holdout.versions[-1].number == newest.holdout.versions[-1].number + 1
-    assert later.holdout.versions[-1].rows in (
-        newest.holdout.versions[-1].rows - 1,
-        newest.holdout.versions[-1].rows - 2,
-    )
+    assert 1 <= newest.holdout.versions[-1].rows - later.holdout.versions[-1].rows <= 4
     entry = next(e for e in here.json("ledger") if e["action"] == "forget")
     assert len(entry["hashes"]) == 4
     assert not any(f'"{one}"' in json.dumps(entry) for one in gone)
@@ -216,9 +213,11 @@ def test_what_a_baseline_keeps_goes_too_and_a_full_retrain_follows(folder: Calla
 def test_torn_letters_are_meant_by_the_value_and_not_by_a_part_of_it() -> None:
     """A short id must not take everything with it that happens to hold its digits."""
     one = Named("id", ["7", "e8"])
-    for data in (b'{"id": 7, "x"', b'{"id":7}', b'{"id": "7", torn', b'{"id": "e8"', b'{"y": "e8" ', b'{"id": 7.0}'):
+    assert Named("x.a", ["7"], numbers=True).means(b'{"x": {"a": 7.0}}')
+    for data in (b'{"id": 7, "x"', b'{"id":7}', b'{"id": "7", torn', b'{"id": "e8"', b'{"y": "e8" '):
         assert one.means(data), data
-    for data in (b'{"id": 77, "x"', b'{"id": "a7", "y": 7', b'{"y": 7 torn', b"7", b'{"id": "e88"', b'{"id": 7.5 torn',
-                 b'{"id": "a", "y": "e8"}'):  # fmt: skip
+    others = (b'{"id": "007"}', b'{"id": 77, "x"', b'{"id": "a7", "y": 7', b'{"y": 7 torn', b"7", b'{"id": "e88"',
+              b'{"id": 7.5 torn', b'{"id": "a", "y": "e8"}')  # fmt: skip
+    for data in others:
         assert not one.means(data), data
     assert Named("x.user.id", ["4"]).means(b'{"x": {"user": {"id": 4}}}')

@@ -99,7 +99,12 @@ def archive_verify(config: Config, *, as_json: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--label", metavar="COLUMN", help="The column that holds the label.")
 @click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
-@click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
+@click.option(
+    "--id",
+    "identity",
+    metavar="COLUMN",
+    help="The column that holds the id; default NAME:ROW, by the name it is kept under.",
+)
 @click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
 @click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
 @click.option("--as", "name", metavar="NAME", help="Another name than the file's, under which it is kept.")
@@ -121,18 +126,23 @@ def archive_import(
     if name is not None and len(files) > 1:
         raise CommandError("--as names one file, and several are given")
     reach_modules(config)
-    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
+    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None,
+                                name or "")  # fmt: skip
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
     erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decisions))
     for path in files:
         with printing.Progress(path.name, total=path.stat().st_size) as progress:
             events = producing.events_of(config, path, columns, progress.sent)
-            good, bad = bring_in(
+            good, bad, why = bring_in(
                 path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels_of(config)),
                 every=config.archive.every_events, erased=erased, now=time.time,
             )  # fmt: skip
+        if not good:
+            raise CommandError(f"{path}: nothing was brought in: {why or 'it holds no event'}")
         click.echo(f"{path}: {good:,} events are in the archive, {bad:,} were refused or without a label")
+        if bad:
+            click.echo(f"the first of these: {why}")
 
 
 @archive.command("drop")

@@ -64,8 +64,13 @@ def promote(config: Config, learner: str, why: str) -> None:
 
     def decide(_: list[Entry]) -> Decision:
         newest = lineage.refresh().newest()
-        if newest is None or learner not in newest.learners:
-            raise RefusedError(f"there is no learner {learner!r} in the newest snapshot; nothing was changed")
+        if newest is None:
+            raise RefusedError("there is no snapshot yet: start holdfast train; nothing was changed")
+        if learner not in newest.learners:
+            known = ", ".join(newest.learners)
+            raise RefusedError(
+                f"there is no learner {learner!r} in the newest snapshot, only {known}; nothing was changed"
+            )
         if lineage.champion() == learner:
             raise RefusedError(f"{learner} is the champion already; nothing was changed")
         if lineage.serving(learner) is None:
@@ -75,4 +80,8 @@ def promote(config: Config, learner: str, why: str) -> None:
         return Decision("promote", operator(), why, learner, replaces=lineage.champion() or "")
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: {learner} answers from now on")
+    said = f"ledger entry {entry.seq}: {learner} is the champion"
+    if lineage.fallen(learner):
+        click.echo(f"{said}; baseline {lineage.baseline()} answers in its place: holdfast retrain return ends that")
+    else:
+        click.echo(f"{said} and answers from now on")

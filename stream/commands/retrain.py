@@ -281,6 +281,10 @@ def _switch(config: Config, action: str, why: str) -> None:
     entry = lineage.ledger.append(time.time(), decide)
     now = f"baseline {entry.baseline}" if action == fallback.FALL_BACK else entry.learner
     click.echo(f"ledger entry {entry.seq}: {now} answers from now on")
+    if action == fallback.RETURN and lineage.breaker(entry.learner or "") == "open":
+        click.echo(
+            f"the breaker of {entry.learner} is open, so the guard falls back again: holdfast learning resume first"
+        )
 
 
 @click.command()
