@@ -27,8 +27,6 @@ log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
 #: how a retrain says that somebody else trains, or has trained
 _ELSEWHERE = ("another retrain", "does this just now", "took this up")
-#: exit codes of ``holdfast retrain`` that say that it was done: accepted, or turned down by a gate
-_DONE = (0, 1)
 
 
 class Scheduler:
