@@ -27,10 +27,16 @@ class LeaseLostError(SnapshotsError):
 
 
 class Lease:
-    """A lease of a name below ``leases/``. ``seconds``: how long it runs without being renewed."""
+    """A lease of a name below ``leases/``. ``seconds``: how long it runs without being renewed.
 
-    def __init__(self, store: Store, name: str, by: str, seconds: float, now: Callable[[], float]) -> None:
-        self._store, self._folder, self._by = store, f"leases/{name}/", by
+    ``gone`` tells of a holder whether it has certainly ended: then nobody has to wait.
+    """
+
+    def __init__(
+        self, store: Store, name: str, by: str, seconds: float, now: Callable[[], float],
+        gone: Callable[[str], bool] = lambda _by: False,
+    ) -> None:  # fmt: skip
+        self._store, self._folder, self._by, self._gone = store, f"leases/{name}/", by, gone
         self._seconds, self._now = seconds, now
         self._number = 0
         self._lost = False
@@ -38,7 +44,10 @@ class Lease:
     def holder(self) -> Word | None:
         """Who holds it now; None when nobody does."""
         word = self._newest()[1]
-        return word if word is not None and word.until > self._now() else None
+        return word if word is not None and self._holds(word) else None
+
+    def _holds(self, word: Word) -> bool:
+        return word.until > self._now() and not self._gone(word.by)
 
     def _newest(self) -> tuple[int, Word | None]:
         names = self._store.names(self._folder)
@@ -56,7 +65,7 @@ class Lease:
     def take(self) -> None:
         """Take it; :class:`RefusedError` says who holds it."""
         number, word = self._newest()
-        if word is not None and word.until > self._now():
+        if word is not None and self._holds(word):
             left = word.until - self._now()
             raise RefusedError(f"{word.by} does this just now (for {left:.0f} s more at least); nothing was changed")
         self._number = number

@@ -7,8 +7,6 @@ baselines, the topics themselves) is told, with what ends it.
 import base64
 import fcntl
 import logging
-import os
-import platform
 import re
 import shutil
 from collections import defaultdict
@@ -37,6 +35,7 @@ from stream.config import Config
 from stream.dead_letter import SUFFIX, producer_settings
 from stream.errors import CommandError
 from stream.kafka import client
+from stream.presence import has_ended, this_process
 from stream.reasons import Refusal
 from stream.record import Record
 
@@ -66,7 +65,7 @@ class Report(msgspec.Struct):
 
 def rewriting(store: Store, now: Callable[[], float]) -> Lease:
     """The lease of whoever rewrites files of the archive: compaction and erasure never cross."""
-    return Lease(store, REWRITING, f"{platform.node()} process {os.getpid()}", _LEASE_SECONDS, now)
+    return Lease(store, REWRITING, this_process(), _LEASE_SECONDS, now, has_ended)
 
 
 def meant(codec: Codec, erased: Erased) -> Callable[[Part, Row], bool]:

@@ -124,3 +124,26 @@ def sweep(store: Store, now: float) -> None:
     for name, word in list(_words(store)):
         if abs(now - word["time"]) > 10 * FRESH_SECONDS:
             store.delete(name)
+
+
+def this_process() -> str:
+    """How this process names itself to others, with where its number is valid: containers may share a host's name."""
+    return f"{platform.node()} process {os.getpid()}{_namespace()}"
+
+
+def _namespace() -> str:
+    try:
+        return f" of {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def has_ended(name: str) -> bool:
+    """Tell of a process that named itself so whether it was of this host and is no more.
+
+    A number that was given to another process meanwhile makes it seem alive, which only makes somebody wait.
+    """
+    host, _, rest = name.rpartition(" process ")
+    number, _, _ = rest.partition(" of ")
+    here = host == platform.node() and bool(_namespace()) and rest == f"{number}{_namespace()}"
+    return here and number.isdigit() and not Path(f"/proc/{number}").exists()

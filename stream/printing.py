@@ -73,9 +73,14 @@ def show_status(report: dict[str, Any]) -> None:
     if (found := report["baseline"]) is not None:
         says = "answers" if found["answers"] else "stands by"
         compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
+        compared = compared or (f": {found['waits']}" if found["waits"] else "")
         console.print(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
         if found["verdict"] == "fail":
             console.print(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
+    if (training := report["retrain"])["running"] is not None:
+        console.print(f"a full retrain runs: {training['running']}")
+    if (last := training["last"]) is not None and last["action"] in ("retrain_failed", "refuse_baseline"):
+        console.print(f"the last retrain came to nothing ({moment(last['time'])}): {escape(last['why'])}")
     learners = report["learners"]
     names = ["role", "verdict", "serving", "line"]
     table(

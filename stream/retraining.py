@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import os
 import platform
 import shutil
 import time
@@ -30,6 +29,7 @@ from stream.codec import Codec
 from stream.config import Config
 from stream.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
 from stream.errors import CommandError
+from stream.presence import has_ended, this_process
 from stream.triggers import Order
 
 log = logging.getLogger("holdfast.retrain")
@@ -241,8 +241,9 @@ class Retraining:
 
     def lease(self) -> Lease:
         """The lease under which there is one retrain at a time, on whatever machine."""
-        by = f"{platform.node()} process {os.getpid()}"
-        return Lease(self.lineage.store, "retrain", by, self.config.retrain.lease_seconds, self.now)
+        return Lease(
+            self.lineage.store, "retrain", this_process(), self.config.retrain.lease_seconds, self.now, has_ended
+        )  # fmt: skip
 
     def train(
         self, dataset: Dataset, folder: Path, order: Order, warm: Warm | None = None, state: bytes | None = None

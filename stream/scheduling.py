@@ -20,7 +20,7 @@ from stream.archive import Archive
 from stream.codec import Codec
 from stream.config import Config
 from stream.errors import StreamError
-from stream.presence import Presence
+from stream.presence import Presence, has_ended
 from stream.triggers import Facts, Order, Trigger
 
 log = logging.getLogger("holdfast.retrain")
@@ -105,7 +105,7 @@ class Scheduler:
 
     def busy(self) -> bool:
         """Tell whether somebody trains already, here or elsewhere."""
-        return Lease(self.lineage.store, "retrain", "", 1.0, self.now).holder() is not None
+        return Lease(self.lineage.store, "retrain", "", 1.0, self.now, has_ended).holder() is not None
 
     def start(self, trigger: Trigger, after: int, left: float) -> None:
         """Run ``holdfast retrain`` as a process of its own; ``left``: seconds of the budget (0: no limit)."""

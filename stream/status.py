@@ -8,10 +8,13 @@ from snapshots import Lineage, baselines, jumps, standing
 from snapshots import history as histories
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
-from snapshots.holdout import read_version, shares
+from snapshots.holdout import FIRST_ROWS, read_version, shares
+from snapshots.lease import Lease
 from snapshots.manifest import HoldoutState, Manifest
 from stream.config import Config
-from stream.presence import present
+from stream.presence import has_ended, present
+
+_DAY_SECONDS = 86_400.0
 
 
 def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "refused": dict(newest.counts.refused) if newest else {},
         "holdout": _holdout(newest),
         "baseline": baseline(lineage, now),
+        "retrain": retrain(lineage, now),
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
@@ -116,6 +120,32 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
         "holdout": msgspec.to_builtins(judged) if judged is not None else None,
         "compared": {**versus, "since": began} if versus.get("baseline") == number else None,
         "words": words_of(versus) if versus.get("baseline") == number and versus["events"] else "",
+        "waits": _waits(newest),
+    }
+
+
+def _waits(newest: Manifest | None) -> str:
+    """What a comparison on fresh events still waits for."""
+    if newest is None:
+        return "compared when a trainer has begun"
+    if not newest.holdout.versions:
+        return (
+            f"compared when a holdout is sealed: {newest.holdout.candidate:,} of {FIRST_ROWS:,} held-out rows are there"
+        )
+    return ""
+
+
+def retrain(lineage: Lineage, now: float) -> dict[str, Any]:
+    """Who trains just now, what the last retrain came to, and the seconds trained within a day, times processes."""
+    holder = Lease(lineage.store, "retrain", "", 1.0, lambda: now, has_ended).holder()
+    done = baselines.outcomes(lineage.decisions)
+    last = done[-1] if done else None
+    return {
+        "running": holder.by if holder is not None else None,
+        "last": {"time": last.time, "action": last.action, "baseline": last.baseline, "why": last.why}
+        if last
+        else None,
+        "seconds_today": round(sum(e.seconds for e in done if now - e.time < _DAY_SECONDS), 1),
     }
 
 

@@ -1,6 +1,8 @@
 """A retrain beside what else goes on: erasures, other configurations, damage, kills, dry runs, warm starts."""
 
 import contextlib
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from unit.test_retrain import RULES, mixed
 
 from snapshots import baselines
 from snapshots.errors import RefusedError
+from snapshots.lease import Lease
 from stream import triggers
 from stream.archive import IMPORTED, Archive, Part, Row
 from stream.compose import retraining_of
 from stream.erasing import Erasing
+from stream.presence import has_ended, this_process
 from stream.retraining import decide_by_hand
 from stream.triggers import Facts, Order
 
@@ -134,9 +138,7 @@ def test_a_killed_run_is_ended_with_what_it_began_with(folder: Callable[..., Fol
     assert list(place.glob("checkpoint-*"))
     with contextlib.suppress(RefusedError):
         here.run("retrain", "--dry-run")
-    ended = retraining_of(here.config)
-    ended.now = lambda: retraining.now() + 300  # the lease of who was killed has run out
-    done = ended.run(Order("by hand"))
+    done = retraining_of(here.config).run(Order("by hand"))
     assert done.manifest.data_version == dataset.version
     assert retraining_of(here.config).run(Order("by hand")).manifest.data_version != dataset.version
 
@@ -292,3 +294,28 @@ def test_the_gates_of_a_list_are_in_it(folder: Callable[..., Folder]) -> None:
     found = facts(here)
     trigger = triggers.Trigger("drift", "", expected=0.0)
     assert triggers.hindrance([], rules, trigger, found, 0.0, 1e9) == ""
+
+
+def test_a_lease_of_a_process_that_is_gone_is_taken_at_once(folder: Callable[..., Folder]) -> None:
+    """Of this host and namespace only; of another one waits until it has run out. Status says who trains."""
+    here = folder(**EASY)
+    bring_in(here, mixed(700), "a")
+    store = here.lineage.store
+    this = this_process()
+    number = this.split(" process ")[1].split(" ")[0]
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead = this.replace(f" process {number}", f" process {ended.pid}")
+    assert (has_ended(this), has_ended(dead), has_ended(dead.replace("pid:[", "pid:[9"))) == (False, True, False)
+    assert not has_ended(f"elsewhere process {ended.pid}")
+    Lease(store, "retrain", "elsewhere process 7", 60.0, time.time).take()
+    assert here.status()["retrain"]["running"] == "elsewhere process 7"
+    with pytest.raises(RefusedError, match="elsewhere process 7 does this just now"):
+        retraining_of(here.config).run(Order("by hand"))
+    other = folder("other", **EASY)
+    bring_in(other, mixed(700), "a")
+    Lease(other.lineage.store, "retrain", dead, 60.0, time.time).take()
+    assert other.status()["retrain"]["running"] is None
+    retraining_of(other.config).run(Order("by hand"))
+    assert other.status()["retrain"]["last"]["action"] == "accept_baseline"
+    assert "0 of 500" in other.status()["baseline"]["waits"] or "begun" in other.status()["baseline"]["waits"]
