@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -227,6 +228,15 @@ class Archiver:
                 return
 
 
+class Brought(msgspec.Struct):
+    """What an import came to: events kept, refused (and ``why`` the first of these was), and the labels of the kept."""
+
+    kept: int
+    refused: int
+    why: str
+    labels: Counter[bool | int]
+
+
 def bring_in(  # noqa: PLR0913  a command's parts
     path: Path,
     events: Iterable[bytes],
@@ -238,8 +248,8 @@ def bring_in(  # noqa: PLR0913  a command's parts
     erased: Erased,
     now: Callable[[], float],
     progress: Callable[[int], None] = lambda _count: None,
-) -> tuple[int, int, str]:
-    """Archive the events of a file under a name; return how many were kept, how many refused or unlabelled, and why.
+) -> Brought:
+    """Archive the events of a file under a name; return what was kept, and what was refused or has no label.
 
     A file's events are numbered by their lines, so a second import of the same file changes nothing, and one that was
     cut off is completed. Another file under the same name is refused.
@@ -248,7 +258,7 @@ def bring_in(  # noqa: PLR0913  a command's parts
     end = archive.ends().get(part, 0)
     there = (row for file in archive.files() if file.part == part for row in archive.rows(file))
     kept = refused = number = 0
-    why = ""
+    why, labels = "", Counter[bool | int]()
     begin, rows, began = end, list[Row](), now()
     for number, value in enumerate(events):
         event = codec.decode(Record(IMPORTED, name, number, number + 1, value))
@@ -262,6 +272,8 @@ def bring_in(  # noqa: PLR0913  a command's parts
         if erased.event(event.id, event.features, event.time):
             continue
         kept += 1
+        if isinstance(event.label, bool | int):
+            labels[event.label] += 1
         row = Row(number, number + 1, event.time or began, event.id, value)
         if number < end:
             if not _same(next(there, None), row):
@@ -274,7 +286,7 @@ def bring_in(  # noqa: PLR0913  a command's parts
             progress(number + 1)
     if rows:
         _written(archive.write(part, begin, number + 1, rows, now()), name)
-    return kept, refused, why
+    return Brought(kept, refused, why, labels)
 
 
 def _same(one: Row | None, other: Row) -> bool:

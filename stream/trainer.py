@@ -541,6 +541,11 @@ class Trainer:
             self.cut(wait=True)
         for learner in self.learners:
             self.stop_or_resume(learner)
+        if (promoted := self.lineage.promoted()) not in (None, self.config.first_champion):
+            log.warning(
+                "%s is the champion, as the ledger says, and not %s: holdfast promote %s makes it so", promoted,
+                self.config.first_champion, self.config.first_champion,
+            )  # fmt: skip
         log.info("learning %s from %s", ", ".join(one.name for one in self.learners), self.place)
 
     def load(self, newest: Manifest | None) -> None:

@@ -131,18 +131,33 @@ def archive_import(
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
     erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decisions))
+    labels = labels_of(config)
     for path in files:
         with printing.Progress(path.name, total=path.stat().st_size) as progress:
             events = producing.events_of(config, path, columns, progress.sent)
-            good, bad, why = bring_in(
-                path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels_of(config)),
+            found = bring_in(
+                path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels),
                 every=config.archive.every_events, erased=erased, now=time.time,
             )  # fmt: skip
-        if not good:
-            raise CommandError(f"{path}: nothing was brought in: {why or 'it holds no event'}")
-        click.echo(f"{path}: {good:,} events are in the archive, {bad:,} were refused or without a label")
-        if bad:
-            click.echo(f"the first of these: {why}")
+        if not found.kept:
+            raise CommandError(f"{path}: nothing was brought in: {found.why or 'it holds no event'}")
+        said = f"{found.kept:,} events of {path.name} under {name or path.name}"
+        decision = Decision("archive_import", operator(), said, cause=name or path.name)
+        lineage.ledger.append(time.time(), lambda _, made=decision: made)  # type: ignore[misc]
+        click.echo(
+            f"{path}: {found.kept:,} events are in the archive, {found.refused:,} were refused or without a label"
+        )
+        if found.refused:
+            click.echo(f"the first of these: {found.why}")
+        shares = [
+            f"{_label(config, labels, one)} {count / found.kept:.2%}" for one, count in found.labels.most_common(10)
+        ]
+        if shares:
+            click.echo(f"labels: {', '.join(shares)}")
+
+
+def _label(config: Config, labels: Any, one: bool | int) -> str:
+    return str(labels.names[one]) if config.task == "multiclass" else ("yes" if one else "no")
 
 
 @archive.command("drop")

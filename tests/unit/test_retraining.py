@@ -188,7 +188,10 @@ def test_two_files_of_one_name_are_two_histories(folder: Callable[..., Folder], 
     for name, label in (("one", "0"), ("two", "1")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("a,y\n" + f"1.5,{label}\n" * 600)
-    here.run("archive", "import", "--label", "y", str(tmp_path / "one" / "data.csv"))
+    assert (
+        "labels: no 100.00%" in here.run("archive", "import", "--label", "y", str(tmp_path / "one" / "data.csv")).stdout
+    )
+    assert here.json("ledger")[0]["action"] == "archive_import"
     stderr = here.run("archive", "import", "--label", "y", str(tmp_path / "two" / "data.csv"), code=2).stderr
     assert "--as NAME" in stderr
     here.run("archive", "import", "--label", "y", "--as", "second", str(tmp_path / "two" / "data.csv"))
