@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"archive/([^/]+)/([^/]+)/([^/]+)/(\d{20})(?:-(\d{20})\.(\d+))?\.parquet")
 _META = b"holdfast"
+#: what a rewrite replaced is kept for so long: whoever reads the archive has listed it before
+_READ_SECONDS = 6 * 3600.0
 #: stands for the id of a topic that has none
 NO_ID = "-"
 #: the topic of what was brought in with ``holdfast archive import``
@@ -152,7 +154,9 @@ class Archive:
         """A file as it is in the store; raise :class:`DamagedError` when it went away."""
         data = self.store.get(file.name)
         if data is None:
-            raise DamagedError(f"{file.name} is missing")
+            raise DamagedError(
+                f"{file.name} is missing: erased, dropped or too old by now. Try again; if it stays so, it is lost"
+            )
         return data
 
     def size(self, file: File) -> int:
@@ -216,7 +220,8 @@ class Archive:
                 run.append(file)
                 continue
             if len(run) >= fewest:
-                gone += self.replace(run, [row for one in run for row in self.rows(one)], now)
+                rows = [row for one in run for row in self.rows(one)]
+                gone += self.replace(run, rows, now, keep=True)
             run = [file] if small and file is not None else []
         return gone
 
@@ -256,18 +261,33 @@ class Archive:
         for file in chosen:
             with contextlib.suppress(DamagedError):
                 events += self.about(file).events
-            self.store.delete(file.name)
+            self._remove(file)
         return len(chosen), events
 
-    def replace(self, files: Sequence[File], rows: Sequence[Row], now: float) -> int:
-        """Put one file with these rows in the place of a run of files; a crash in between leaves what counts clear."""
+    def replace(self, files: Sequence[File], rows: Sequence[Row], now: float, *, keep: bool = False) -> int:
+        """Put one file with these rows in the place of a run of files; a crash in between leaves what counts clear.
+
+        ``keep``: leave the replaced ones to :meth:`sweep`, since a retrain may be reading them.
+        """
         begin, following = files[0].begin, self.about(files[-1]).next
         generation = max(file.generation for file in files) + 1
         if not self.write(files[0].part, begin, following, rows, now, generation):
             raise RefusedError(f"{files[0].part.folder} is being rewritten by somebody else; nothing was changed")
-        for file in files:
-            self.store.delete(file.name)
+        for file in () if keep else files:
+            self._remove(file)
         return len(files)
+
+    def _remove(self, file: File) -> None:
+        """Delete a file, and before it what it had replaced and :meth:`sweep` has left: it would count again."""
+        end = file.next
+        if end is None:
+            self.store.delete(file.name)
+            return
+        for name in self.store.names(file.part.folder):
+            left = _parsed(name)
+            if left is not None and left.generation < file.generation and file.begin <= left.begin < end:
+                self.store.delete(name)
+        self.store.delete(file.name)
 
     def erase(
         self, files: Sequence[File], erased: Callable[[Part, Row], bool], now: float,
@@ -291,13 +311,20 @@ class Archive:
                 yield file, gone
             say(number + 1, len(files))
 
-    def sweep(self) -> int:
-        """Delete files that a rewrite replaced and a crash left; return how many."""
-        counting = {file.name for file in self.files()}
-        left = [name for name in self.store.names("archive/") if name not in counting and _parsed(name) is not None]
-        for name in left:
-            self.store.delete(name)
-        return len(left)
+    def sweep(self, now: float, seconds: float = _READ_SECONDS) -> int:
+        """Delete files that a rewrite replaced so long ago that nobody reads them any more; return how many."""
+        counting = self.files()
+        names = {file.name for file in counting}
+        gone = 0
+        for name in self.store.names("archive/"):
+            left = _parsed(name)
+            if left is None or name in names:
+                continue
+            over = [one for one in counting if one.part == left.part and one.begin <= left.begin]
+            if over and now - self.about(over[-1]).created >= seconds:
+                self.store.delete(name)
+                gone += 1
+        return gone
 
     def forget_old(self, now: float, *, seconds: float, most_bytes: int) -> list[File]:
         """Delete the oldest files beyond an age or a size in total (0: no limit), never a partition's newest."""
@@ -317,7 +344,7 @@ class Archive:
                     gone.append(file)
                     total -= sizes[file]
         for file in gone:
-            self.store.delete(file.name)
+            self._remove(file)
         return gone
 
 

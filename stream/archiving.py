@@ -102,7 +102,7 @@ class Archiver:
     def begin(self) -> None:
         """Open the source where the archive ends; where it has nothing yet, where the lineage began."""
         self._open.clear()
-        swept = self.archive.sweep()
+        swept = self.archive.sweep(self.now())
         if swept:
             log.info("%d files that a rewrite had replaced are removed", swept)
         place = self.first_place()
@@ -199,6 +199,7 @@ class Archiver:
         try:
             with contextlib.suppress(RefusedError), rewriting(self.archive.store, self.now).held():
                 self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
+                self.archive.sweep(self.now())
                 gone = self.archive.forget_old(
                     self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
                 )

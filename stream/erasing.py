@@ -153,6 +153,7 @@ class Erasing:
                 self.archive.files(), meant(self.codec, erased), self.now(),
                 lambda done, whole: self.say("archive", done, whole),
             )  # fmt: skip
+            self.archive.sweep(self.now(), 0.0)  # what was put together lately may hold it still
 
     def _alone(self) -> Any:
         """Hold the archive's lease; wait while the archiver puts files together."""

@@ -207,8 +207,7 @@ def test_a_damaged_file_stops_neither_archiver_nor_erasure(folder: Callable[...,
     here = folder(**EASY, archive__every_events=50, source__batch=50)
     here.write(mixed(1000))
     here.run("archive", "run", "--until-end")
-    paths = sorted((here.path / "store" / "archive").rglob("*.parquet"))
-    victim = paths[1]
+    victim = here.path / "store" / Archive(here.lineage.store).files()[0].name
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
