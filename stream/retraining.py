@@ -439,12 +439,12 @@ def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str
             raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
         if action == "use" and state != "accepted":
             raise RefusedError(f"baseline {number} is {state}, and only one that was accepted can be put back")
-        if action == "use":
-            refuse_erased(baselines.model_of(lineage.store, number)[0], entries)
         if action == "use" and baselines.accepted(entries) == number:
             raise RefusedError(f"baseline {number} counts already; nothing was changed")
         if action != "use" and state != "waiting":
             raise RefusedError(f"baseline {number} does not wait for anybody: it is {state}; nothing was changed")
+        if action != "reject":
+            refuse_erased(baselines.model_of(lineage.store, number)[0], entries)
         made = baselines.REFUSED if action == "reject" else baselines.ACCEPTED
         return Decision(made, by, why, baseline=number, cause=action)
 

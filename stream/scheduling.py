@@ -132,9 +132,11 @@ class Scheduler:
         except subprocess.TimeoutExpired:
             return
         self.running = None
-        done = baselines.last_outcome(self.lineage.refresh().ledger.entries()) > self._after
-        if done:
-            log.info("the retrain is done; see holdfast retrain list")
+        done = [e for e in baselines.outcomes(self.lineage.refresh().ledger.entries()) if e.seq > self._after]
+        if done and done[-1].action == baselines.FAILED:
+            log.error("the retrain failed: %s", done[-1].why)
+        elif done:
+            log.info("the retrain is done: %s: %s", done[-1].action, done[-1].why)
         elif self.stopping():
             log.info("the retrain was ended; the next goes on from its last epoch")
         elif process.returncode == logs.REFUSED:
