@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other, and each would take every core
 
 import broker as brokers
 import s3 as s3_servers

@@ -2,7 +2,7 @@
 
 Learning, judging, reverting, replaying and refreshing the holdout all take part.
 
-``HOLDFAST_TEST_POINTS`` says how many crash points (20; ``make soak``: 1,000), ``HOLDFAST_TEST_SEED`` which.
+``HOLDFAST_TEST_POINTS`` says how many crash points (14; ``make soak``: 1,000), ``HOLDFAST_TEST_SEED`` which.
 """
 
 import os
@@ -20,7 +20,7 @@ from lineages import Folder, accounted
 from samples import numbers
 from test_kill import LEARNERS
 
-POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "20"))
+POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "14"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EACH, FIRST = 60, 900
 #: crash points are drawn from the first so many of a process
