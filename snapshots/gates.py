@@ -151,25 +151,28 @@ def floor_gate(judged: Judged, against: str, rules: Rules) -> Gate:
 
 
 def slices_gate(judged: Judged | None, against: str, rules: Rules) -> Gate:
-    """No slice with enough rows is worse by more than is allowed."""
+    """No slice is worse by more than is allowed: in the mean, or for certain where it has few rows."""
     if judged is None:
         return Gate("slices", None, rules.max_slice_loss, passed=False, why="there are no rows that were never learnt")
     names = sorted({name for row in judged.rows.rows for name in row.slices})
-    worst, where, looked = 0.0, WHOLE, 0
+    worst, where, looked, few = 0.0, WHOLE, 0, 0
     for name in names:
         chosen = np.array([name in row.slices for row in judged.rows.rows])
-        if chosen.sum() < rules.min_slice_rows:
-            continue
-        looked += 1
-        loss = float((judged.own - judged.other)[chosen].mean())
+        losses_ = (judged.own - judged.other)[chosen]
+        loss = float(losses_.mean())
+        if len(losses_) < rules.min_slice_rows:
+            few += 1
+            loss -= half_width(losses_, _ERROR)
+        looked += len(losses_) > 1
         if loss > worst:
             worst, where = loss, name
-    why = f"{looked} of {len(names)} slices have {rules.min_slice_rows} rows"
     if names and not looked:
         return Gate("slices", None, rules.max_slice_loss, passed=False, why=(
-            f"none of the {len(names)} slices has {rules.min_slice_rows} rows that were never learnt: wait for more, "
-            "raise holdout.rate, or lower holdout.min_slice_rows"
+            f"none of the {len(names)} slices has rows enough to look at: wait for more, or raise holdout.rate"
         ))  # fmt: skip
+    why = f"{len(names) - few} of {len(names)} slices have {rules.min_slice_rows} rows"
+    if few:
+        why += "; the others are worse only where that is certain"
     if where:
         why = f"{where} is worse than {against} by {worst:+.4f}; {why}"
     return Gate("slices", worst, rules.max_slice_loss, passed=worst <= rules.max_slice_loss, why=why)
@@ -183,17 +186,20 @@ def calibration_gate(judged: Judged | None, task: Task, rules: Rules) -> Gate:
     if judged is None:
         return Gate("calibration", None, limit, passed=False, why="there are no rows that were never learnt")
     labels = [row.label for row in judged.rows.rows]
-    own, other = calibration_error(task, labels, judged.said), calibration_error(task, labels, judged.other_said)
+    own, margin = calibration_error(task, labels, judged.said)
+    other, _ = calibration_error(task, labels, judged.other_said)
     figure = own - other
-    return Gate("calibration", figure, limit, passed=figure <= limit, why=(
-        f"expected calibration error {own:.4f}, and {other:.4f} of what counts now"
+    return Gate("calibration", figure, limit, passed=figure - margin <= limit, why=(
+        f"expected calibration error {own:.4f} (chance makes up to {margin:.4f}), and {other:.4f} of what counts now"
     ))  # fmt: skip
 
 
-def calibration_error(task: Task, labels: Sequence[Any], said: Sequence[Prediction]) -> float:
+def calibration_error(task: Task, labels: Sequence[Any], said: Sequence[Prediction]) -> tuple[float, float]:
     """Expected calibration error: of the positive class, or of the class that was named.
 
-    Over up to 15 bins of as many rows each; of few rows fewer bins are made, or chance would be all that is seen.
+    Over up to 15 bins of as many rows each. What chance alone makes of it in the mean, were every probability right, is
+    taken off (not below 0): of few rows that would be all that is seen. The second figure is how much more chance makes
+    of it in one case of twenty.
     """
     if task == "binary":
         chances = np.array([0.5 if one.probability is None else one.probability for one in said])
@@ -203,9 +209,15 @@ def calibration_error(task: Task, labels: Sequence[Any], said: Sequence[Predicti
         hits = np.array([float(one.value == label) for one, label in zip(said, labels, strict=True)])
     order = np.argsort(chances, kind="stable")
     parts = np.array_split(order, min(_BINS, max(2, len(order) // _BIN_ROWS)))
-    return float(
-        sum(len(part) * abs(chances[part].mean() - hits[part].mean()) for part in parts if len(part)) / len(order)
-    )
+    found = chance = variance = 0.0
+    for part in parts:
+        if len(part):
+            mean = float(chances[part].mean())
+            found += len(part) * abs(mean - float(hits[part].mean()))
+            spread = float((chances[part] * (1 - chances[part])).clip(0.0).mean())
+            chance += math.sqrt(2 * spread * len(part) / math.pi)  # the mean of the absolute value of a normal
+            variance += (1 - 2 / math.pi) * spread * len(part)
+    return max(0.0, found - chance) / len(order), 1.645 * math.sqrt(variance) / len(order)
 
 
 def fast_gate(judged: Judged | None) -> Gate:

@@ -129,7 +129,21 @@ def test_the_calibration_error_on_known_answers(task: Task) -> None:
     """0.8 said and 60 of 100 right is an error of 0.2."""
     labels = [1 if i % 10 < 6 else 0 for i in range(1000)]
     said = [Prediction(True, 0.8) if task == "binary" else Prediction(1, None, {0: 0.2, 1: 0.8}) for _ in labels]
-    assert calibration_error(task, labels, said) == pytest.approx(0.2, abs=0.03)
+    assert calibration_error(task, labels, said)[0] == pytest.approx(0.2, abs=0.05)
+
+
+def test_chance_is_no_miscalibration() -> None:
+    """Probabilities that are right, on few rows: hardly anything is left, and less than that in nineteen of twenty."""
+    rng = gates.np.random.default_rng(1)
+    beyond, seen = 0, []
+    for _ in range(300):
+        chances = rng.uniform(0.05, 0.95, 120)
+        labels = (rng.uniform(size=120) < chances).astype(int).tolist()
+        error, margin = calibration_error("binary", labels, [Prediction(p > 0.5, float(p)) for p in chances])
+        seen.append(error)
+        beyond += error > margin
+    assert sum(seen) / len(seen) < 0.02
+    assert beyond <= 300 * 0.08
 
 
 def test_the_interval_is_students() -> None:
