@@ -237,7 +237,7 @@ def compare(name: str, folder: Path, most: int | None) -> None:  # noqa: PLR0915
         if about["state"] != "accepted":
             raise SystemExit(f"the first baseline is refused: {about['why']}")
         shutil.copytree(full.folder / "store" / "baselines", warm.folder / "store" / "baselines")
-        shutil.copytree(full.folder / "store" / "ledger", warm.folder / "store" / "ledger")
+        shutil.copytree(full.folder / "store" / "ledger", warm.folder / "store" / "ledger", dirs_exist_ok=True)
         newest, warmed = frozen, frozen
         service = Service(full)
         for third in range(_THIRDS):
