@@ -30,6 +30,8 @@ from stream.config import check
 from stream.guarding import Guarding
 
 _CHUNK_SECONDS = 10.0
+#: the budget of false reverts: one in 3,154 looks, so that a stream of some hundred looks has a budget that fits it
+_FALSE = 1000.0
 MODEL = """
 from numbers import Number
 from river import compose, linear_model, optim, preprocessing
@@ -118,10 +120,10 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
                 "name": "streams", "task": stream.task, "source": {"kind": "files", "batch": stream.chunk},
                 "event": {"positive": stream.positive, "slices": stream.slices},
                 "learners": {"only": {**stream.learner, "role": "champion"}},
-                "snapshots": {"every_seconds": 10_000, "every_events": 10**9, "keep": {"last": 100}},
+                "snapshots": {"every_seconds": _CHUNK_SECONDS, "every_events": 10**9, "keep": {"last": 100}},
                 "holdout": {"rate": stream.rate, "rows": stream.rows},
                 "guard": {
-                    "sample": 1.0, "look_events": min(50, stream.chunk // 2), "reference_events": tenth // 2,
+                    "false_reverts_per_year": _FALSE, "sample": 1.0, "look_events": min(50, stream.chunk // 2), "reference_events": tenth // 2,
                     "wait_events": tenth // 4, "hold_events": tenth, "hold_seconds": 60.0, "wait_seconds": 1e9, **mode,
                 },
                 "breaker": {"jump": 1.0, "reverts": 1000},
