@@ -123,7 +123,8 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
                 "snapshots": {"every_seconds": _CHUNK_SECONDS, "every_events": 10**9, "keep": {"last": 100}},
                 "holdout": {"rate": stream.rate, "rows": stream.rows},
                 "guard": {
-                    "false_reverts_per_year": _FALSE, "sample": 1.0, "look_events": min(50, stream.chunk // 2), "reference_events": tenth // 2,
+                    "false_reverts_per_year": _FALSE, "sample": 1.0,
+                    "look_events": min(50, stream.chunk // 2), "reference_events": tenth // 2,
                     "wait_events": tenth // 4, "hold_events": tenth, "hold_seconds": 60.0, "wait_seconds": 1e9, **mode,
                 },
                 "breaker": {"jump": 1.0, "reverts": 1000},
