@@ -6,7 +6,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -125,26 +125,17 @@ class Retraining:
 
         ``warm`` None: as ``retrain.warm`` says, where a baseline can be gone on from. What goes wrong is an entry, too.
         """
-        began = self.now()
-        with self.lease().held() as lease:
-            self.refuse_outdated(order)
-            try:
-                made = self.make(order, warm)
-                found = self.gate(*made, order.since)
-                lease.check()
-                entry = self.decide(made[0], found, order.expected)
-            except (RefusedError, KeyboardInterrupt):
-                raise
-            except Exception as cause:
-                self.say_failed(order, cause, self.now() - began)
-                raise
+        with self.alone(order) as lease:
+            made = self.make(order, warm)
+            found = self.gate(*made, order.since)
+            lease.check()
+            entry = self.decide(made[0], found, order.expected)
         self.clean(made[2])
         return Outcome(made[0], found, entry)
 
     def compare(self, order: Order) -> list[Outcome]:
         """Train a warm start and a full one, hold both against the same baseline and rows; the better counts."""
-        with self.lease().held() as lease:
-            self.refuse_outdated(order)
+        with self.alone(order) as lease:
             beside = self.config.base / f"{self.config.retrain.work}-warm"
             both = [self.make(order, warm=True, work=beside), self.make(order, warm=False)]
             gates_ = [self.gate(manifest, model, both[1][2], order.since) for manifest, model, _ in both]
@@ -160,10 +151,20 @@ class Retraining:
         self.clean(both[1][2])
         return [Outcome(both[i][0], gates_[i], entries[i]) for i in (0, 1)]
 
-    def refuse_outdated(self, order: Order) -> None:
-        """Refuse an order that somebody else has carried out meanwhile."""
-        if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
-            raise RefusedError("another retrain has been done meanwhile; nothing was changed")
+    @contextlib.contextmanager
+    def alone(self, order: Order) -> Iterator[Lease]:
+        """Hold the lease, unless somebody else has carried the order out; what goes wrong is an entry, too."""
+        began = self.now()
+        with self.lease().held() as lease:
+            if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
+                raise RefusedError("another retrain has been done meanwhile; nothing was changed")
+            try:
+                yield lease
+            except RefusedError:
+                raise
+            except Exception as cause:
+                self.say_failed(order, cause, self.now() - began)
+                raise
 
     def make(
         self, order: Order, warm: bool | None, work: Path | None = None
