@@ -40,13 +40,17 @@ def _name(number: int, holdout: int) -> str:
     return f"baselines/{number:06d}/verdict-{holdout:06d}.json"
 
 
-def due(lineage: Lineage) -> tuple[int, int] | None:
-    """The baseline that counts and the newest holdout version, where the one was not judged on the other yet."""
+def current(lineage: Lineage) -> tuple[int, int] | None:
+    """The baseline that counts and the newest holdout version; None while there is no such pair. Reads nothing."""
     number, newest = lineage.baseline(), lineage.newest()
     if number is None or newest is None or not newest.holdout.versions:
         return None
-    version = newest.holdout.versions[-1].number
-    return None if lineage.store.get(_name(number, version)) is not None else (number, version)
+    return number, newest.holdout.versions[-1].number
+
+
+def is_due(lineage: Lineage, pair: tuple[int, int]) -> bool:
+    """Tell whether the one was not judged on the other yet."""
+    return lineage.store.get(_name(*pair)) is None
 
 
 def newest(lineage: Lineage) -> Standing | None:

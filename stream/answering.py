@@ -46,11 +46,13 @@ class Answering:
 
     def judge_baseline(self, champion: str) -> None:
         """Give the baseline that counts its verdict on a holdout version that it was not judged on yet."""
-        waiting = standing.due(self.lineage)
-        if waiting is None or self.now() - self._tried.get(waiting, 0.0) < _AGAIN_SECONDS:
+        pair = standing.current(self.lineage)
+        if pair is None or self.now() - self._tried.get(pair, 0.0) < _AGAIN_SECONDS:
             return
-        self._tried[waiting] = self.now()
-        found = standing.judge(self.lineage, waiting[0], self.config.task, self.config.guard.tolerance, self.now())
+        self._tried[pair] = self.now()
+        if not standing.is_due(self.lineage, pair):
+            return
+        found = standing.judge(self.lineage, pair[0], self.config.task, self.config.guard.tolerance, self.now())
         level = logging.INFO if found.verdict == "pass" else logging.ERROR
         log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)
         if found.verdict == "fail":

@@ -128,8 +128,7 @@ class Server:
 
     def _see_baseline(self) -> None:
         """Note how the baseline stands, for the metrics."""
-        number, versions = self.lineage.baseline(), self.newest.holdout.versions if self.newest is not None else []
-        wanted = (number, versions[-1].number) if number is not None and versions else None
+        wanted = standing.current(self.lineage)
         seen = (self.standing.baseline, self.standing.holdout) if self.standing is not None else None
         if wanted is not None and wanted != seen:
             self.standing = standing.newest(self.lineage)
