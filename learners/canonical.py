@@ -20,6 +20,8 @@ def canonical_state(value: object) -> bytes:
 
 
 def _walk(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:  # noqa: PLR0911  one line per kind of value
+    if type(value) is int:
+        return [f"int:{value:x};".encode()]  # in hexadecimal a number may have any length
     if value is None or isinstance(value, (bool, int, str, bytes, complex)):
         return [f"{type(value).__name__}:{value!r};".encode()]
     if isinstance(value, float):
@@ -36,7 +38,7 @@ def _walk(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:  # noqa:
     if isinstance(value, dict):
         return _walk_items(value, seen)
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return [f"name:{value.__module__}.{value.__qualname__};".encode()]
+        return [f"name:{getattr(value, '__module__', '')}.{value.__qualname__};".encode()]
     return _walk_reduced(value, seen)
 
 

@@ -1,41 +1,32 @@
-"""Loading pickles of River state without running anything else.
+"""Loading River's state without running anything else (promise 9).
 
-A pickle is a program. This loader answers only the exact (module, name) pairs of ``river_types.txt`` and those
-that ``learners.NAME.types`` adds; no pattern, no prefix, and ``builtins.getattr`` is replaced by one that gives
-only public methods of allowed types. What could fill the memory or never end from a few bytes is bounded.
+The bytes are read as data (:mod:`learners.pickled`), and what they describe is built here by a few rules: plain values;
+objects of exactly the classes in ``river_types.txt`` (and of ``learners.NAME.types``), created bare and given their
+attributes; and a fixed list of other things, each by a rule of its own in :mod:`learners.outside`. A River class is
+never called, no method is, and nothing is imported that is not on the list. See docs/adr/0018.
 """
 
+import gc
 import importlib
 import importlib.resources
-import io
-import pickle
-from collections.abc import Callable, Collection, Iterator
+import sys
+from collections import deque
+from collections.abc import Collection
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
+from learners import outside
 from learners.errors import StateRefusedError, UnsafeStateError
+from learners.memory import bounded
+from learners.outside import refuse
+from learners.pickled import Made, Named, is_name, read
 
-#: elements that one call may make
-_MOST = 10_000_000
-#: Methods that River's estimators keep in their state, beyond public ones of River's own types: each exact.
-_METHODS = {
-    "builtins.str": {"lower"},
-    "random.Random": {"gauss"},
-    "river.drift.dummy.DummyDriftDetector": {"_fixed_trigger", "_random_trigger"},
-    "river.drift.page_hinkley.PageHinkley": {"_test_both", "_test_down", "_test_up"},
-    "river.ensemble.bagging.LeveragingBaggingClassifier": {
-        "_leveraging_bag", "_leveraging_bag_half", "_leveraging_bag_me", "_leveraging_bag_wt", "_leveraging_subag",
-    },
-    "river.feature_extraction.kernel_approx.RBFSampler": {"_random_weights"},
-    "river.linear_model.pa.PAClassifier": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
-    "river.linear_model.pa.PARegressor": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
-    "river.multiclass.occ.OutputCodeClassifier": {"_next_code"},
-    "river.preprocessing.random_projection.GaussianRandomProjector": {"_rand_gauss"},
-    "river.preprocessing.random_projection.SparseRandomProjector": {"_rand_weights_for_feature"},
-}  # fmt: skip
+#: how deep a model may be nested; River's neighbours' graphs are the deepest
+_DEEPEST = 30_000
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex})
+_RUST, _VECTOR = "river._river_rust.", ("river._river_rust.vectordict", "VectorDict")
+_LARGEST_ARGUMENT = 10_000_000
 
 
 @cache
@@ -53,80 +44,200 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def loads(data: bytes, types: Collection[str] = ()) -> Any:
-    """Load a pickle; ``types`` are further names as ``module:Name``.
+    """Build what a pickle describes; ``types`` are further names as ``module:Name``.
 
     Raises :class:`UnsafeStateError` when it names anything else, before that is imported or called, and
     :class:`StateRefusedError` when it does not load.
     """
-    allowed = river_types() | {_pair(name) for name in types}
+    own = frozenset(_pair(name) for name in types)
+    limit, collecting = sys.getrecursionlimit(), gc.isenabled()
     try:
-        return _Unpickler(io.BytesIO(data), allowed).load()
+        gc.disable()  # it would look again and again at what is only growing: half of the time
+        with bounded(len(data)):
+            found = read(data)
+            sys.setrecursionlimit(max(limit, _DEEPEST))
+            return Building(own).of(found)
     except UnsafeStateError:
         raise
-    except Exception as cause:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as cause:  # a panic in Rust is no Exception
         raise StateRefusedError(f"the learner's state does not load: {type(cause).__name__}: {cause}") from cause
+    finally:
+        sys.setrecursionlimit(limit)
+        if collecting:
+            gc.enable()
 
 
-def _iterator(one: Any) -> Iterator[Any]:
-    """``iter`` of one argument: with two it calls the first for ever."""
-    return iter(one)
+class Building:
+    """Builds real objects from what was read; each once, so that what was shared is shared again."""
 
+    def __init__(self, own: Collection[tuple[str, str]]) -> None:
+        self._own = own
+        self._built: dict[int, Any] = {}
+        self._kept: list[Any] = []
+        self._classes: dict[Any, type] = {}
+        self._attributes_seen: dict[type, set[str]] = {}
 
-def _range(*ends: int) -> range:
-    found = range(*ends)
-    _refuse_many(len(found))
-    return found
+    def of(self, value: Any) -> Any:
+        """The real value of what was read."""
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if id(value) in self._built:
+            return self._built[id(value)]
+        if kind is list:
+            return self._list(value)
+        if kind is dict:
+            return self._dict(value)
+        if kind is tuple:
+            return self._tuple(value)
+        if isinstance(value, Made):
+            return self._made(value)
+        if is_name(value):
+            return self.named(value.pair)
+        if kind in (set, frozenset):
+            return self.note(value, kind([self.of(one) for one in value]))
+        if kind is bytearray:
+            return value
+        raise refuse(f"a {kind.__name__}")
 
+    def note(self, read_: Any, built: Any) -> Any:
+        """Remember what was built for what was read."""
+        self._built[id(read_)] = built
+        self._kept.append(read_)  # an id is only its object's while that lives
+        return built
 
-def _bytes(*what: Any) -> bytearray:
-    if what and isinstance(what[0], int):
-        _refuse_many(what[0])
-    return bytearray(*what)
+    def _list(self, items: list[Any]) -> list[Any]:
+        self.note(items, items)
+        for index, item in enumerate(items):
+            if type(item) not in _PLAIN:
+                items[index] = self.of(item)
+        return items
 
+    def _tuple(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        built = tuple([self.of(one) for one in items])
+        return self._built[id(items)] if id(items) in self._built else self.note(items, built)
 
-def _ones(shape: Any, *more: Any) -> Any:
-    _refuse_many(int(np.prod(shape)))
-    return np.ones(shape, *more)
+    def _dict(self, entries: dict[Any, Any]) -> dict[Any, Any]:
+        self.note(entries, entries)
+        keyed = any(type(key) not in _PLAIN for key in entries)
+        for key, value in list(entries.items()) if keyed else entries.items():
+            if keyed:
+                del entries[key]
+                entries[self.of(key)] = self.of(value)
+            elif type(value) not in _PLAIN:
+                entries[key] = self.of(value)
+        return entries
 
+    def named(self, pair: tuple[str, str]) -> Any:
+        """The class or function of a name that is used as a value."""
+        if pair not in outside.VALUES and not self._known(pair):
+            self._unknown(pair)
+        return attrgetter(pair[1])(importlib.import_module(pair[0]))
 
-def _refuse_many(count: int) -> None:
-    if not 0 <= count <= _MOST:
-        raise UnsafeStateError(f"the state asks for {count:,} elements at once; no model does")
+    def class_of(self, name: Any) -> type:
+        """The class of a name that objects are made of."""
+        if name not in self._classes:
+            found = self.named(name.pair) if is_name(name) else None
+            if not isinstance(found, type):
+                raise refuse("an object of what is no class")
+            self._classes[name] = found
+        return self._classes[name]
 
+    def _known(self, pair: tuple[str, str]) -> bool:
+        return pair in self._own or pair in river_types()
 
-#: stands in for what makes much of little, or does not end
-_BOUNDED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("builtins", "iter"): _iterator,
-    ("builtins", "range"): _range,
-    ("builtins", "bytearray"): _bytes,
-    ("numpy", "ones"): _ones,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, allowed: frozenset[tuple[str, str]]) -> None:
-        super().__init__(file)
-        self._allowed = allowed
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
-            raise UnsafeStateError(
-                f"the state names {module}.{name}, which is not on the allow-list; nothing of it was run. "
-                f'If the name is yours, add types = ["{module}:{name}"] to the learner\'s configuration'
-            )
-        if (module, name) == ("builtins", "getattr"):
-            return self._public_method
-        if (module, name) in _BOUNDED:
-            return _BOUNDED[module, name]
-        return attrgetter(name)(importlib.import_module(module))
-
-    def _public_method(self, owner: Any, name: Any, *default: Any) -> Any:  # noqa: ARG002  getattr's own shape
-        kind = owner if isinstance(owner, type) else type(owner)
-        known = (kind.__module__, kind.__qualname__) in self._allowed and kind.__module__.startswith("river.")
-        public = isinstance(name, str) and not name.startswith("_") and "." not in name
-        if (known and public) or name in _METHODS.get(f"{kind.__module__}.{kind.__qualname__}", ()):
-            return getattr(owner, name)
+    def _unknown(self, pair: tuple[str, str]) -> None:
+        module, name = pair
         raise UnsafeStateError(
-            f"the state asks for {name!r} of {kind.__module__}.{kind.__qualname__}; only public methods of River's own "
-            "types are given"
+            f"the state names {module}.{name}, which is not on the allow-list; nothing of it was run. "
+            f'If the name is yours, add types = ["{module}:{name}"] to the learner\'s configuration'
         )
+
+    def _made(self, made: Made) -> Any:
+        if made.pair in self._own:
+            return self._own_object(made)
+        rule = outside.RULES.get(made.pair)
+        if rule is not None:
+            return rule(self, made)
+        if not self._known(made.pair):
+            self._unknown(made.pair)
+        return self.instance(made, type(made), made.args)
+
+    def instance(self, made: Made, name: Named, args: tuple[Any, ...]) -> Any:
+        """An object of a River class: created bare, or by the arguments that its kind takes, then given its state."""
+        kind = self.class_of(name)
+        rust = name.pair[0].startswith(_RUST)
+        if name.pair == _VECTOR:
+            built: Any = kind(*map(self.of, args))
+        elif rust or issubclass(kind, deque):  # what is written in Rust, and the parts of HoltWinters
+            built = kind(*map(self._argument, args))
+        elif made.called and made.pair == name.pair:
+            raise refuse(f"a call of {kind.__qualname__}")
+        elif issubclass(kind, tuple):
+            built = tuple.__new__(kind, [self.of(one) for one in args])
+        elif args:
+            raise refuse(f"a {kind.__qualname__} with arguments")
+        else:
+            built = object.__new__(kind)
+        self.note(made, built)
+        self._give(built, kind, made, rust=rust)
+        return built
+
+    def _argument(self, value: Any) -> Any:
+        if not isinstance(value, (float, int)) or not abs(value) <= _LARGEST_ARGUMENT:
+            raise refuse(f"the argument {value!r:.40}")
+        return value
+
+    def _give(self, built: Any, kind: type, made: Made, *, rust: bool) -> None:
+        if made.items and "extend" in dir(kind):
+            built.extend([self.of(one) for one in made.items])
+        elif made.items or made.entries:
+            raise refuse(f"items of a {kind.__qualname__}")
+        state = made.state
+        if state is None:
+            return
+        if rust:
+            state = self.of(state)
+            if type(state) is not bytes:
+                raise refuse(f"the state of a {kind.__qualname__}")
+            built.__setstate__(state)
+            return
+        if hasattr(kind, "__setstate__"):
+            built.__setstate__(self.of(state))
+            return
+        fields, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
+        if fields is not None:
+            vars(built).update(self._attributes(fields, kind))
+        if slots is not None:
+            for name, value in self._attributes(slots, kind).items():
+                object.__setattr__(built, name, value)
+
+    def _attributes(self, part: Any, kind: type) -> dict[str, Any]:
+        """Attributes of an object; none of them may stand in for a method of its class."""
+        if type(part) is not dict:
+            raise refuse(f"the state of a {kind.__qualname__}")
+        seen = self._attributes_seen.setdefault(kind, set())
+        for name in part.keys() - seen:
+            if type(name) is not str or name.startswith("__") or callable(getattr(kind, name, None)):
+                raise refuse(f"the attribute {name!r:.60} of a {kind.__qualname__}")
+            seen.add(sys.intern(name))
+        return self._dict(part)
+
+    def _own_object(self, made: Made) -> Any:
+        """An object of a class that the operator named; it is made as pickle makes it."""
+        kind: Any = self.named(made.pair)
+        args = [self.of(one) for one in made.args]
+        built = self.note(made, kind(*args) if made.called else kind.__new__(kind, *args))
+        if made.items:
+            built.extend([self.of(one) for one in made.items])
+        for key, value in made.entries:
+            built[self.of(key)] = self.of(value)
+        if made.state is not None and hasattr(kind, "__setstate__"):
+            built.__setstate__(self.of(made.state))
+        elif made.state is not None:
+            fields, slots = made.state if type(made.state) is tuple and len(made.state) == 2 else (made.state, None)
+            for name, value in {**self.of(fields or {}), **self.of(slots or {})}.items():
+                setattr(built, name, value)
+        return built
