@@ -4,7 +4,7 @@ Arrays are plain numbers: dtype, shape and bytes are checked and put together he
 run. A rule takes what was read (:class:`learners.pickled.Made`) and returns the real thing.
 """
 
-import datetime
+import datetime as dt
 import functools
 import math
 import random
@@ -32,7 +32,9 @@ VALUES = {
 #: Methods that River's estimators keep in their state, beyond public ones of River's own types: each exact.
 METHODS = {
     "river.bandit.thompson.ThompsonSampling": {"_clone_reward_obj_with_seed"},
-    "river.forest.online_extra_trees.ExtraTrees": {"_detection_mode_all", "_detection_mode_drop", "_detection_mode_off"},
+    "river.forest.online_extra_trees.ExtraTrees": {
+        "_detection_mode_all", "_detection_mode_drop", "_detection_mode_off",
+    },
     "builtins.str": {"lower"},
     "random.Random": {"gauss"},
     "river.drift.dummy.DummyDriftDetector": {"_fixed_trigger", "_random_trigger"},
@@ -125,7 +127,7 @@ def _defaultdict(build: Builds, made: Made) -> Any:
 def _deque(build: Builds, made: Made) -> Any:
     first, longest = (*made.args, (), None)[:2] if len(made.args) < 2 else made.args
     _check(first == () and not made.entries and (longest is None or type(longest) is int), "a deque with arguments")
-    return _whole(build, made, deque((), longest))
+    return _whole(build, made, deque(maxlen=longest))
 
 
 def _set(build: Builds, made: Made) -> Any:
@@ -307,7 +309,7 @@ def _random_state(build: Builds, made: Made) -> Any:
         return build.note(made, np.random.Generator(bits))  # type: ignore[arg-type]
     state = build.of(made.state)
     _check_bits(state)
-    built = np.random.RandomState(bits)  # type: ignore[arg-type]
+    built = np.random.RandomState(bits)
     built.__setstate__(state)
     return build.note(made, built)
 
@@ -338,7 +340,7 @@ def _normal(build: Builds, made: Made) -> Any:
     return build.note(made, statistics.NormalDist(*made.state))
 
 
-_datetimes = (bytes, int, str, datetime.timezone, datetime.timedelta)
+_datetimes = (bytes, int, str, dt.timezone, dt.timedelta)
 RULES: dict[tuple[str, str], Callable[[Any, Made], Any]] = {
     ("_codecs", "encode"): _bytes,
     ("builtins", "bytearray"): _numbers(bytearray, bytes),
@@ -355,10 +357,10 @@ RULES: dict[tuple[str, str], Callable[[Any, Made], Any]] = {
     ("collections", "defaultdict"): _defaultdict,
     ("collections", "deque"): _deque,
     ("copyreg", "_reconstructor"): _reconstructed,
-    ("datetime", "date"): _numbers(datetime.date, *_datetimes),
-    ("datetime", "datetime"): _numbers(datetime.datetime, *_datetimes),
-    ("datetime", "timedelta"): _numbers(datetime.timedelta, *_datetimes),
-    ("datetime", "timezone"): _numbers(datetime.timezone, *_datetimes),
+    ("datetime", "date"): _numbers(dt.date, *_datetimes),
+    ("datetime", "datetime"): _numbers(dt.datetime, *_datetimes),
+    ("datetime", "timedelta"): _numbers(dt.timedelta, *_datetimes),
+    ("datetime", "timezone"): _numbers(dt.timezone, *_datetimes),
     ("functools", "partial"): _partial,
     ("numpy", "dtype"): _dtype_value,
     ("numpy._core.multiarray", "_reconstruct"): _old_array,

@@ -20,7 +20,7 @@ class Named(type):
 
     def __call__(cls, *args: Any) -> Any:
         """Note a call (the opcode REDUCE); making without a call (NEWOBJ) goes past this."""
-        made = cls.__new__(cls, *args)
+        made: Made = Made.__new__(cls, *args)  # type: ignore[arg-type]
         made.called = True
         return made
 
@@ -36,7 +36,7 @@ class Made:
     items: list[Any]
     entries: list[tuple[Any, Any]]
 
-    def __new__(cls, *args: Any) -> "Made":
+    def __new__(cls, *args: Any) -> "Made":  # noqa: D102, PYI034  River's pickles make thousands: no __init__
         made = object.__new__(cls)
         made.args, made.called, made.state = args, False, None
         made.items, made.entries = [], []

@@ -79,7 +79,7 @@ class Building:
         self._classes: dict[Any, type] = {}
         self._attributes_seen: dict[type, set[str]] = {}
 
-    def of(self, value: Any) -> Any:
+    def of(self, value: Any) -> Any:  # noqa: PLR0911  one line for each kind of value
         """The real value of what was read."""
         kind = type(value)
         if kind in _PLAIN:
@@ -117,7 +117,9 @@ class Building:
 
     def _tuple(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
         built = tuple([self.of(one) for one in items])
-        return self._built[id(items)] if id(items) in self._built else self.note(items, built)
+        if id(items) not in self._built:  # else it holds itself, and was built while its items were
+            self.note(items, built)
+        return self._built[id(items)]  # type: ignore[no-any-return]
 
     def _dict(self, entries: dict[Any, Any]) -> dict[Any, Any]:
         self.note(entries, entries)
@@ -163,7 +165,7 @@ class Building:
             return rule(self, made)
         if not self._known(made.pair):
             self._unknown(made.pair)
-        return self.instance(made, type(made), made.args)
+        return self.instance(made, type(made), made.args)  # type: ignore[arg-type]
 
     def instance(self, made: Made, name: Named, args: tuple[Any, ...]) -> Any:
         """An object of a River class: created bare, or by the arguments that its kind takes, then given its state."""

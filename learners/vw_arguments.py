@@ -10,31 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from learners import vw_options
 from learners.errors import ArgumentsRefusedError
 from learners.event import Task
 from learners.labels import Labels
 
-_REASONS: dict[str, str] = {
-    "events come from the source": "-d --data --stdin --no_stdin",
-    "models come from snapshots": "-i --initial_regressor --feature_mask --input_feature_regularizer",
-    "models are saved in snapshots": (
-        "-f --final_regressor --save_per_pass --readable_model --invert_hash --dump_json_weights_experimental "
-        "--audit_regressor --output_feature_regularizer_binary --output_feature_regularizer_text"
-    ),
-    "predictions are served over HTTP": "-p --predictions -r --raw_predictions --extra_metrics",
-    "a stream has no cache": "-c --cache --cache_file -k --kill_cache --compressed",
-    "a stream is read once": "--passes --holdout_off --holdout_period --holdout_after --early_terminate --bfgs",
-    "it would start servers of its own": "--daemon --port --num_children --pid_file --port_file --foreground",
-    "one trainer per lineage": "--span_server --span_server_port --unique_id --total --node",
-    "it waits for a partner": "--active --simulation --active_cover",
-    "it would learn nothing": "-t --testonly",
-    "the input format is chosen here": "--json --dsjson --csv --flatbuffer",
-    "it only prints": "-a --audit -h --help --version --args",
-    "class numbers are given here": "--indexing",
-    "it is set here": "--preserve_performance_counters --save_resume --predict_only_model",
-}
-_REFUSED = {option: reason for reason, options in _REASONS.items() for option in options.split()}
-_SHORT = {option for option in _REFUSED if len(option) == 2}
 TRIAL_SECONDS = 20.0
 
 
@@ -62,14 +42,10 @@ def arguments(text: str, name: str) -> list[str]:
         tokens = shlex.split(text)
     except ValueError as cause:
         raise ArgumentsRefusedError(f"learners.{name}.args: {cause}") from cause
-    for token in tokens:
-        option = token.split("=", 1)[0]
-        if option not in _REFUSED and token[:2] in _SHORT and not token.startswith("--"):
-            option = token[:2]
-        if option in _REFUSED:
-            raise ArgumentsRefusedError(f"learners.{name}.args: {option} is refused: {_REFUSED[option]}")
-        if not token.startswith("-") and tokens.index(token) == 0:
-            raise ArgumentsRefusedError(f"learners.{name}.args: {token!r} is not an option")
+    try:
+        vw_options.read(tokens)
+    except ArgumentsRefusedError as cause:
+        raise ArgumentsRefusedError(f"learners.{name}.args: {cause}") from cause
     if not any(token.split("=")[0] == "--random_seed" for token in tokens):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
         tokens += ["--random_seed", str(seed)]

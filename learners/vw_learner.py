@@ -9,6 +9,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ import orjson
 import pylibvw
 from vowpalwabbit import Workspace
 
+from learners import vw_header, vw_options
 from learners.errors import StateRefusedError
 from learners.event import Event, Features, Prediction
 from learners.labels import Labels
@@ -31,6 +33,7 @@ _setup, _unsetup = pylibvw.vw.setup_example, pylibvw.vw.unsetup_example
 _set_label, _set_test_only = pylibvw.example.set_label_string, pylibvw.example.set_test_only
 _scalar, _scalars = pylibvw.example.get_simplelabel_prediction, pylibvw.example.get_scalars
 _class = pylibvw.example.get_multiclass_prediction
+_VERSION = version("vowpalwabbit")
 _ALWAYS = ("--json", "--quiet", "--preserve_performance_counters")
 
 
@@ -66,8 +69,10 @@ class VwLearner:
         self._read: Callable[[Any], Prediction] = self._reader()
 
     def _workspace(self, data: bytes | None) -> Any:
+        vw_options.read(self.tokens)  # they may come out of a store
         if data is None:
             return Workspace(arg_list=[*_ALWAYS, *self.tokens])
+        vw_header.check(data, self.tokens, _VERSION)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model")
             path.write_bytes(data)
