@@ -5,10 +5,12 @@ the JSON bytes of the event; label and weight through the API, between ``unsetup
 so that nothing inside the features can pose as a label.
 """
 
+import contextlib
 import math
+import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,16 +75,14 @@ class VwLearner:
         if data is None:
             return Workspace(arg_list=[*_ALWAYS, *self.tokens])
         vw_header.check(data, self.tokens, _VERSION)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model")
-            path.write_bytes(data)
+        with _file_of(data) as path:
             try:
-                return Workspace(arg_list=[*_ALWAYS, *self.tokens, "-i", str(path)])
+                return Workspace(arg_list=[*_ALWAYS, *self.tokens, "-i", path])
             except RuntimeError as cause:
                 if "random_seed" not in str(cause):
                     raise StateRefusedError(f"Vowpal Wabbit cannot load the model: {cause}") from cause
             # Reductions that draw random numbers keep the state of the generator in the file as its seed.
-            return Workspace(arg_list=[*_ALWAYS, *_without_seed(self.tokens), "-i", str(path)])
+            return Workspace(arg_list=[*_ALWAYS, *_without_seed(self.tokens), "-i", path])
 
     def _reader(self) -> Callable[[Any], Prediction]:
         if self.labels.task == "regression":
@@ -190,6 +190,18 @@ class VwLearner:
     def describe(self) -> dict[str, Any]:
         """What it was built from; :func:`learners.restore.restore` needs no more than this."""
         return {"trial": msgspec.structs.asdict(self.trial), "namespaces": self.namespaces}
+
+
+@contextlib.contextmanager
+def _file_of(data: bytes) -> Iterator[str]:
+    """A path to bytes in memory: who loads a model need not be able to write anywhere."""
+    descriptor = os.memfd_create("model")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _without_seed(tokens: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from snapshots import baselines
 from snapshots.errors import DamagedError
 from snapshots.holdout import HeldRow, read_version
 from snapshots.lineage import Lineage
-from snapshots.store import claim
+from snapshots.store import Store, claim
 
 if TYPE_CHECKING:
     from snapshots.gates import Asked
@@ -66,7 +66,7 @@ def newest(lineage: Lineage) -> Standing | None:
 
 
 def judge(lineage: Lineage, number: int, task: Task, tolerance: float, now: float) -> Standing:
-    """Ask the baseline about the newest holdout, and keep the verdict in the store, but for one that does not load."""
+    """Ask the baseline about the newest holdout; one that does not load fails, with no loss."""
     snapshot = lineage.newest()
     if snapshot is None or not snapshot.holdout.versions:
         raise DamagedError("there is no holdout to judge a baseline on")
@@ -76,11 +76,15 @@ def judge(lineage: Lineage, number: int, task: Task, tolerance: float, now: floa
         from learners.baseline import Baseline  # noqa: PLC0415  only where there is one
 
         model = Baseline(baselines.model_of(lineage.store, number)[1])
-    except (LearnersError, DamagedError) as cause:  # it may be put back, so this is not kept
+    except (LearnersError, DamagedError) as cause:
         return Standing(number, version.number, len(rows), None, None, "fail", str(cause), now)
-    found = _judged(model, number, version.number, task, rows, version.scale, tolerance, now)
-    claim(lineage.store, _name(number, version.number), msgspec.json.encode(found) + b"\n")
-    return found
+    return _judged(model, number, version.number, task, rows, version.scale, tolerance, now)
+
+
+def keep(store: Store, found: Standing) -> None:
+    """Keep a verdict in the store, but for one on a baseline that did not load: its file may be put back."""
+    if found.loss is not None:
+        claim(store, _name(found.baseline, found.holdout), msgspec.json.encode(found) + b"\n")
 
 
 def _judged(

@@ -23,14 +23,15 @@ class Decide(Protocol):
 
 
 class Answering:
-    """Compares and decides; ``looks`` is how many looks there are a year, ``tell`` notifies somebody."""
+    """Compares and decides. ``looks`` is how many looks there are a year, ``tell`` notifies, ``judge`` asks a baseline."""
 
     def __init__(
         self, config: Config, lineage: Lineage, decide: Decide, tell: Callable[[str, str, str, int], None],
-        looks: Callable[[], float], now: Callable[[], float],
+        looks: Callable[[], float], judge: Callable[[int, float], standing.Standing], *,
+        now: Callable[[], float],
     ) -> None:  # fmt: skip
         self.config, self.lineage, self.now = config, lineage, now
-        self._decide, self._tell, self._looks = decide, tell, looks
+        self._decide, self._tell, self._looks, self._judge = decide, tell, looks, judge
         self._tried: dict[tuple[int, int], float] = {}
 
     def watch(self) -> None:
@@ -52,7 +53,8 @@ class Answering:
         self._tried[pair] = self.now()
         if not standing.is_due(self.lineage, pair):
             return
-        found = standing.judge(self.lineage, pair[0], self.config.task, self.config.guard.tolerance, self.now())
+        found = self._judge(pair[0], self.now())
+        standing.keep(self.lineage.store, found)
         level = logging.INFO if found.verdict == "pass" else logging.ERROR
         log.log(level, "baseline %d: %s: %s", found.baseline, found.verdict, found.why)
         if found.verdict == "fail":

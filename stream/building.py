@@ -5,12 +5,14 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from learners import Learner
+from learners.event import Task
 from learners.labels import Labels
 from learners.vw_arguments import Trial, arguments, check_classes, trial
 from snapshots import Store
@@ -115,10 +117,16 @@ def build_learner(config: Config, name: str, labels: Labels) -> Learner:
     return VwLearner(_tried(config, name), labels, namespaces=one.namespaces, weighted=not one.ignore_weights)
 
 
+@cache
+def _trial(tokens: tuple[str, ...], task: Task, name: str) -> Trial:
+    """One trial of arguments in the life of a process: later it may not start another."""
+    return trial(tokens, task, name)
+
+
 def _tried(config: Config, name: str) -> Trial:
     """Try Vowpal Wabbit's arguments; warn of what is not exact, refuse what drops weights."""
     one = config.learners[name]
-    found = trial(arguments(one.args, config.name), config.task, name)
+    found = _trial(tuple(arguments(one.args, config.name)), config.task, name)
     if not found.exact:
         log.warning(
             "learners.%s: with %s (%s) a restored model does not continue bit for bit; after a restart it goes on from "
@@ -130,6 +138,14 @@ def _tried(config: Config, name: str) -> Trial:
             f"{' '.join(found.tokens)}. Leave out --ignore and --ngram, or set learners.{name}.ignore_weights = true"
         )
     return found
+
+
+def import_kind(kind: str) -> None:
+    """Import what learners of a kind are made of; a process that is shut in imports less well."""
+    if kind == "river":
+        import learners.river_learner  # noqa: PLC0415  only where it learns or serves
+    else:
+        import learners.vw_learner  # noqa: F401, PLC0415  the same
 
 
 def built_from(one: LearnerConfig, learner: Learner) -> dict[str, Any]:

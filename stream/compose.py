@@ -97,7 +97,7 @@ def trainer_of(
         dead_letters=dead_letters_of(config, store),
         lineage=lineage,
         membership=membership,
-        learners=[Running(name, config, stopping) for name in config.learners],
+        learners=[Running(name, config, store, stopping) for name in config.learners],
         begin=begin or beginning(),
         reopen=lambda: source_of(config, when_lost="stop"),
         presence=Presence(store, "trainer", now),

@@ -155,6 +155,12 @@ class Signing(_Table):
     public_key_files: list[str] = []
 
 
+class Wall(_Table):
+    """Whether processes that load models are shut in: nothing written, executed or connected to."""
+
+    enabled: bool = True
+
+
 class Notify(_Table):
     """Who is told of reverts, holds and requests: a command (JSON on its standard input), an address of HTTP."""
 
@@ -271,6 +277,7 @@ class Config(_Table):
     guard: GuardConfig = msgspec.field(default_factory=GuardConfig)
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     signing: Signing = msgspec.field(default_factory=Signing)
+    wall: Wall = msgspec.field(default_factory=Wall)
     notify: Notify = msgspec.field(default_factory=Notify)
     archive: ArchiveConfig = msgspec.field(default_factory=ArchiveConfig)
     retrain: RetrainConfig = msgspec.field(default_factory=RetrainConfig)

@@ -12,14 +12,15 @@ from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
 from snapshots.errors import RefusedError, SnapshotsError
-from snapshots.guard import Judge, Rules, target_of
+from snapshots.guard import Rules, target_of
 from snapshots.ledger import Decision, Entry
 from snapshots.verdict import Verdict
 from stream import logs
 from stream.answering import Answering
 from stream.breaker import Step, next_step
-from stream.building import labels_of, reach_modules, store_of, types_of
+from stream.building import store_of
 from stream.config import Config
+from stream.judging import Judging
 from stream.notify import Notifier
 from stream.presence import Presence
 
@@ -78,16 +79,16 @@ class Guarding:
     def __init__(
         self, config: Config, *, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]
     ) -> None:
-        reach_modules(config)
         store = store_of(config)
         self.config, self.now, self.sleep, self.stopping = config, now, sleep, stopping
         self.lineage = Lineage(store)
-        self.judging = Judge(self.lineage, rules_of(config))
+        self.judging = Judging(config, store)
         self.presence = Presence(store, "guard", now)
         self.notifier = Notifier(config, now)
         self.answering = Answering(
             config, self.lineage, self.decide, lambda action, learner, why, entry: self.tell(
-                action, learner, why, entry=entry), lambda: looks_a_year(config, self.lineage), now,
+                action, learner, why, entry=entry), lambda: looks_a_year(config, self.lineage),
+            self.judging.judge_baseline, now=now,
         )  # fmt: skip
         self._looked: dict[str, int] = {}
 
@@ -102,13 +103,18 @@ class Guarding:
                     self.sleep(1.0)
                 self.sleep(self.config.guard.poll_seconds)
         finally:
-            self.notifier.close()
-            self.presence.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.judging.close()
+        self.notifier.close()
+        self.presence.close()
 
     def follow(self) -> None:
         """Judge every learner of the newest snapshot; those before it that nobody judged are overtaken."""
         waiting = list(self._unjudged())
-        self.presence.say(waiting=len(waiting))
+        self.presence.say(waiting=len(waiting), wall=self.judging.wall)
         if not waiting:
             self.watch()
             return
@@ -159,11 +165,8 @@ class Guarding:
 
         None when the trainer deleted the snapshot meanwhile, as one that is too old: that is no fault of it.
         """
-        labels, types = labels_of(self.config), types_of(self.config, learner)
-        self.judging.rules = msgspec.structs.replace(
-            rules_of(self.config), looks_a_year=looks_a_year(self.config, self.lineage)
-        )
-        verdict, looks = self.judging.judge(number, learner, labels, types, self.now())
+        rules = msgspec.structs.replace(rules_of(self.config), looks_a_year=looks_a_year(self.config, self.lineage))
+        verdict, looks = self.judging.judge(number, learner, rules, self.now())
         if verdict.found == "damaged" and self.lineage.store.get(snapshots.manifest_name(number)) is None:
             log.warning("snapshot %d was deleted before it could be judged: the guard is far behind", number)
             return None
@@ -189,9 +192,8 @@ class Guarding:
         if given.why.startswith(_OVERTAKEN):
             return given, None
         known = looks_.read(self.lineage.store, number, learner)
-        labels, types = labels_of(self.config), types_of(self.config, learner)
         rules = msgspec.convert(given.rules, Rules) if given.rules else rules_of(self.config)
-        again, _ = Judge(self.lineage, rules).judge(number, learner, labels, types, given.judged, known)
+        again, _ = self.judging.judge(number, learner, rules, given.judged, known)
         return again, again == given
 
     def given(self, number: int) -> list[Verdict]:

@@ -3,9 +3,12 @@
 import contextlib
 import logging
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,10 +25,12 @@ from learners.labels import LabelValue
 from snapshots import errors as snapshot_errors
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
+from snapshots.store import Store
 from stream import errors as stream_errors
 from stream import wire
 from stream.config import Config
 from stream.errors import GaveUpError, RaisedAtError, StreamError
+from stream.lent import Lending
 from stream.record import Record
 
 log = logging.getLogger("holdfast.trainer")
@@ -41,7 +46,7 @@ class Running:
     wrong there is raised by the next call.
     """
 
-    def __init__(self, name: str, config: Config, stopping: Callable[[], bool]) -> None:
+    def __init__(self, name: str, config: Config, store: Store, stopping: Callable[[], bool]) -> None:
         self.name = name
         self._stopping = stopping
         self.role = config.learners[name].role
@@ -63,15 +68,26 @@ class Running:
         self._trouble: Exception | None = None
         self._loaded: Future[dict[str, Any]] | None = None
         self._saves: dict[int, Future[wire.Saved]] = {}
+        self.wall = ""
         ours, theirs = Pipe()
+        lent, borrowed = Pipe()
         self._connection: Connection = ours
+        self._scratch = tempfile.mkdtemp(prefix="holdfast-")
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "stream.worker", str(theirs.fileno()), str(borrowed.fileno())],
+            pass_fds=[theirs.fileno(), borrowed.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "TMPDIR": self._scratch,
+                "HOLDFAST_SCRATCH": self._scratch,
+            },
         )
         theirs.close()
+        borrowed.close()
+        parts = rf"snapshots/\d{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}"
+        self._lending = Lending(store, lent, re.compile(parts))
         self.process = self._process.pid
         table = msgspec.msgpack.encode(config, enc_hook=str)
         self._send(wire.Setup(table, str(config.base), name))
@@ -178,6 +194,8 @@ class Running:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._lending.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _send(self, order: wire.Order) -> None:
         try:
@@ -207,6 +225,7 @@ class Running:
                     self.save_seconds = reply.seconds
                     _resolve(self._saves.pop(reply.order, None), reply)
                 case wire.Loaded():
+                    self.wall = reply.wall
                     _resolve(self._loaded, reply.built_from)
                 case wire.Failed():
                     self._failed(reply)

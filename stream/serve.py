@@ -53,6 +53,7 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Server(config, now=time.time)
+    server.shut_in()
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(

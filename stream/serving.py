@@ -4,6 +4,7 @@ A watcher follows the store and swaps one pointer; a request reads that pointer 
 away, requests are answered from what is in memory, and readiness says how old it is.
 """
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from snapshots import Lineage, baselines, standing
 from snapshots import snapshot as snapshots
 from snapshots.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
-from stream import logs
-from stream.building import codec_of, labels_of, reach_modules, store_of, types_of
+from snapshots.signing import bare
+from snapshots.store import LocalStore
+from stream import logs, wall
+from stream.building import codec_of, import_kind, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence
 
@@ -77,6 +80,7 @@ class Server:
         self.store_trouble = ""
         self.unjudged: tuple[int, float | None] = (0, None)
         self.standing: Standing | None = None
+        self.wall = ""
         self._refused: set[int] = set()
         self._refused_baselines: dict[int, float] = {}
         self._stop = threading.Event()
@@ -85,6 +89,25 @@ class Server:
     def view(self) -> Lineage:
         """A view of the store for a request in a thread of its own, knowing what the watcher has read."""
         return self.lineage.copy()
+
+    def shut_in(self) -> None:
+        """Put up the wall, for good: what is written from here on is this process's word, decisions, and events.
+
+        Connections are only allowed where the store, the source or the decoder needs them.
+        """
+        for kind in {one.kind for one in self.config.learners.values()}:
+            import_kind(kind)
+        if not self.config.wall.enabled:
+            self.wall = wall.OFF
+            return
+        store, source = bare(self.lineage.store), self.config.source
+        folders = [store.root / name for name in ("presence", "ledger")] if isinstance(store, LocalStore) else []
+        folders += [self.config.base / source.directory] if source.kind == "files" else []
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        local = isinstance(store, LocalStore) and source.kind == "files" and not self.config.event.decoder
+        self.wall = wall.put_up(folders, may_connect=not local, may_listen=True)
 
     def start(self) -> None:
         """Begin to follow the store."""
@@ -145,6 +168,7 @@ class Server:
             created=current.created if current else None,
             since=current.since if current else None,
             port=self.config.serve.port,
+            wall=self.wall,
         )
 
     def _void(self, current: Serving) -> bool:

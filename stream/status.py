@@ -1,5 +1,6 @@
 """The state of a lineage as people and scripts see it, from the store alone; it is right also when nothing runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -40,9 +41,17 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "retrain": retrain(lineage, now),
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
+        "wall": _walls(words),
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report
+
+
+def _walls(words: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """How each process that loads models is shut in: ``whole``, or what is missing (docs/security.md)."""
+    found = {f"learner {name}": said for word in words for name, said in word.get("walls", {}).items()}
+    found |= {f"{word['role']} {word['pid']}": word["wall"] for word in words if word.get("wall")}
+    return found
 
 
 def _learners(lineage: Lineage) -> dict[str, Any]:

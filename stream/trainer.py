@@ -686,7 +686,8 @@ class Trainer:
 
     def say(self, state: str, why: str = "") -> None:
         """Tell ``status`` how the source is."""
-        self.presence.say(state=state, why=why, lag=self.source.lag() if state == "reading" else None)
+        walls = {learner.name: learner.wall for learner in self.learners}
+        self.presence.say(state=state, why=why, lag=self.source.lag() if state == "reading" else None, walls=walls)
 
     def close(self) -> None:
         """Let go of everything, in the order that loses nothing."""

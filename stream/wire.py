@@ -81,9 +81,10 @@ class Save(_Message):
 
 
 class Loaded(_Message):
-    """The state was taken; what the learner was built from."""
+    """The state was taken; what the learner was built from, and how its process is shut in."""
 
     built_from: dict[str, Any]
+    wall: str = ""
 
 
 class Learnt(_Message):

@@ -30,9 +30,10 @@ from learners.versus import Evidence, Versus, concatenated
 from snapshots import SnapshotsError, Store, baselines
 from snapshots import snapshot as snapshots
 from snapshots.errors import RefusedError, StoreError
-from stream import building, logs, wire
+from stream import building, logs, wall, wire
 from stream.config import Config
 from stream.errors import StreamError
+from stream.lent import LentStore
 
 if TYPE_CHECKING:
     from learners.baseline import Baseline
@@ -71,6 +72,7 @@ class Worker:
         self._stride = config.guard.stride
         self._spoilt = True
         self._pool = ThreadPoolExecutor(1, "parts")
+        self._wall = ""
         self._sending = threading.Lock()
 
     def run(self) -> None:
@@ -97,7 +99,8 @@ class Worker:
             case wire.Save():
                 self._save(order)
             case wire.Load():
-                self._reply(wire.Loaded(self._load(order)))
+                built_from = self._load(order)
+                self._reply(wire.Loaded(built_from, self._wall))
 
     def _reply(self, reply: wire.Reply) -> None:
         with self._sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the trainer is gone
@@ -109,6 +112,7 @@ class Worker:
         one = self._config.learners[self._name]
         if order.snapshot is None:
             self._learner = building.build_learner(self._config, self._name, self._labels)
+            self._shut_in()
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
             self._paired, self._reference = self._no_evidence(), None
             self._versus, self._own = None, OwnLoss(self._config.guard.tolerance)
@@ -123,6 +127,7 @@ class Worker:
                 raise RefusedError(f"snapshot {order.snapshot} of {self._name} is gone")
             part = manifest.learners[self._name]
             built_from = building.reconcile(self._config, self._name, part, accept=order.accept)
+            self._shut_in()
             self._learner, self._metrics = snapshots.read_learner(
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
@@ -135,6 +140,13 @@ class Worker:
                 self._paired.refer(None)  # the guard then asks for another
         self._spoilt = False
         return built_from
+
+    def _shut_in(self) -> None:
+        """Put up the wall, once, before the first byte of a model is read; trials of arguments come before it."""
+        if not self._wall:
+            building.import_kind(self._config.learners[self._name].kind)
+            scratch = [Path(folder)] if (folder := os.environ.get("HOLDFAST_SCRATCH")) else []
+            self._wall = wall.put_up(scratch) if self._config.wall.enabled else wall.OFF
 
     def _no_evidence(self) -> Paired:
         return Paired(self._config.guard.tolerance, None, self._config.event.max_slices)
@@ -303,11 +315,11 @@ class Worker:
 
 
 def main() -> None:
-    """Run on the socket whose descriptor is the first argument."""
+    """Run on the sockets whose descriptors are the arguments: for orders, and for the store that the trainer lends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer decides when to end
     logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
-    connection = Connection(int(sys.argv[1]))
+    connection, store = (Connection(int(one)) for one in sys.argv[1:3])
     try:
         setup = wire.orders.decode(connection.recv_bytes())
     except EOFError:
@@ -317,7 +329,7 @@ def main() -> None:
     config = msgspec.msgpack.decode(setup.config, type=Config, dec_hook=lambda _, value: Path(value))
     config.base = Path(setup.base)
     building.reach_modules(config)
-    Worker(connection, config, setup.name, building.store_of(config)).run()
+    Worker(connection, config, setup.name, LentStore(store)).run()
     os._exit(0)  # a part that is still being written belongs to no snapshot
 
 

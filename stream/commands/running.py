@@ -87,6 +87,7 @@ def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> 
     from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
 
     guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=stopping_of())
+    click.get_current_context().call_on_close(guarding.close)
     if explain is not None:
         _explain(guarding, explain, as_json=as_json)
         return

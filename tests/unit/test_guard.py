@@ -7,6 +7,7 @@ import math
 import pkgutil
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from lineages import Folder
@@ -16,13 +17,10 @@ import learners
 import snapshots
 import stream
 from learners import Features, Prediction
-from snapshots import Store
 from snapshots import snapshot as cuts
 from snapshots.guard import fast_lane
 from snapshots.holdout import Membership
-from snapshots.manifest import Manifest
 from snapshots.retention import Keep, kept
-from snapshots.snapshot import Shared
 from stream import guarding
 from stream.guarding import Guarding
 from stream.recent import RecentIds
@@ -123,13 +121,13 @@ def test_a_snapshot_that_is_deleted_while_it_is_judged_gets_no_verdict(
     here.train()
     guarding = Guarding(here.config, now=time.time, sleep=lambda _: None, stopping=lambda: False)
     number = guarding.lineage.refresh().numbers[-1]
-    read = cuts.read_shared
+    judge = guarding.judging.judge
 
-    def gone(store: Store, manifest: Manifest) -> Shared:
-        cuts.remove(store, number)
-        return read(store, manifest)
+    def gone(*asked: Any) -> Any:
+        cuts.remove(guarding.lineage.store, number)
+        return judge(*asked)
 
-    monkeypatch.setattr(cuts, "read_shared", gone)
+    monkeypatch.setattr(guarding.judging, "judge", gone)
     assert guarding.give(number, "linear") is None
     assert here.json("ledger") == []
     assert number not in here.lineage.numbers

@@ -172,7 +172,7 @@ def decided(entries: list[Entry], **seen: float) -> list[tuple[str, str | None]]
         view.entries.append(Entry(seq=len(view.entries) + 1, time=1.0, previous="", **fields))
         return view.entries[-1]
 
-    answering = Answering(config, view, decide, lambda *_: None, lambda: 31_536_000.0, lambda: 2.0)  # type: ignore[arg-type]
+    answering = Answering(config, view, decide, lambda *_: None, lambda: 31_536_000.0, None, now=lambda: 2.0)  # type: ignore[arg-type]
     answering.watch()
     return [(e.action, e.learner) for e in view.entries[len(entries) :]]
 
