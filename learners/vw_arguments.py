@@ -107,7 +107,7 @@ def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_S
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(  # noqa: S603  our own interpreter and module
-                [sys.executable, "-c", _CHILD, *[path for path in sys.path if path]],
+                [sys.executable, "-P", "-c", _CHILD, *[path for path in sys.path if path]],
                 input=question, capture_output=True, timeout=seconds, cwd=folder, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -23,7 +23,7 @@ class Decide(Protocol):
 
 
 class Answering:
-    """Compares and decides. ``looks`` is how many looks there are a year, ``tell`` notifies, ``judge`` asks a baseline."""
+    """Compares and decides; ``looks`` is how many looks there are a year, ``judge`` asks a baseline, ``tell`` tells."""
 
     def __init__(
         self, config: Config, lineage: Lineage, decide: Decide, tell: Callable[[str, str, str, int], None],

@@ -9,7 +9,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from snapshots import Lineage, SnapshotsError
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError
 from snapshots.ledger import Decision, Entry
+from stream import interpreter
 from stream import status as states
 from stream.building import intake_of, store_of
 from stream.catastrophes import CATASTROPHES, SETTINGS, Changes, Copies, Paced, Payments
@@ -399,10 +399,10 @@ class Drill:
 
     def _retrain(self, **environment: str) -> int:
         """Run ``holdfast retrain`` to its end; return its exit code."""
-        command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--json", "--config",
+        command = [*interpreter.command("stream.cli"), "retrain", "--now", "--json", "--config",
                    str(self._config.base / "holdfast.toml")]  # fmt: skip
         return subprocess.run(  # noqa: S603  our own interpreter and module
-            command, env={**self._environment, **environment}, capture_output=True, check=False
+            command, env=interpreter.environment(self._environment, **environment), capture_output=True, check=False
         ).returncode
 
     def _said(self, *actions: str) -> Entry | None:

@@ -24,7 +24,7 @@ from snapshots.guard import Judge, Rules
 from snapshots.looks import Looks
 from snapshots.standing import Standing
 from snapshots.verdict import Verdict
-from stream import building, logs, wall
+from stream import building, interpreter, logs, wall
 from stream.config import Config
 from stream.lent import Lending, LentStore
 
@@ -116,10 +116,10 @@ class Judging:
         lent, borrowed = Pipe()
         table = msgspec.msgpack.encode(self._config, enc_hook=str)
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.judging", str(theirs.fileno()), str(borrowed.fileno())],
+            interpreter.command("stream.judging", theirs.fileno(), borrowed.fileno()),
             pass_fds=[theirs.fileno(), borrowed.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=interpreter.environment(os.environ),
         )
         theirs.close()
         borrowed.close()

@@ -53,6 +53,9 @@ def client(kind: Callable[..., Any], settings: Mapping[str, Any], logger: loggin
     except KafkaException as cause:
         error = cause.args[0]
         said = error.str() if isinstance(error, KafkaError) else str(error)
+        for key, value in settings.items():
+            if isinstance(value, str) and value:
+                said = said.replace(value, f"(what {key} says)")  # it may be a secret in the wrong place
         raise ConfigError(f"[source.kafka]: {said}. The settings are those of librdkafka") from cause
 
 

@@ -43,7 +43,9 @@ class Notifier:
             try:
                 send(body)
             except (OSError, subprocess.SubprocessError, ValueError) as cause:
-                log.error("not told: %s; %s", cause, f"trying again in {delay:.0f} s" if left else "given up")
+                log.error(
+                    "not told: %s; %s", _in_words(cause), f"trying again in {delay:.0f} s" if left else "given up"
+                )
             else:
                 return
             if not left or self._stop.wait(delay):
@@ -55,7 +57,7 @@ class Notifier:
 
     def _post(self, body: bytes) -> None:
         if not self._webhook.startswith(("http://", "https://")):
-            raise ValueError(f"notify.webhook {self._webhook!r} is no address of HTTP")
+            raise ValueError("notify.webhook is no address of HTTP")
         request = urllib.request.Request(self._webhook, body, {"Content-Type": "application/json"})  # noqa: S310  checked above
         with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310  the same
             pass
@@ -68,3 +70,21 @@ class Notifier:
         self._stop.set()
         for _, pool in self._ways.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_words(cause: Exception) -> str:
+    """What went wrong, without the command's arguments and the webhook's address: both may hold secrets."""
+    match cause:
+        case subprocess.CalledProcessError():
+            return f"notify.command ended with {cause.returncode}"
+        case subprocess.TimeoutExpired():
+            return f"notify.command did not end within {cause.timeout:g} s"
+        case urllib.error.HTTPError():
+            return f"notify.webhook answered {cause.code}"
+        case urllib.error.URLError():
+            return (
+                f"notify.webhook cannot be reached: {getattr(cause.reason, 'strerror', None) or type(cause).__name__}"
+            )
+        case OSError():
+            return f"notify.command or webhook: {cause.strerror or type(cause).__name__}"
+    return f"notify: {type(cause).__name__}"

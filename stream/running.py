@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -27,7 +26,7 @@ from snapshots.errors import SnapshotsError
 from snapshots.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
 from snapshots.store import Store
 from stream import errors as stream_errors
-from stream import wire
+from stream import interpreter, wire
 from stream.config import Config
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.lent import Lending
@@ -74,15 +73,10 @@ class Running:
         self._connection: Connection = ours
         self._scratch = tempfile.mkdtemp(prefix="holdfast-")
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.worker", str(theirs.fileno()), str(borrowed.fileno())],
+            interpreter.command("stream.worker", theirs.fileno(), borrowed.fileno()),
             pass_fds=[theirs.fileno(), borrowed.fileno()],
             stdin=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                "TMPDIR": self._scratch,
-                "HOLDFAST_SCRATCH": self._scratch,
-            },
+            env=interpreter.environment(os.environ, TMPDIR=self._scratch, HOLDFAST_SCRATCH=self._scratch),
         )
         theirs.close()
         borrowed.close()

@@ -4,7 +4,6 @@ import logging
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from snapshots.erasure import FORGET
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.lease import Lease
 from snapshots.ledger import Decision, Entry
-from stream import logs, triggers
+from stream import interpreter, logs, triggers
 from stream.archive import Archive
 from stream.codec import Codec
 from stream.config import Config
@@ -111,7 +110,7 @@ class Scheduler:
         """Run ``holdfast retrain`` as a process of its own; ``left``: seconds of the budget (0: no limit)."""
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
         order = Order(f"{trigger.kind}: {trigger.why}", after, trigger.since, trigger.expected, left)
-        command = [sys.executable, "-m", "stream.cli", "retrain", "--now", "--config", str(self.path),
+        command = [*interpreter.command("stream.cli", "retrain", "--now", "--config", self.path),
                    "--order", msgspec.json.encode(order).decode(), "--json"]  # fmt: skip
         if trigger.kind == FORGET:
             command.append("--full")  # what a warm start goes on from has learnt what was erased
@@ -119,7 +118,7 @@ class Scheduler:
         self.trigger, self._after = trigger, after
         self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "HOLDFAST_LOG": "console"},
+            env=interpreter.environment(os.environ, HOLDFAST_LOG="console"),
         )  # fmt: skip
 
     def look_after(self) -> None:

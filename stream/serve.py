@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from learners.errors import LearnersError
 from snapshots.errors import SnapshotsError
-from stream import logs
+from stream import interpreter, logs
 from stream.api import application
 from stream.config import Config, read_tokens
 from stream.errors import CommandError, StreamError
@@ -148,10 +148,10 @@ class _Workers:
 
     def _start(self, index: int) -> None:
         process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.serve", *map(str, self._pass), str(index)],
+            interpreter.command("stream.serve", *self._pass, index),
             stdin=subprocess.PIPE,
             pass_fds=self._pass,
-            env={**self._environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=interpreter.environment(self._environment),
         )
         setup = msgspec.msgpack.encode((str(self._config.base), self._config), enc_hook=str)
         with contextlib.suppress(BrokenPipeError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from stream import logs
+from stream import interpreter, logs
 from stream.errors import StreamError
 
 log = logging.getLogger("holdfast.up")
@@ -110,8 +110,8 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         arguments = [*child.role.split(), "--config", str(self._config), *self._first.pop(child.role, ())]
         child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "stream.cli", *arguments],
-            env=self._environment,
+            interpreter.command("stream.cli", *arguments),
+            env=interpreter.environment(self._environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
