@@ -6,7 +6,7 @@ unusual (a field that is not configured, a dotted path, a colon inside a text) t
 be wrong the slow one (``diagnosis``), which looks at every name and finds the reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -29,6 +29,8 @@ _identifier = msgspec.json.Decoder(str | int)
 _number = msgspec.json.Decoder(float)
 _LAST_SECOND = 253_402_300_800.0
 _MILLISECONDS_FROM = 1e11
+#: how many names, and how long ones, a decoder is made for
+_MOST_NAMES, _LONGEST_NAME = 1000, 200
 #: how many times a decoder is made for the names that the events have just now; a stream of many shapes soon stops
 _LAYOUTS = 32
 
@@ -56,6 +58,8 @@ class Codec:
         self._seen_names: tuple[str, ...] = ()
         self._layouts_left = 0 if paths.types or paths.slices else _LAYOUTS  # whoever looks at values decodes anyway
         usual = decoder is None and not self._flat and not any("." in path for path in (*fields, paths.features))
+        named = [path for path in (*fields, paths.features) if path]
+        usual = usual and _are_plain(named) and len(set(named)) == len(named)
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
 
     def decode(self, record: Record) -> Event | Refusal:
@@ -120,7 +124,7 @@ class Codec:
 
     def _learn_layout(self, names: tuple[str, ...]) -> None:
         """Make a decoder for these names when the event before had the same."""
-        if names == self._seen_names and names != self._layout_names and names:
+        if names == self._seen_names and names != self._layout_names and _are_plain(names):
             self._layouts_left -= 1
             self._layout, self._layout_names = _layout_of(names), names
         self._seen_names = names
@@ -288,16 +292,18 @@ class Codec:
 def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
     """A decoder for events that have no other fields than the configured ones."""
     names = {"id": paths.id, "features": paths.features, "label": paths.label, "weight": weight, "time": paths.time}
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("id", Annotated[str, Meta(min_length=1)] | int),
+        ("features", Raw),
+        ("label", float | str | bool | None | UnsetType, UNSET),
+        ("weight", float | None | UnsetType, UNSET),
+        ("time", float | str | None | UnsetType, UNSET),
+    ]
     kind = msgspec.defstruct(
         "Envelope",
-        [
-            ("id", Annotated[str, Meta(min_length=1)] | int),
-            ("features", Raw),
-            ("label", float | str | bool | None | UnsetType, UNSET),
-            ("weight", float | None | UnsetType, UNSET),
-            ("time", float | str | None | UnsetType, UNSET),
-        ],
-        rename={name: path or f"\0{name}" for name, path in names.items()},
+        [field for field in fields if names[field[0]]],
+        rename={name: path for name, path in names.items() if path},
+        namespace={name: UNSET for name, path in names.items() if not path},
         forbid_unknown_fields=True,
         gc=False,
     )
@@ -310,6 +316,13 @@ def _layout_of(names: tuple[str, ...]) -> Callable[[bytes], Any]:
     rename = {f"f{number}": name for number, name in enumerate(names)}
     kind = msgspec.defstruct("Layout", fields, rename=rename, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(kind).decode
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Tell whether a decoder can be made for these names: msgspec's structs do not take every name that JSON takes."""
+    return 0 < len(names) <= _MOST_NAMES and all(
+        len(name) <= _LONGEST_NAME and name.isprintable() and '"' not in name and "\\" not in name for name in names
+    )
 
 
 def _unusual(_: bytes) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from learners.labels import canonical
 from snapshots.retention import Keep
 from stream.errors import ConfigError
 
@@ -396,6 +397,7 @@ def _check_together(config: Config) -> None:
         if learner.kind == "river" and not learner.factory:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
     _check_paths(config)
+    _check_names(config)
     if config.retrain.cost and not config.retrain.gain:
         raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
     if config.retrain.budget and not config.retrain.price_per_hour:
@@ -408,6 +410,30 @@ def _check_together(config: Config) -> None:
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
+
+
+def _check_names(config: Config) -> None:
+    """Refuse names that would mean two things, or that a learner could not be told."""
+    seen: dict[str, object] = {}
+    for label in config.event.labels:
+        if (key := canonical(label)) in seen:
+            raise ConfigError(f"event.labels names one label twice: {seen[key]!r} and {label!r}; write it once")
+        seen[key] = label
+    for name, learner in config.learners.items():
+        placed: dict[str, str] = {}
+        for space, features in learner.namespaces.items():
+            if not space or space.startswith("_") or not space.isprintable() or not set(" |:").isdisjoint(space):
+                raise ConfigError(
+                    f"learners.{name}.namespaces: {space!r} is no name of a namespace: it must not be empty, begin "
+                    "with _, or hold spaces, | or :"
+                )
+            for feature in features:
+                if feature in placed:
+                    raise ConfigError(
+                        f"learners.{name}.namespaces: {feature!r} is in {placed[feature]!r} and in {space!r}; "
+                        "a feature is in one"
+                    )
+                placed[feature] = space
 
 
 def _check_paths(config: Config) -> None:
