@@ -5,6 +5,7 @@
     LearnersError
     ├── FactoryRefusedError     a River factory that cannot be imported, built, saved and loaded again
     ├── ArgumentsRefusedError   Vowpal Wabbit arguments that are unsafe, wrong or outside the task
+    ├── TrialTooSlowError       a trial of arguments that went on and on: the machine is slow
     ├── UnsafeStateError        a pickle that names something outside the allow-list
     ├── StateRefusedError       model or metric bytes that do not load, or were written by another version
     ├── BudgetUsedUpError       a full retrain that would need more time than its budget leaves
@@ -22,6 +23,10 @@ class FactoryRefusedError(LearnersError):
 
 class ArgumentsRefusedError(LearnersError):
     """Vowpal Wabbit arguments that cannot be used; the message names the argument."""
+
+
+class TrialTooSlowError(LearnersError):
+    """A trial of Vowpal Wabbit's arguments did not end; it is worth another try."""
 
 
 class UnsafeStateError(LearnersError):

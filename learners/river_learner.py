@@ -4,6 +4,7 @@ import importlib
 import inspect
 import math
 import pickle
+import traceback
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -184,8 +185,11 @@ def build(
     needs, state outside the allow-list, a round trip that changes it, predictions that change it, or weights
     that would be dropped while ``event.weight`` is set (``weights_matter``).
     """
-    make = _imported(factory)
-    model = make()
+    make = imported(factory)
+    try:
+        model = make()
+    except Exception as cause:
+        raise FactoryRefusedError(f"learners.{name}: {factory} raised {_where(cause)}") from cause
     wanted = base.Regressor if labels.task == "regression" else base.Classifier
     if not isinstance(_final(model), wanted):
         raise FactoryRefusedError(
@@ -208,7 +212,17 @@ def build(
     return learner
 
 
-def _imported(factory: str) -> Callable[[], Any]:
+def _where(cause: Exception) -> str:
+    """An error of the operator's own module, with file and line."""
+    if isinstance(cause, SyntaxError):
+        return f"{type(cause).__name__}: {cause}"
+    lines = traceback.extract_tb(cause.__traceback__)
+    last = f" ({lines[-1].filename}, line {lines[-1].lineno})" if lines else ""
+    return f"{type(cause).__name__}: {cause}{last}"
+
+
+def imported(factory: str) -> Callable[[], Any]:
+    """Return the function that a factory names; :class:`FactoryRefusedError` says why there is none."""
     module, _, function = factory.partition(":")
     try:
         make = getattr(importlib.import_module(module), function)
@@ -217,6 +231,8 @@ def _imported(factory: str) -> Callable[[], Any]:
             f"factory {factory!r} cannot be imported: {cause}. Write it as module:function; "
             "a file model.py beside the configuration is the module model"
         ) from cause
+    except Exception as cause:
+        raise FactoryRefusedError(f"the module of factory {factory!r} cannot be imported: {_where(cause)}") from cause
     if not callable(make):
         raise FactoryRefusedError(f"factory {factory!r} is not a function")
     return make  # type: ignore[no-any-return]

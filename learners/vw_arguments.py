@@ -2,20 +2,24 @@
 
 import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from learners import vw_options
-from learners.errors import ArgumentsRefusedError
+from learners.errors import ArgumentsRefusedError, TrialTooSlowError
 from learners.event import Task
 from learners.labels import Labels
 
 TRIAL_SECONDS = 20.0
+#: how often it is looked whether a trial goes on, and what of the processor it has to use each time
+_LOOKS, _STILL_SECONDS = 15, 0.1
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -105,21 +109,17 @@ def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_S
     check_loss(tokens, task, name)
     question = json.dumps({"tokens": list(tokens), "task": task}).encode()
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            done = subprocess.run(  # noqa: S603  our own interpreter and module
-                [sys.executable, "-P", "-c", _CHILD, *[path for path in sys.path if path]],
-                input=question, capture_output=True, timeout=seconds, cwd=folder, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise ArgumentsRefusedError(
-                f"learners.{name}.args: Vowpal Wabbit did not answer within {seconds:g} s with {shlex.join(tokens)}"
-            ) from None
+        process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-P", "-c", _CHILD, *[path for path in sys.path if path]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+        )  # fmt: skip
+        output, errors = _answered(process, question, shlex.join(tokens), name, seconds)
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):
-        last = (done.stderr or b"").decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise ArgumentsRefusedError(
-            f"learners.{name}.args: Vowpal Wabbit ended with {done.returncode}: {last[0]}"
+            f"learners.{name}.args: Vowpal Wabbit ended with {process.returncode}: {last[0]}"
         ) from None
     if "refused" in answer:
         raise ArgumentsRefusedError(f"learners.{name}.args: {answer['refused']}")
@@ -130,6 +130,43 @@ def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_S
             "depend on who asked before"
         )
     return found
+
+
+def _answered(
+    process: "subprocess.Popen[bytes]", question: bytes, said: str, name: str, seconds: float
+) -> tuple[bytes, bytes]:
+    """What the trial printed; it may take long on a slow machine, but not stand still.
+
+    Raises :class:`ArgumentsRefusedError` when it used no processor for ``seconds``, and :class:`TrialTooSlowError` when
+    it went on and on.
+    """
+    before = used = 0.0
+    for look in range(_LOOKS):
+        try:
+            return process.communicate(question if look == 0 else None, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            before, used = used, _processor_seconds(process.pid)
+            if used - before < _STILL_SECONDS:
+                break
+    process.kill()
+    process.communicate()
+    if used - before < _STILL_SECONDS:
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: Vowpal Wabbit did not answer within {seconds:g} s with {said}, and did nothing"
+        )
+    raise TrialTooSlowError(
+        f"learners.{name}: a trial of {said} did not end within {_LOOKS * seconds:g} s: this machine is slow, or busy. "
+        "It is tried again at the next start"
+    )
+
+
+def _processor_seconds(pid: int) -> float:
+    """What a process has used of the processor, in seconds; 0 where the system does not tell."""
+    try:
+        fields = Path("/proc", str(pid), "stat").read_text("ascii", "replace").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 _CHILD = "import sys; sys.path[:0] = sys.argv[1:]; from learners.vw_trial import main; main()"

@@ -100,7 +100,7 @@ def check(data: bytes, tokens: Sequence[str], newest: str) -> Header:
     more = vw_options.beyond(given, wanted)
     if more:
         raise UnsafeStateError(
-            f"the model was trained with {' '.join(more)}, which the learner's args do not name; it is not loaded. "
+            f"the model was trained with {' '.join(more)}, which the learner's args does not name; it is not loaded. "
             "If the file is yours, write the options there"
         )
     bits = next((one.values[-1] for one in wanted if one.name == "bit_precision"), str(_BITS))

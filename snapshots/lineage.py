@@ -82,12 +82,22 @@ class Lineage:
             found = msgspec.json.decode(data, type=Charter)
         except (msgspec.DecodeError, msgspec.ValidationError) as cause:
             raise DamagedError(f"lineage.json in the store is damaged: {cause}") from cause
+        if (found.name, found.task) != (name, task) and not self._begun():
+            self.store.delete("lineage.json")  # a start with another name or task, that came to nothing
+            claim(
+                self.store, "lineage.json", msgspec.json.encode(msgspec.structs.replace(fresh, key=found.key)) + b"\n"
+            )
+            return self.charter(name, task, now)
         if (found.name, found.task) != (name, task):
             raise RefusedError(
                 f"the store holds lineage {found.name!r} (task {found.task}), not {name!r} (task {task}). "
                 "Set store.url to a directory of its own"
             )
         return found
+
+    def _begun(self) -> bool:
+        """Tell whether anything was ever learnt or decided here."""
+        return any(self.store.names(folder) for folder in ("snapshots/", "ledger/", "epochs/", "archive/"))
 
     def refresh(self) -> "Lineage":
         """Look for new snapshots, verdicts, epochs and entries."""

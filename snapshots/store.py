@@ -128,7 +128,8 @@ class LocalStore:
         except OSError as cause:
             raise _trouble("delete", path, cause) from cause
         with contextlib.suppress(OSError):
-            path.parent.rmdir()
+            if path.parent != self.root:
+                path.parent.rmdir()
 
     def sweep(self) -> None:
         """Remove hidden files that a killed process left behind. Only the trainer does, when it starts."""

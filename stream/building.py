@@ -198,6 +198,12 @@ def configured(one: LearnerConfig) -> dict[str, Any]:
     }
 
 
+def is_new(one: LearnerConfig, part: LearnerPart) -> bool:
+    """Tell whether a learner that was changed has learnt nothing yet, so that it may simply begin as it is now."""
+    untouched = part.learnt == 0 and part.quarantined == 0 and "imported" not in part.built_from
+    return untouched and (part.kind, part.built_from.get("configured")) != (one.kind, configured(one))
+
+
 def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> dict[str, Any]:
     """Hold what a saved learner was built from against the configuration; return what it is built from now on.
 
@@ -206,6 +212,10 @@ def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> 
     """
     one = config.learners[name]
     was, now = part.built_from.get("configured"), configured(one)
+    if one.kind == "river" and not now["source"]:
+        from learners import river_learner  # noqa: PLC0415  only processes with River learners pay for its import
+
+        river_learner.imported(one.factory)  # says what is wrong with the module
     if part.kind == one.kind and was == now:
         return part.built_from
     was = was or {}

@@ -13,6 +13,7 @@ from snapshots import Lineage, Store
 from snapshots.holdout import Membership
 from snapshots.signing import bare
 from snapshots.store import LocalStore
+from stream import alone
 from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.config import Config
 from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters
@@ -64,10 +65,15 @@ def membership_of(config: Config, lineage: Lineage, now: float) -> Membership:
 
 
 def beginning(
-    *, fresh: bool = False, accept: bool = False, operator: str = "operator", imports: dict[str, str] | None = None
+    *,
+    fresh: bool = False,
+    accept: bool = False,
+    operator: str = "operator",
+    imports: dict[str, str] | None = None,
+    take_over: bool = False,
 ) -> Begin:
     """How this process begins: it names itself, for a trainer that it takes over from."""
-    return Begin(f"{platform.node()} process {os.getpid()}", fresh, accept, operator, imports or {})
+    return Begin(f"{platform.node()} process {os.getpid()}", fresh, accept, operator, imports or {}, take_over)
 
 
 def trainer_of(
@@ -82,6 +88,9 @@ def trainer_of(
     """Build the whole trainer."""
     reach_modules(config)
     store = store_of(config)
+    begin = begin or beginning()
+    if not begin.take_over:
+        alone.refuse_company(store, now, sleep, stopping)
     lineage = Lineage(store)
     membership = membership_of(config, lineage, now())
     if isinstance(directory := bare(store), LocalStore):
@@ -98,7 +107,7 @@ def trainer_of(
         lineage=lineage,
         membership=membership,
         learners=[Running(name, config, store, stopping) for name in config.learners],
-        begin=begin or beginning(),
+        begin=begin,
         reopen=lambda: source_of(config, when_lost="stop"),
         presence=Presence(store, "trainer", now),
         now=now,

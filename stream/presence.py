@@ -68,7 +68,8 @@ class Presence:
         if busy or (time.monotonic() < self._due and not matters):
             return
         self._due = time.monotonic() + _EVERY_SECONDS
-        about = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "time": self._now()}
+        about = {"role": self._role, "pid": os.getpid(), "host": platform.node(), "namespace": namespace(),
+                 "time": self._now()}  # fmt: skip
         full = {**about, "rss": sum(map(resident_bytes, (os.getpid(), *self.others))), **self._word}
         self._pending = self._pool.submit(self._write, msgspec.json.encode(full))
 
@@ -128,10 +129,11 @@ def sweep(store: Store, now: float) -> None:
 
 def this_process() -> str:
     """How this process names itself to others, with where its number is valid: containers may share a host's name."""
-    return f"{platform.node()} process {os.getpid()}{_namespace()}"
+    return f"{platform.node()} process {os.getpid()}{namespace()}"
 
 
-def _namespace() -> str:
+def namespace() -> str:
+    """Where this process's number is valid; empty where the kernel does not tell."""
     try:
         return f" of {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -145,5 +147,5 @@ def has_ended(name: str) -> bool:
     """
     host, _, rest = name.rpartition(" process ")
     number, _, _ = rest.partition(" of ")
-    here = host == platform.node() and bool(_namespace()) and rest == f"{number}{_namespace()}"
+    here = host == platform.node() and bool(namespace()) and rest == f"{number}{namespace()}"
     return here and number.isdigit() and not Path(f"/proc/{number}").exists()

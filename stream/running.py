@@ -36,6 +36,8 @@ log = logging.getLogger("holdfast.trainer")
 #: batches that are sent and not learnt yet: enough to keep both processes busy, few enough to bound memory
 AHEAD = 4
 _END_SECONDS = 5.0
+#: a learner that takes longer for a batch is said to hang
+_SILENT_SECONDS = 10
 
 
 class Running:
@@ -58,6 +60,7 @@ class Running:
         self.reference: int | None = None
         self.compared: tuple[int | None, int, int] | None = None
         self.scored: Callable[[int, str, list[float] | None], None] = lambda _lot, _name, _losses: None
+        self.waiting: Callable[[str], None] = lambda _why: None
         self.stopped: Quarantined | None = None
         self.save_seconds = 0.0
         self._number = 0
@@ -161,7 +164,11 @@ class Running:
 
     def _wait(self, ahead: int) -> None:
         """Wait until no more than so many batches are ahead of the learner; an end that is asked for does not wait."""
+        seconds = 0
         while not self._changed.wait_for(lambda: len(self._ahead) <= ahead or self._trouble is not None, 5.0):
+            seconds += 5
+            if seconds >= _SILENT_SECONDS:
+                self.waiting(f"learner {self.name} has not answered for {seconds} s")
             if self._stopping():
                 raise GaveUpError(f"{self.name} has not learnt {len(self._ahead)} batches yet")
         self.check()

@@ -34,6 +34,8 @@ log = logging.getLogger("holdfast.serving")
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
+#: the others do not wait longer for the one that dies
+_LONGEST_DELAY = 5.0
 #: how long a new connection may take until its first request is there
 _REQUEST_SECONDS = 30.0
 
@@ -86,6 +88,11 @@ class Patient(HttpToolsProtocol):
             self.transport.close()
 
 
+def refuse_taken_port(config: Config) -> None:
+    """Raise :class:`CommandError` when somebody else listens where this configuration would."""
+    _listen(config).close()
+
+
 def _listen(config: Config) -> socket.socket:
     """Take the port, or say what to do when somebody else has it."""
     family = socket.AF_INET6 if ":" in config.serve.host else socket.AF_INET
@@ -113,7 +120,7 @@ class _Workers:
         self._deaths = Deaths()
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Keep them running until asked to stop; raises :class:`StreamError` when they keep dying."""
+        """Keep them running until asked to stop; raises :class:`CommandError` when the configuration is wrong."""
         try:
             for index in range(self._config.serve.workers):
                 self._start(index)
@@ -127,11 +134,11 @@ class _Workers:
             self._end()
 
     def _died(self, pid: int, code: int) -> None:
-        """Wait a little before the next; a wrong configuration, or one death after another, ends all."""
+        """Wait a little before the next; a wrong configuration ends all."""
         delay = self._deaths.note()
-        if code == logs.WRONG or delay is None:
-            kind = CommandError if code == logs.WRONG else StreamError
-            raise kind(f"serving process {pid} ended with {code}, like others before it; its last words stand above")
+        if code == logs.WRONG:
+            raise CommandError(f"serving process {pid} ended with {code}; its last words stand above")
+        delay = min(delay, _LONGEST_DELAY)
         log.error("serving process %d ended with %d; another takes its place in %.1f s", pid, code, delay)
         time.sleep(delay)
 

@@ -22,7 +22,6 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
     """Everything of ``holdfast status --json`` and ``GET /status``."""
     newest = lineage.refresh().newest()
     words = present(lineage.store, now)
-    trainer = next((word for word in words if word["role"] == "trainer"), None)
     report: dict[str, Any] = {
         "name": config.name,
         "task": config.task,
@@ -30,11 +29,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "created": newest.created if newest else None,
         "place": newest.place if newest else {},
         "learners": _learners(lineage),
-        "source": {
-            "state": trainer["state"] if trainer else "stopped",
-            "why": trainer["why"] if trainer else "no trainer has spoken within ten seconds",
-            "lag": trainer["lag"] if trainer else None,
-        },
+        "source": source(words),
         "refused": dict(newest.counts.refused) if newest else {},
         "holdout": _holdout(newest),
         "baseline": baseline(lineage, now),
@@ -45,6 +40,19 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report
+
+
+def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How the source is read: by the trainer's own word, or why there is no trainer."""
+    trainer = next((word for word in words if word["role"] == "trainer"), None)
+    if trainer is not None:
+        return {"state": trainer["state"], "why": trainer["why"], "lag": trainer["lag"]}
+    given_up = [word["given_up"]["train"] for word in words if "train" in word.get("given_up", {})]
+    return {
+        "state": "stopped",
+        "why": f"nothing learns: {given_up[0]}" if given_up else "no trainer has spoken within ten seconds",
+        "lag": None,
+    }
 
 
 def _walls(words: Sequence[dict[str, Any]]) -> dict[str, str]:

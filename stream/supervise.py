@@ -1,4 +1,8 @@
-"""``holdfast up``: trainer, guard and serving as child processes, started again when they die."""
+"""``holdfast up``: trainer, guard and serving as child processes, started again when they die.
+
+Serving never ends because another role cannot live (promise 4): who dies is started again, later and later. What no
+restart mends (a wrong configuration, a refusal) is said and left alone, until a file of the configuration changes.
+"""
 
 import ctypes
 import logging
@@ -13,43 +17,35 @@ from pathlib import Path
 from typing import IO
 
 from stream import interpreter, logs
-from stream.errors import StreamError
+from stream.errors import CommandError
 
 log = logging.getLogger("holdfast.up")
 ROLES = ("train", "guard", "serve")
-#: what learns, judges and answers nothing: when one of these cannot run, the others go on
-BESIDE = ("archive run", "retrain watch")
 DRAIN_SECONDS = 9.0
-_GIVE_UP_AFTER = 5
 _QUICK_SECONDS = 20.0
-_MOST_DEATHS, _LATELY_SECONDS = 20, 600.0
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
+_LOOK_SECONDS = 1.0
 _LAST_WORDS = 5
 _PR_SET_PDEATHSIG = 1
 
 
 class Deaths:
-    """How often something died: five times in a row soon after its start, or 20 times in ten minutes, is enough."""
+    """How often something died soon after its start: each time it is started again later, up to a minute."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._quick = 0
-        self._lately: deque[float] = deque(maxlen=_MOST_DEATHS)
 
     def begin(self) -> None:
         """It was started."""
         self._started = time.monotonic()
 
-    def note(self) -> float | None:
-        """It died: return the seconds to wait before it is started again, None when it is not to be."""
+    def note(self) -> float:
+        """It died: return the seconds to wait before it is started again."""
         now = time.monotonic()
         self._quick = self._quick + 1 if now - self._started < _QUICK_SECONDS else 1
-        self._lately.append(now)
-        many = len(self._lately) == _MOST_DEATHS and now - self._lately[0] < _LATELY_SECONDS
         self._started = now
-        if self._quick >= _GIVE_UP_AFTER or many:
-            return None
-        return min(_FIRST_DELAY * 2.0 ** (self._quick - 1), _LONGEST_DELAY)
+        return min(_FIRST_DELAY * 2.0 ** min(self._quick - 1, 20), _LONGEST_DELAY)
 
 
 class Child:
@@ -60,6 +56,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.deaths = Deaths()
         self.again_at: float | None = 0.0
+        self.given_up = ""
         self.last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
         self._listener: threading.Thread | None = None
 
@@ -91,7 +88,10 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """Starts the roles, watches them, and ends them together. ``first`` are arguments for a role's first start only."""
+    """Starts the roles, watches them, and ends them together. ``first`` are arguments for a role's first start only.
+
+    ``can_serve`` tells whether there is anything to answer from, ``say`` tells ``status`` who was given up, and why.
+    """
 
     def __init__(
         self,
@@ -100,11 +100,16 @@ class Supervisor:
         roles: Sequence[str] = ROLES,
         output: IO[bytes] | None = None,
         first: Mapping[str, Sequence[str]] | None = None,
+        *,
+        can_serve: Callable[[], bool] = lambda: True,
+        say: Callable[[dict[str, str]], None] = lambda _given_up: None,
     ) -> None:
         self._config = config
         self._environment = dict(environment)
         self._output = output or sys.stderr.buffer
         self._first = dict(first or {})
+        self._can_serve, self._say = can_serve, say
+        self._look_at, self._seen = 0.0, self._files()
         self.children = [Child(role) for role in roles]
 
     def _spawn(self, child: Child) -> None:
@@ -117,40 +122,59 @@ class Supervisor:
             stderr=subprocess.PIPE,
             preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
         )
-        child.again_at = None
+        child.again_at, child.given_up = None, ""
         child.deaths.begin()
         child.listen(self._output)
 
     def watch(self) -> None:
-        """Start dead children again with backoff; raise when one keeps dying, or cannot be mended by a restart."""
+        """Start dead children again with backoff; raise :class:`CommandError` when nothing could ever be served."""
         for child in self.children:
             if child.again_at is not None:
                 if time.monotonic() >= child.again_at:
                     self._spawn(child)
             elif child.process is not None and (code := child.process.poll()) is not None:
                 self._died(child, code)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._say({child.role: child.given_up for child in self.children if child.given_up})
+            self._mended()
 
     def _died(self, child: Child, code: int) -> None:
         delay = child.deaths.note()
         if code == logs.TAKEN:
-            child.process = None
-            log.error("holdfast %s is not started again, since another took over; the others go on", child.role)
-            return
-        if child.role in BESIDE and code != logs.WRONG and delay is None:
-            child.process = None
-            log.error(
-                "holdfast %s ended with %s, again and again; it is not started again, the others go on:\n%s",
-                child.role, code, child.words(),
-            )  # fmt: skip
-            return
-        if code == logs.WRONG or delay is None:
-            often = "" if code == logs.WRONG else ", again and again"
-            raise StreamError(
-                f"holdfast {child.role} ended with {code}{often}; everything is stopped. "
-                f"Try it alone: holdfast {child.role}. Its last words:\n{child.words()}"
-            )
-        log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
-        child.again_at = time.monotonic() + delay
+            self._give_up(child, "another process took over the lineage")
+        elif code in (logs.WRONG, logs.REFUSED):
+            if child.role == "serve" or not self._can_serve():
+                raise CommandError(
+                    f"holdfast {child.role} ended with {code}, which no restart mends; everything is stopped. "
+                    f"Its last words:\n{child.words()}"
+                )
+            self._give_up(child, f"it ended with {code}, which no restart mends: {child.words()}")
+        else:
+            log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
+            child.again_at = time.monotonic() + delay
+
+    def _give_up(self, child: Child, why: str) -> None:
+        child.process, child.given_up = None, why
+        log.error(
+            "holdfast %s is not started again: %s. The others go on; it is tried again when the configuration or a "
+            "module beside it changes", child.role, why,
+        )  # fmt: skip
+
+    def _mended(self) -> None:
+        """Try again what was given up, when a file of the configuration changed."""
+        found = self._files()
+        if found != self._seen:
+            self._seen = found
+            for child in self.children:
+                if child.given_up:
+                    log.warning("the configuration changed; holdfast %s is started again", child.role)
+                    child.again_at = time.monotonic()
+
+    def _files(self) -> dict[str, int]:
+        """When the configuration and the modules beside it were last changed."""
+        paths = [self._config, *self._config.resolve().parent.glob("*.py")]
+        return {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run until asked to stop."""

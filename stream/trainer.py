@@ -50,7 +50,8 @@ _NOTHING = Part("", 0, "")
 class Begin(msgspec.Struct, frozen=True):
     """How to begin: ``by`` names host and process, ``fresh`` a new lineage; ``accept`` takes changed learners.
 
-    ``imports`` maps learners to files to begin from, in a lineage that has no snapshot yet.
+    ``imports`` maps learners to files to begin from, in a lineage that has no snapshot yet. ``take_over``: also from a
+    trainer that is alive.
     """
 
     by: str
@@ -58,6 +59,7 @@ class Begin(msgspec.Struct, frozen=True):
     accept: bool = False
     operator: str = "operator"
     imports: dict[str, str] = {}
+    take_over: bool = False
 
 
 class Trainer:
@@ -107,6 +109,7 @@ class Trainer:
         self.rivalry = Rivalry(config.first_champion, config.event.max_slices)
         for learner in learners:
             learner.scored = self.rivalry.note
+            learner.waiting = lambda why: self.say("waiting", why)
         self._raised: set[tuple[str, str, str, int]] = set()
         self._refusing: dict[tuple[str, str, str, int], str] = {}
         self._cut_at, self._cut_consumed, self._ledger_at, self._stretched = 0.0, 0, 0.0, 0.0
@@ -440,10 +443,10 @@ class Trainer:
             f"{learner.name} raised at {refused:,} events, {share:.1%} of those it was given, and "
             f"event.max_refused_share is {limit:.1%}; the last was: {error}"
         )
-        if learner.role == "champion":
-            raise StreamError(
-                f"{why}. The champion is not set aside: mend its model, or fix the feature's type in [event.types]"
-            )
+        log.error(
+            "%s; it learns nothing more, and serving goes on from what it was. Mend its model, or fix the feature's "
+            "type in [event.types], then: holdfast learning resume %s", why, learner.name,
+        )  # fmt: skip
         self.decide(Decision(action="stop_learning", by="trainer", why=why, learner=learner.name))
         self._ledger_at = 0.0
 
@@ -598,6 +601,8 @@ class Trainer:
             if learner.name in newest.learners and learner.built_from != newest.learners[learner.name].built_from
         ]
         for name in changed:
+            if newest.learners[name].learnt == 0:
+                continue
             self.decide(Decision("accept", self._begin.operator, "train --accept", name, newest.snapshot))
         return bool(changed)
 

@@ -110,7 +110,8 @@ class Worker:
         self._labels = building.labels_of(self._config)
         self._labels.restore(order.labels)
         one = self._config.learners[self._name]
-        if order.snapshot is None:
+        manifest = None if order.snapshot is None else snapshots.read_manifest(self._store, order.snapshot)
+        if order.snapshot is None or (manifest is not None and building.is_new(one, manifest.learners[self._name])):
             self._learner = building.build_learner(self._config, self._name, self._labels)
             self._shut_in()
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
@@ -122,7 +123,6 @@ class Worker:
                 self._learner, about = building.imported(self._learner, Path(order.imported), self._name)
                 built_from |= {"imported": about}
         else:
-            manifest = snapshots.read_manifest(self._store, order.snapshot)
             if manifest is None:
                 raise RefusedError(f"snapshot {order.snapshot} of {self._name} is gone")
             part = manifest.learners[self._name]

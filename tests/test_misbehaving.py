@@ -119,17 +119,22 @@ def test_a_challenger_that_refuses_too_much_is_set_aside(folder: Callable[..., F
     assert accounted(here.learner("fragile")["events"])
 
 
-def test_a_champion_that_refuses_too_much_stops_the_trainer(folder: Callable[..., Folder]) -> None:
-    """With what to do; what it refused so far is in its quarantine."""
+def test_a_champion_that_refuses_too_much_learns_no_more_and_the_stream_goes_on(folder: Callable[..., Folder]) -> None:
+    """The ledger says why and the log what to do; the rest is in its quarantine, and it learns again when it is told."""
     here = folder(learners=ALONE, source__batch=50)
     here.write(spoilt(1000, set(range(500, 1000, 5))))
-    done = here.run("train", "--until-end", code=4)
-    assert "The champion is not set aside: mend its model" in done.stderr
+    done = here.run("train", "--until-end")
+    assert "serving goes on from what it was. Mend its model" in done.stderr
     assert 1 <= len(refused(here)) <= 20
-    here.config_path.write_text(here.config_path.read_text() + "event.max_refused_share = 0.5\n")
-    here.train()
+    (entry,) = here.json("ledger")
+    assert (entry["action"], entry["by"], entry["learner"]) == ("stop_learning", "trainer", "fragile")
     counts = here.learner("fragile")["events"]
-    assert (counts["learnt"], counts["quarantined"]) == (900, 100)
+    assert counts["consumed"] == 1000 == counts["learnt"] + counts["quarantined"]
+    here.config_path.write_text(here.config_path.read_text() + "event.max_refused_share = 0.5\n")
+    here.run("learning", "resume", "fragile")
+    here.write(spoilt(1100, set())[1000:])
+    here.train()
+    assert here.learner("fragile")["events"]["learnt"] == counts["learnt"] + 100
 
 
 def test_a_learner_whose_process_dies_ends_the_trainer_with_its_name(folder: Callable[..., Folder]) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import click
 import msgspec
 
-from snapshots.errors import LineageTakenError
+from snapshots.errors import LineageTakenError, SnapshotsError
 from stream import logs, printing
 from stream.commands.base import (
     FILE,
     configured,
     json_option,
+    lineage_of,
     manifest_of,
     operator,
     stopping_of,
@@ -25,6 +26,9 @@ from stream.errors import CommandError
 _new_lineage_option = click.option(
     "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
 )
+_take_over_option = click.option(
+    "--take-over", is_flag=True, help="Also when another trainer of this lineage is alive: that one then ends."
+)
 _accept_option = click.option(
     "--accept", is_flag=True, help="Go on from what was learnt although a learner was changed."
 )
@@ -33,18 +37,43 @@ _accept_option = click.option(
 @click.command()
 @_new_lineage_option
 @_accept_option
+@_take_over_option
 @configured
-def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
-    """Run trainer, guard and serving as child processes; they are started again when they die."""
-    from stream.supervise import ROLES, Supervisor  # noqa: PLC0415  a command imports what it needs
+def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> None:
+    """Run trainer, guard and serving as child processes; they are started again when they die.
+
+    Serving goes on when the trainer cannot: it is tried again, or said in holdfast status why not.
+    """
+    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+    from stream.presence import Presence  # noqa: PLC0415  the same
+    from stream.serve import refuse_taken_port  # noqa: PLC0415  the same
+    from stream.supervise import ROLES, Supervisor  # noqa: PLC0415  the same
 
     chosen = click.get_current_context().find_root().meta["config"]
-    flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept
+    flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept + ["--take-over"] * take_over
+    refuse_taken_port(config)
     if not logs.as_json():
         click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
     roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
     roles += ["retrain watch"] if config.retrain.enabled else []
-    Supervisor(chosen, os.environ, roles, first={"train": flags}).run(stopping_of())
+    presence = Presence(store_of(config), "up", time.time)
+    try:
+        Supervisor(
+            chosen, os.environ, roles, first={"train": flags}, can_serve=lambda: _can_serve(config),
+            say=lambda given_up: presence.say(given_up=given_up),
+        ).run(stopping_of())  # fmt: skip
+    finally:
+        presence.close()
+
+
+def _can_serve(config: Config) -> bool:
+    """Tell whether a snapshot has passed that could answer; a store that cannot be read may hold one."""
+    try:
+        lineage = lineage_of(config)
+        name = lineage.champion()
+        return name is not None and lineage.serving(name) is not None
+    except SnapshotsError:
+        return True
 
 
 @click.command()
@@ -52,16 +81,17 @@ def up(config: Config, *, new_lineage: bool, accept: bool) -> None:
 @click.option("--give-way", is_flag=True, help="Exit 0 when another trainer took over: do not restart this one.")
 @_new_lineage_option
 @_accept_option
+@_take_over_option
 @configured
-def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool, accept: bool) -> None:
+def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool, accept: bool, take_over: bool) -> None:
     """Run the trainer: consume events, learn each, write snapshots.
 
-    A trainer that is running already for this lineage ends: one lineage has one trainer.
+    One lineage has one trainer: while another is alive this one is refused, unless it is told to take over.
     """
     from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
 
     stopping = stopping_of()
-    begin = beginning(fresh=new_lineage, accept=accept, operator=operator())
+    begin = beginning(fresh=new_lineage, accept=accept, operator=operator(), take_over=take_over)
     with printing.Progress(enabled=until_end) as progress:
         trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
         try:

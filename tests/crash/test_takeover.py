@@ -41,7 +41,7 @@ def test_a_trainer_that_is_overtaken_stops_and_says_by_whom(folder: Callable[...
     here.write(numbers(300))
     first = here.start("train")
     wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] == 300)
-    second = here.start("train")
+    second = here.start("train", "--take-over")
     assert first.wait(20) == 5
     assert "another trainer took over: epoch 2 by" in here.log("train")
     assert f"process {second.pid}" in here.log("train")
@@ -157,8 +157,8 @@ def test_up_does_not_start_an_overtaken_trainer_again(folder: Callable[..., Fold
     here.write(numbers(300))
     up = here.start("up")
     here.wait_ready()
-    other = here.start("train")
-    wait_for(lambda: "is not started again, since another took over" in here.log("up"))
+    other = here.start("train", "--take-over")
+    wait_for(lambda: "is not started again: another process took over" in here.log("up"))
     time.sleep(1.5)
     assert up.poll() is None
     assert len(here.lineage.epochs) == 2
