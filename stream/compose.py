@@ -40,6 +40,7 @@ def source_of(config: Config, when_lost: str | None = None) -> Source:
             start=source.start,
             poll_seconds=source.poll_seconds,
             when_lost=source.when_lost,
+            max_bytes=config.event.max_bytes,
         )
     return KafkaSource(
         source.topics,

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -30,14 +29,14 @@ from stream.dead_letter import DeadLetters
 from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, SourceLostError, StreamError
 from stream.presence import Presence
 from stream.reasons import Refusal
-from stream.recent import RecentIds
+from stream.recent import RecentIds, RecentRows
 from stream.record import Record
 from stream.replay import Selection, left_behind, opened, records, span_of
 from stream.running import Running, between, copy_counts, copy_place
 from stream.source import Source
 
 log = logging.getLogger("holdfast.trainer")
-FAST_LANE_ROWS = 256
+FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
 #: the share of refused events is looked at from few on; more than the most are too many anyway
 FEW_REFUSED, MOST_REFUSED = 20, 1000
 #: the share of the time that learning may stand still for saving; slow models are saved less often
@@ -100,7 +99,7 @@ class Trainer:
         self.start: Place = {}
         self.counts = Counts()
         self.recent = RecentIds(config.event.recent_ids)
-        self.rows: deque[bytes] = deque(maxlen=FAST_LANE_ROWS)
+        self.rows = RecentRows(FAST_LANE_ROWS, FAST_LANE_BYTES)
         self.newest_event = 0.0
         rules = config.holdout
         self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
@@ -491,7 +490,7 @@ class Trainer:
                 Shared(
                     recent_ids=self.recent.dump(),
                     labels=list(self.labels.names),
-                    rows=list(self.rows),
+                    rows=self.rows.dump(),
                     start=self.start,
                     held=self.holdout.tails(),
                     rivalry=self.rivalry.dump(),
