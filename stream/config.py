@@ -157,10 +157,12 @@ class Breaker(_Table):
 
 
 class Signing(_Table):
-    """Ed25519 keys in PEM: the trainer signs snapshots, everybody refuses those that are not signed by one of these."""
+    """Ed25519 keys in PEM: who writes signs, and everybody refuses what is not signed by one of these."""
 
     private_key_file: str = ""
     public_key_files: list[str] = []
+    seen_file: Annotated[str, Meta(min_length=1)] = "seen.json"
+    head_seconds: Positive = 86_400.0
 
 
 class Wall(_Table):

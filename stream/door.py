@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: bytes of the request line and all headers; what arrives in one piece (256 KiB at most) is looked at whole
 HEAD_BYTES = 65_536
+#: headers of a request, and requests that are sent before the first of them is answered
+MOST_LINES, MOST_AHEAD = 200, 64
 #: seconds without a byte of a request that was begun, for a whole request, and without a byte of an answer taken
 SILENT_SECONDS, REQUEST_SECONDS, ANSWER_SECONDS = 20.0, 120.0, 60.0
 #: descriptors that are left to the store, the source and the logs
@@ -61,9 +63,23 @@ class Patient(HttpToolsProtocol):
                 return
         super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._lines = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, before or after the body; too many are answered with 400."""
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole; too many requests before the first is answered are answered with 400."""
         self._head, self._in_head = 0, False
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise ValueError("too many requests at once")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

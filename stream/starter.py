@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 
+from snapshots.signing import new_key
 from stream.errors import CommandError
 from stream.payments import payment
 from stream.templates import CONFIGURATION, MODEL
@@ -20,6 +21,7 @@ def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SA
         folder / "model.py": MODEL.encode(),
         folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "events-token": secrets.token_urlsafe(24).encode() + b"\n",
+        folder / "signing-key.pem": new_key(),
     }
     if sample:
         lines = (orjson.dumps(payment(number, _BEGINNING + number)) + b"\n" for number in range(sample))
@@ -31,6 +33,6 @@ def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SA
         )
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600 if path.name.endswith("token") else 0o644)
+        path.touch(mode=0o600 if path.name.endswith(("token", ".pem")) else 0o644)
         path.write_bytes(data)
     return list(files)

@@ -16,7 +16,7 @@ from learners.rivalry import Rivalry
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.erasure import Erased, erasures
-from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, LedgerBrokenError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision, Entry
 from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined, verify
@@ -41,7 +41,7 @@ FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
 FEW_REFUSED, MOST_REFUSED = 20, 1000
 #: the share of the time that learning may stand still for saving; slow models are saved less often
 SAVING_SHARE = 0.05
-_LEDGER_SECONDS = 0.2
+_LEDGER_SECONDS, _BROKEN_SECONDS = 0.2, 10.0
 _BACKOFF_SECONDS = 10.0
 _NOTHING = Part("", 0, "")
 
@@ -261,6 +261,10 @@ class Trainer:
             if isinstance(cause, (LineageTakenError, DamagedError)):
                 raise
             log.error("the ledger cannot be followed: %s", cause)
+            return
+        if self.lineage.broken:
+            log.error("%s. Learning goes on", self.lineage.broken)
+            self._ledger_at = self.elapsed() + _BROKEN_SECONDS
             return
         changed = False
         for learner in self.learners:
@@ -529,6 +533,8 @@ class Trainer:
         first = self.epoch is None
         fresh = first and self._begin.fresh
         newest = None if fresh else self.lineage.refresh().newest_good()
+        if first and self.lineage.cut_back:
+            raise LedgerBrokenError(f"{self.lineage.broken}; nothing was learnt again from before them")
         self.load(newest)
         if newest is None:
             self._patiently(self._resolve)

@@ -76,7 +76,10 @@ def lineage_of(config: Config) -> Lineage:
     """The lineage of the configured store, as it is now."""
     from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
 
-    return Lineage(store_of(config)).refresh()
+    lineage = Lineage(store_of(config), looking=True).refresh()
+    if lineage.broken:
+        click.echo(f"holdfast: {lineage.broken}", err=True)
+    return lineage
 
 
 def manifest_of(lineage: Lineage, number: int) -> Any:

@@ -80,7 +80,11 @@ def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
 @configured
 def ledger_verify(config: Config) -> None:
     """Check the chain of digests over every entry."""
-    click.echo(f"the ledger holds: {lineage_of(config).ledger.verify()} entries")
+    lineage = lineage_of(config)
+    count = lineage.ledger.verify()
+    if lineage.broken:
+        sys.exit(1)
+    click.echo(f"the ledger holds: {count} entries")
 
 
 def _moment(text: str) -> float:

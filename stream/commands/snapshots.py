@@ -93,7 +93,7 @@ def snapshots_verify(config: Config, number: int | None) -> None:
                 click.echo(f"snapshot {one}: {cause}")
             progress.sent(done, done)
     click.echo(f"{len(numbers) - bad} of {len(numbers)} snapshots are whole")
-    sys.exit(1 if bad else 0)
+    sys.exit(1 if bad or lineage.broken else 0)
 
 
 @snapshots.command("pin")
