@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from snapshots.errors import StoreError
+from snapshots.beneath import steps
+from snapshots.errors import DamagedError, StoreError
 
 _TRIES, _REQUEST_SECONDS, _TRYING_SECONDS = 3, 10, 20
 
@@ -39,7 +40,8 @@ class ObjectStore:
             raise StoreError(f"store.url {url!r} cannot be opened: {_first_line(cause)}") from cause
 
     def get(self, name: str) -> bytes | None:
-        """Return the blob, or None."""
+        """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
+        steps(name, DamagedError)
         try:
             return bytes(self._obstore.get(self._inner, self._prefix + name).bytes())
         except FileNotFoundError as cause:
@@ -51,6 +53,7 @@ class ObjectStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """Put the blob on condition that the name is free; the server decides who was first."""
+        steps(name)
         try:
             self._obstore.put(self._inner, self._prefix + name, data, mode="create", use_multipart=False)
         except (FileExistsError, self._obstore.exceptions.AlreadyExistsError):
@@ -61,6 +64,8 @@ class ObjectStore:
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""
+        if prefix:
+            steps(prefix.removesuffix("/"))
         begin = len(self._prefix)
         offset = self._prefix + after if after else None
         try:
@@ -72,6 +77,7 @@ class ObjectStore:
 
     def delete(self, name: str) -> None:
         """Delete the blob if it is there."""
+        steps(name)
         try:
             self._obstore.delete(self._inner, self._prefix + name)
         except FileNotFoundError:
