@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from snapshots.beneath import steps
 from snapshots.errors import DamagedError, StoreError
+from snapshots.unsaid import without_passwords, without_values
 
 _TRIES, _REQUEST_SECONDS, _TRYING_SECONDS = 3, 10, 20
 
@@ -24,20 +25,25 @@ class ObjectStore:
             from obstore.store import S3Store  # noqa: PLC0415  the same
         except ImportError as cause:
             raise StoreError(f"store.url {url!r} needs obstore: pip install 'holdfast[s3]'") from cause
-        parts = urlsplit(url)
+        parts, url = urlsplit(url), without_passwords(url)
         if parts.scheme != "s3" or not parts.netloc:
             raise StoreError(f"store.url {url!r} is neither a directory nor s3://bucket/prefix")
-        self.url, self._obstore = url, obstore
+        if "@" in parts.netloc:
+            raise StoreError(
+                f"store.url {url!r} holds a password; put it into AWS_SECRET_ACCESS_KEY, the user into "
+                "AWS_ACCESS_KEY_ID"
+            )
+        self.url, self._obstore, self._options = url, obstore, dict(options or {})
         self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
         try:
             self._inner = S3Store(
                 parts.netloc,
-                config=dict(options or {}),
+                config=self._options,
                 client_options={"allow_http": True, "timeout": timedelta(seconds=_REQUEST_SECONDS)},
                 retry_config={"max_retries": _TRIES, "retry_timeout": timedelta(seconds=_TRYING_SECONDS)},
             )
         except (obstore.exceptions.BaseError, ValueError, TypeError) as cause:
-            raise StoreError(f"store.url {url!r} cannot be opened: {_first_line(cause)}") from cause
+            raise StoreError(f"store.url {url!r} cannot be opened: {self._said(cause)}") from cause
 
     def get(self, name: str) -> bytes | None:
         """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
@@ -85,12 +91,11 @@ class ObjectStore:
         except (self._obstore.exceptions.BaseError, OSError) as cause:
             raise self._trouble("delete", name, cause) from cause
 
+    def _said(self, cause: BaseException) -> str:
+        return without_values(str(cause).strip().split("\n", 1)[0], self._options)[:300]
+
     def _trouble(self, what: str, name: str, cause: Exception) -> StoreError:
         return StoreError(
-            f"cannot {what} {self.url.rstrip('/')}/{name}: {_first_line(cause)}. Is the object store there, and may "
+            f"cannot {what} {self.url.rstrip('/')}/{name}: {self._said(cause)}. Is the object store there, and may "
             "these credentials (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL) use the bucket?"
         )
-
-
-def _first_line(cause: BaseException) -> str:
-    return str(cause).strip().split("\n", 1)[0][:300]
