@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from snapshots.errors import DamagedError, StoreError
+from snapshots.private import said_if_readable
 from snapshots.store import Store, claim
 
 _MANIFEST = re.compile(r"(snapshots|baselines)/\d+/manifest\.json")
@@ -209,6 +210,8 @@ def _load(path: Path, *, private: bool) -> Any:
         raise StoreError(_MISSING) from cause
     try:
         data = path.read_bytes()
+        if private:
+            said_if_readable(path)
         key: Any = (
             serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
         )

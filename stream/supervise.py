@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from stream import interpreter, logs
+from stream import interpreter, logs, terminal
 from stream.errors import CommandError
 
 log = logging.getLogger("holdfast.up")
@@ -69,7 +69,7 @@ class Child:
         def forward() -> None:
             for line in stream:
                 self.last_words.append(line)
-                output.write(line)
+                output.write(terminal.forwarded(line))
                 output.flush()
 
         self._listener = threading.Thread(target=forward, name=f"listen-{self.role}", daemon=True)

@@ -16,6 +16,7 @@ from snapshots.errors import RefusedError
 from stream import logs
 from stream.config import Config, load
 from stream.errors import StreamError
+from stream.terminal import shown
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,6 +31,9 @@ class Group(click.Group):
         """Run the command; a fault of the program still shows its trace."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as cause:  # what was typed may be a file's name
+            cause.message = shown(cause.message)  # type: ignore[misc]
+            raise
         except (StreamError, SnapshotsError, LearnersError) as cause:
             ctx.exit(logs.last_words(cause))
 
@@ -78,7 +82,7 @@ def lineage_of(config: Config) -> Lineage:
 
     lineage = Lineage(store_of(config), looking=True).refresh()
     if lineage.broken:
-        click.echo(f"holdfast: {lineage.broken}", err=True)
+        click.echo(f"holdfast: {terminal.shown(lineage.broken, 1000)}", err=True)
     return lineage
 
 

@@ -37,7 +37,7 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
     store = store_of(config)
     if adopt:
         names = [name for folder in FOLDERS for name in store.names(folder)]
-        click.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
+        printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
     found = []
     with printing.Progress("verifying") as progress:
         for done, check in enumerate(checks(store, time.time()), 1):
@@ -48,9 +48,9 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
         printing.as_json(msgspec.to_builtins(found))
     else:
         for check in wrong:
-            click.echo(f"{check.what}: {check.wrong}")
+            printing.echo(f"{check.what}: {check.wrong}")
         signed = "signatures included" if store.verifies else "there is no [signing], so that forgeries go unnoticed"
-        click.echo(f"{len(found) - len(wrong)} of {len(found)} hold ({signed})")
+        printing.echo(f"{len(found) - len(wrong)} of {len(found)} hold ({signed})")
     sys.exit(1 if wrong else 0)
 
 
