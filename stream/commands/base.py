@@ -82,7 +82,7 @@ def lineage_of(config: Config) -> Lineage:
 
     lineage = Lineage(store_of(config), looking=True).refresh()
     if lineage.broken:
-        click.echo(f"holdfast: {terminal.shown(lineage.broken, 1000)}", err=True)
+        click.echo(f"holdfast: {shown(lineage.broken, 1000)}", err=True)
     return lineage
 
 
