@@ -53,6 +53,7 @@ def train_together(
     if hooks.kept is not None:
         run.restore(hooks.kept)
     if not run.done():
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # else they would import from the current directory first
         context = multiprocessing.get_context("spawn")
         words = context.SimpleQueue()
         with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from learners import vw_options
 from learners.errors import ArgumentsRefusedError, TrialTooSlowError
 from learners.event import Task
 from learners.labels import Labels
+from learners.search_path import search_path
 
 TRIAL_SECONDS = 20.0
 #: how often it is looked whether a trial goes on, and what of the processor it has to use each time
@@ -110,7 +111,7 @@ def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_S
     question = json.dumps({"tokens": list(tokens), "task": task}).encode()
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-P", "-c", _CHILD, *[path for path in sys.path if path]],
+            [sys.executable, "-P", "-c", _CHILD, *search_path()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
         )  # fmt: skip
         output, errors = _answered(process, question, shlex.join(tokens), name, seconds)

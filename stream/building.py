@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import logging
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from snapshots.errors import RefusedError
 from snapshots.manifest import LearnerPart
 from snapshots.signing import SignedStore
 from snapshots.store import open_store
+from stream import beside
 from stream.codec import Codec
 from stream.config import Config, LearnerConfig
 from stream.errors import ConfigError
@@ -29,9 +29,7 @@ log = logging.getLogger("holdfast.learner")
 
 def reach_modules(config: Config) -> None:
     """Let ``model:function`` name a file beside the configuration."""
-    folder = str(config.base)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    beside.reach(config)
 
 
 def labels_of(config: Config) -> Labels:

@@ -20,7 +20,7 @@ from stream.catastrophes import SETTINGS, Changes, Payments
 from stream.config import Config, load
 from stream.errors import CommandError
 from stream.payments import payment
-from stream.printing import console, figure, say
+from stream.printing import figure, say
 from stream.starter import write_starter
 from stream.supervise import Supervisor
 from stream.watching import first_harm, has_level
@@ -135,7 +135,7 @@ class Demo:
             finally:
                 self._payments.end()
                 supervisor.stop()
-        console.print()
+        say("")
         say("The demo ended; nothing is left running. It goes on from here next time.")
         say(f"Look at what it kept: holdfast status --config {self._path}")
 

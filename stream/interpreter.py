@@ -1,4 +1,4 @@
-"""Starting our own modules in processes of their own, so that nothing of the current directory is run.
+"""Starting processes, so that nothing of the current directory is run.
 
 ``python -m`` puts the current directory first on ``sys.path``; a file there that is named like a library would be run
 as the operator. ``-P`` leaves it out, and what is handed on in ``PYTHONPATH`` never holds it.
@@ -7,7 +7,11 @@ as the operator. ``-P`` leaves it out, and what is handed on in ``PYTHONPATH`` n
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+
+from learners.search_path import search_path
+
+#: where the operator's own PYTHONPATH is kept for programs that are not ours
+_KEPT = "_HOLDFAST_PYTHONPATH"
 
 
 def command(module: str, *arguments: object) -> list[str]:
@@ -17,11 +21,13 @@ def command(module: str, *arguments: object) -> list[str]:
 
 def environment(base: Mapping[str, str], **more: str) -> dict[str, str]:
     """An environment in which a child finds our packages where this process does, and nothing beside the command."""
-    return {**base, "PYTHONPATH": os.pathsep.join(search_path()), "PYTHONSAFEPATH": "1", **more}
+    kept = base.get(_KEPT, base.get("PYTHONPATH", ""))
+    return {**base, _KEPT: kept, "PYTHONPATH": os.pathsep.join(search_path()), "PYTHONSAFEPATH": "1", **more}
 
 
-def search_path() -> list[str]:
-    """``sys.path`` without the current directory, unless our packages lie there."""
-    ours, here = str(Path(__file__).resolve().parent.parent), str(Path.cwd())
-    found = [path for path in sys.path if path and (path != here or path == ours)]
-    return [path for path in found if Path(path).is_absolute()]
+def foreign(base: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program of the operator's, which may be Python too: without what is for our children."""
+    if _KEPT not in base:
+        return dict(base)
+    found = {name: value for name, value in base.items() if name not in (_KEPT, "PYTHONPATH", "PYTHONSAFEPATH")}
+    return {**found, "PYTHONPATH": base[_KEPT]} if base[_KEPT] else found

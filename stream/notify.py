@@ -1,16 +1,19 @@
 """Telling somebody: a command with JSON on its standard input, or a webhook; tried again, and never in the way."""
 
 import logging
+import os
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from http.client import HTTPException
 from threading import Event
 from typing import Any
 
 import orjson
 
+from stream import interpreter
 from stream.config import Config
 
 log = logging.getLogger("holdfast.notify")
@@ -42,7 +45,7 @@ class Notifier:
         for left in reversed(range(_TRIES)):
             try:
                 send(body)
-            except (OSError, subprocess.SubprocessError, ValueError) as cause:
+            except (OSError, subprocess.SubprocessError, HTTPException, ValueError) as cause:
                 log.error(
                     "not told: %s; %s", _in_words(cause), f"trying again in {delay:.0f} s" if left else "given up"
                 )
@@ -53,7 +56,10 @@ class Notifier:
             delay *= 2
 
     def _run(self, body: bytes) -> None:
-        subprocess.run(self._command, input=body, check=True, timeout=_SECONDS, capture_output=True)  # noqa: S603  the operator's own command
+        subprocess.run(  # noqa: S603  the operator's own command
+            self._command, input=body, check=True, timeout=_SECONDS, capture_output=True,
+            env=interpreter.foreign(os.environ),
+        )  # fmt: skip
 
     def _post(self, body: bytes) -> None:
         if not self._webhook.startswith(("http://", "https://")):
@@ -87,4 +93,4 @@ def _in_words(cause: Exception) -> str:
             )
         case OSError():
             return f"notify.command or webhook: {cause.strerror or type(cause).__name__}"
-    return f"notify: {type(cause).__name__}"
+    return f"notify.webhook: {type(cause).__name__}, so it is no address of HTTP, or what answers there is not HTTP"

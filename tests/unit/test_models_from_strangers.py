@@ -87,7 +87,7 @@ def mutated(body):
 from stream import wall
 print(json.dumps(wall.put_up()), flush=True)
 BAD = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.", "code.__new__",
-       "function.__new__", "exec", "ctypes.", "shutil.", "os.remove", "os.rename", "os.mkdir", "pty.", "webbrowser", "builtins.input")
+       "function.__new__", "exec", "ctypes.", "shutil.", "os.remove", "os.rename", "os.mkdir", "pty.", "builtins.input")
 broken = []
 def hook(event, args):
     writes = event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and set(args[1]) & set("wax+")
@@ -120,7 +120,7 @@ os._exit(0)
 
 @pytest.mark.timeout(600)
 def test_broken_and_forged_models_do_nothing(tmp_path: Path) -> None:
-    """Bytes flipped, opcodes put in, moved and left out, names and pieces of others put in; heard by Python's audit hooks.
+    """Bytes flipped, opcodes put in, moved and left out, names and pieces of others put in; audit hooks listen.
 
     ``HOLDFAST_TEST_FORGED`` says how many (2,000; ``make soak``: 100,000). The process has a wall around it, and its
     folder stays empty.
