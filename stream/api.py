@@ -1,13 +1,10 @@
-"""The HTTP door: FastAPI for everything but predictions, which take a raw ASGI route in front of it.
-
-Measured: a FastAPI route with Pydantic models answers a quarter of the requests that a raw route does.
-"""
+"""The HTTP door: FastAPI for everything but predictions, which take a raw ASGI route in front of it."""
 
 import asyncio
 import getpass
-import hmac
+import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -18,191 +15,59 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from learners.event import Features
 from snapshots.errors import RefusedError, SnapshotsError
 from stream import status as states
+from stream.bearer import Token, Tokens
+from stream.bodies import EventBody, Problem, Question, Questions, RevertRequest
 from stream.building import intake_of
-from stream.config import Tokens
 from stream.errors import ConfigError, StreamError, TooLargeError
+from stream.fast_path import FAULT, FastPath
+from stream.hosts import Hosts
 from stream.intake import Intake
 from stream.metrics import HoldfastCollector, RequestCounts
+from stream.predicting import Answer, Answers, detail, not_understood, refused
 from stream.reasons import Reason, Refusal
-from stream.serving import Server, Serving, answer_of
+from stream.serving import Server
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_JSON = [(b"content-type", b"application/json")]
-_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_instances = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class Question(BaseModel):
-    """One event to predict: features in ``x``, as producers send them."""
-
-    id: str | int | None = None
-    x: dict[str, Any] = Field(examples=[{"amount": 12.5, "country": "de"}])
-
-
-class Questions(BaseModel):
-    """Several events to predict."""
-
-    instances: list[Question]
-
-
-class EventBody(BaseModel):
-    """One event as producers send it to Kafka; the names of its fields are those of ``[event]``."""
-
-    id: str | int
-    x: dict[str, Any] = Field(examples=[{"amount": 12.5, "country": "de"}])
-    y: str | float | bool | None = None
-    ts: str | float | None = None
-    w: float | None = None
-
-
-class RevertRequest(BaseModel):
-    """Which learner to put back, and to which snapshot; without one, to the passing one before what serves."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    learner: str | None = None
-    snapshot: int | None = Field(None, ge=0)
-    why: str = Field("", max_length=1000)
-    stay: bool = False
-
-
-class Answers:
-    """Makes answers out of bodies; no lock, no disk, no call to anyone (promise 4)."""
-
-    def __init__(self, server: Server, counts: RequestCounts) -> None:
-        self._server = server
-        self._counts = counts
-
-    def one(self, body: bytes) -> tuple[int, bytes]:
-        """Answer ``POST /predict``."""
-        serving = self._server.current
-        if serving is None:
-            return 503, _detail(self._server.why_not)
-        asked = self._server.codec.question(body)
-        if isinstance(asked, Refusal):
-            return _refused(asked)
-        try:
-            return 200, orjson.dumps(_predicted(serving, *asked))
-        except Exception as cause:
-            return _learner_refused(cause, "")
-
-    def many(self, body: bytes) -> tuple[int, bytes]:
-        """Answer ``POST /predict/batch``: all or none."""
-        serving = self._server.current
-        if serving is None:
-            return 503, _detail(self._server.why_not)
-        try:
-            instances = _instances.decode(_envelope.decode(body)["instances"])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
-            return _refused(Refusal(Reason.WRONG_TYPE, "instances", 'the body is {"instances": [{"x": {…}}, …]}'))
-        predictions = []
-        for index, raw in enumerate(instances):
-            asked = self._server.codec.question(bytes(raw))
-            if isinstance(asked, Refusal):
-                field = f"instances[{index}]" + (f".{asked.field}" if asked.field else "")
-                return _refused(Refusal(asked.reason, field, asked.message))
-            try:
-                predictions.append(_predicted(serving, *asked))
-            except Exception as cause:
-                return _learner_refused(cause, f"instances[{index}]")
-        return 200, orjson.dumps({"predictions": predictions})
-
-    def counted(self, path: str, body: bytes | None) -> tuple[int, bytes]:
-        """Answer by path and count it; a body of None was larger than ``serve.max_bytes``."""
-        began = time.perf_counter()
-        if body is None:
-            limit = self._server.config.serve.max_bytes
-            code, answer = 413, _refused(Refusal(Reason.TOO_LARGE, "", f"more than serve.max_bytes = {limit}"))[1]
-        else:
-            code, answer = self.one(body) if path == "/predict" else self.many(body)
-        self._counts.add(code, time.perf_counter() - began)
-        return code, answer
-
-
-def _predicted(serving: Serving, identity: str | int | None, features: Features) -> dict[str, object]:
-    return answer_of(serving, serving.learner.predict(features), identity)
-
-
-def _detail(message: str) -> bytes:
-    return orjson.dumps({"detail": message})
-
-
-def _refused(refusal: Refusal) -> tuple[int, bytes]:
-    code = 400 if refusal.reason in (Reason.NOT_JSON, Reason.NOT_AN_OBJECT) else 422
-    return code, orjson.dumps({"detail": refusal.message, "field": refusal.field, "reason": refusal.reason.value})
-
-
-def _learner_refused(cause: Exception, field: str) -> tuple[int, bytes]:
-    message = f"the learner cannot predict these features: {type(cause).__name__}: {cause}"
-    return 422, orjson.dumps({"detail": message, "field": field or "x", "reason": "learner_refused"})
-
-
-class FastPath:
-    """ASGI: answers predictions itself and hands everything else to the FastAPI application."""
-
-    def __init__(self, app: FastAPI, answers: Answers, max_bytes: int) -> None:
-        self._app = app
-        self._answers = answers
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ("/predict", "/predict/batch"):
-            await self._app(scope, receive, send)
-            return
-        body = await _body(receive, self._max_bytes)
-        code, answer = self._answers.counted(scope["path"], body)
-        headers = [*_JSON, (b"content-length", str(len(answer)).encode())]
-        await send({"type": "http.response.start", "status": code, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
-
-
-async def _body(receive: Receive, limit: int) -> bytes | None:
-    """Read the body; None when it is larger than the limit (the rest is drained, not kept)."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    size = len(body)
-    while message.get("more_body"):
-        message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        body = body + part if size <= limit else b""
-    return body if size <= limit else None
+_CODES = {
+    400: "the body is not JSON, or the header Host names another service",
+    401: "the bearer token is missing or wrong",
+    403: "this is off: there is no token for it",
+    409: "refused, and nothing was changed; the detail says why",
+    413: "larger than serve.max_bytes or serve.max_instances",
+    422: "the body is not what belongs here; field and reason say what is wrong",
+    500: "a fault of this service; its log says which",
+    503: "not now; the detail says why",
+}
+_BEARER = {"WWW-Authenticate": "Bearer"}
 
 
 def application(server: Server, tokens: Tokens, counts: RequestCounts) -> FastPath:
     """Build the whole door over a server."""
-    answers = Answers(server, counts)
+    answers, serve = Answers(server, counts), server.config.serve
     app = build_app(server, answers, counts, tokens)
     add_events(app, server, intake_of(server.config, server.now), counts, tokens.events)
-    return FastPath(app, answers, server.config.serve.max_bytes)
+    return FastPath(app, answers, Hosts(serve), serve.max_bytes, counts)
 
 
-def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCounts, token: str | None) -> None:
+def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCounts, token: Token) -> None:
     """Add ``POST /events``, the door for producers without Kafka, with a token of its own."""
     missing = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
-    allowed = Depends(_bearer(token, missing, lambda code: counts.add(code, 0.0)))
-    limit = server.config.serve.max_bytes
+    allowed = Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))
 
-    async def durable(body: bytes | None) -> tuple[int, bytes]:
-        if body is None:
-            return 413, _refused(Refusal(Reason.TOO_LARGE, "", f"more than serve.max_bytes = {limit}"))[1]
+    async def durable(body: bytes) -> Answer:
         serving = server.current
         if serving is not None:
             intake.know(serving.labels)
         try:
             taken = intake.take(body)
             if isinstance(taken, Refusal):
-                return _refused(taken)
+                return refused(taken)
             return 202, orjson.dumps(await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds))
         except TimeoutError:
-            return 503, _detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
+            return 503, detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
         except StreamError as cause:
             return _not_stored(cause)
 
@@ -212,82 +77,123 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
         summary="Take one event; 202 once it is durable in the source",
         status_code=202,
         dependencies=[allowed],
-        responses={code: {} for code in (400, 401, 403, 413, 422, 503)},
+        responses=_responses(400, 401, 403, 413, 422, 500, 503),
     )
     async def events(request: Request) -> Response:
         began = time.perf_counter()
-        code, answer = await durable(await _limited(request, limit))
-        counts.add(code, time.perf_counter() - began)
-        return Response(answer, code, media_type="application/json")
+        code, answer = 500, b""
+        try:
+            code, answer = await durable(await request.body())
+        finally:
+            counts.add(code, time.perf_counter() - began)
+        return _response((code, answer))
 
 
-def _not_stored(cause: StreamError) -> tuple[int, bytes]:
+def _not_stored(cause: StreamError) -> Answer:
     if isinstance(cause, TooLargeError):
-        return 413, _refused(Refusal(Reason.TOO_LARGE, "", str(cause)))[1]
+        return 413, refused(Refusal(Reason.TOO_LARGE, "", str(cause)))[1]
     if isinstance(cause, ConfigError):
-        return 503, _detail(f"{cause}; nothing is stored until that is mended")
-    return 503, _detail(f"{cause}; nothing is known to be stored: send it again as it is")
+        return 503, detail(f"{cause}; nothing is stored until that is mended")
+    return 503, detail(f"{cause}; nothing is known to be stored: send it again as it is")
 
 
-async def _limited(request: Request, limit: int) -> bytes | None:
-    """Read the body; None when it is larger than the limit."""
-    body = b""
-    async for part in request.stream():
-        body = body + part if len(body) <= limit else body
-    return body if len(body) <= limit else None
-
-
-def build_app(server: Server, answers: Answers, counts: RequestCounts, tokens: Tokens) -> FastAPI:  # noqa: C901  small routes
+def build_app(server: Server, answers: Answers, counts: RequestCounts, tokens: Tokens) -> FastAPI:
     """Build the FastAPI application: every endpoint, documented at ``/docs``."""
-    app = FastAPI(title="Holdfast", description="Predictions from the newest good snapshot.", version="0.1.0")
+    app = FastAPI(
+        title="Holdfast",
+        description="Predictions from the newest good snapshot.",
+        version="0.1.0",
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    _add_predictions(app, answers)
+    _add_looks(app, server, counts, tokens)
+    _add_revert(app, server, tokens.changes)
+    _add_faults(app)
+    return app
+
+
+def _add_predictions(app: FastAPI, answers: Answers) -> None:
+    """Document what the raw route answers."""
+
+    @app.post(
+        "/predict",
+        openapi_extra=_body_schema(Question),
+        summary="Predict one event",
+        responses=_responses(400, 413, 422, 500, 503),
+    )
+    async def predict(request: Request) -> Response:
+        return _response(await answers.counted("/predict", await request.body()))
+
+    @app.post(
+        "/predict/batch",
+        openapi_extra=_body_schema(Questions),
+        summary="Predict several events, all or none",
+        responses=_responses(400, 413, 422, 500, 503),
+    )
+    async def predict_batch(request: Request) -> Response:
+        return _response(await answers.counted("/predict/batch", await request.body()))
+
+
+def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Tokens) -> None:
+    """Add what can be looked at; some of it asks for a token where there is one for looking."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HoldfastCollector(server, counts))
-    off = "changes over HTTP are off: there is no serve.token_file and no HOLDFAST_TOKEN"
-    allowed = Depends(_bearer(tokens.changes, off))
+    guarded: dict[str, Any] = {"responses": _responses(400, 500, 503)}
+    if tokens.read is not None:
+        off = "looking over HTTP is off: serve.read_token_file holds no token"
+        guarded = {
+            "responses": _responses(400, 401, 403, 500, 503),
+            "dependencies": [Depends(_bearer([tokens.read, tokens.changes], off))],
+        }
 
-    @app.post("/predict", openapi_extra=_body_schema(Question), summary="Predict one event")
-    async def predict(request: Request) -> Response:
-        code, answer = answers.counted("/predict", await request.body())
-        return Response(answer, code, media_type="application/json")
-
-    @app.post("/predict/batch", openapi_extra=_body_schema(Questions), summary="Predict several events, all or none")
-    async def predict_batch(request: Request) -> Response:
-        code, answer = answers.counted("/predict/batch", await request.body())
-        return Response(answer, code, media_type="application/json")
-
-    @app.get("/health", summary="The process is alive")
+    @app.get("/health", summary="The process is alive", responses=_responses(400, 500))
     async def health() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/ready", summary="Requests can be answered, and from how old a snapshot", responses={503: {}})
+    @app.get("/ready", summary="Requests can be answered, and from how old a snapshot", responses=_ready())
     async def ready() -> JSONResponse:
         able, word = server.readiness()
         return JSONResponse(word, 200 if able else 503)
 
-    @app.get("/status", summary="The state of the lineage, as holdfast status --json")
+    @app.get("/status", summary="The state of the lineage, as holdfast status --json", **guarded)
     def status() -> dict[str, Any]:
         return states.status(server.view(), server.config, server.now())
 
-    @app.get("/snapshots", summary="Every snapshot, as holdfast snapshots list --json")
+    @app.get("/snapshots", summary="Every snapshot, as holdfast snapshots list --json", **guarded)
     def snapshots() -> list[dict[str, Any]]:
         return states.listing(server.view())
 
-    @app.get("/ledger", summary="Every decision, as holdfast ledger --json")
+    @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **guarded)
     def ledger() -> list[dict[str, Any]]:
         entries = server.view().ledger.entries()
         return [msgspec.to_builtins(entry) for entry in entries]
 
-    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_responses(400, 500)},
+    )
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
+
+def _add_revert(app: FastAPI, server: Server, token: Token) -> None:
+    """Add the one change that HTTP can make."""
+    off = "changes over HTTP are off: there is no serve.token_file and no HOLDFAST_TOKEN"
+
     @app.post(
-        "/revert", summary="Put a learner back to an earlier snapshot", dependencies=[allowed], responses={409: {}}
+        "/revert",
+        summary="Put a learner back to an earlier snapshot",
+        dependencies=[Depends(_bearer([token], off))],
+        responses=_responses(400, 401, 403, 409, 413, 422, 500, 503),
     )
     def revert(wanted: RevertRequest) -> dict[str, Any]:
         if not _is_text(wanted.why) or not _is_text(wanted.learner or ""):
             raise HTTPException(422, "why and learner are text in UTF-8")
-        by = f"operator:{getpass.getuser()}@http"
+        by = f"operator:{_user()}@http"
         lineage = server.view()
         entry = lineage.ledger.append(
             server.now(),
@@ -295,22 +201,41 @@ def build_app(server: Server, answers: Answers, counts: RequestCounts, tokens: T
         )
         return msgspec.to_builtins(entry)  # type: ignore[no-any-return]
 
+
+def _add_faults(app: FastAPI) -> None:
+    """Say what is wrong, in JSON, never with a trace."""
+
     @app.exception_handler(RequestValidationError)
-    async def not_understood(request: Request, cause: RequestValidationError) -> JSONResponse:
+    async def not_valid(request: Request, cause: RequestValidationError) -> Response:
         first = cause.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
         hint = "" if "json" in request.headers.get("content-type", "") else "; send Content-Type: application/json"
-        return JSONResponse({"detail": f"{first['msg']}{hint}", "field": field, "reason": "bad_request"}, 422)
+        return _response(not_understood(f"{first['msg']}{hint}", field, "bad_request"))
 
     @app.exception_handler(RefusedError)
-    async def refused(_: Request, cause: RefusedError) -> JSONResponse:
-        return JSONResponse({"detail": str(cause)}, 409)
+    async def not_allowed(_: Request, cause: RefusedError) -> Response:
+        return _response((409, detail(str(cause))))
 
     @app.exception_handler(SnapshotsError)
-    async def store_away(_: Request, cause: SnapshotsError) -> JSONResponse:
-        return JSONResponse({"detail": str(cause)}, 503)
+    async def store_away(_: Request, cause: SnapshotsError) -> Response:
+        return _response((503, detail(str(cause))))
 
-    return app
+    @app.exception_handler(Exception)
+    async def fault(_: Request, __: Exception) -> Response:
+        return _response(FAULT)
+
+
+def _response(answer: Answer) -> Response:
+    code, body = answer
+    return Response(body, code, media_type="application/json")
+
+
+def _user() -> str:
+    """Who runs this process; in a container often somebody without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _is_text(text: str) -> bool:
@@ -332,16 +257,29 @@ def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _bearer(token: str | None, off: str, refused: Callable[[int], None] = lambda _code: None) -> Callable[..., None]:
+def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Problem, "description": _CODES[code]} for code in codes}
+
+
+def _ready() -> dict[int | str, dict[str, Any]]:
+    """What ``/ready`` answers: its 503 is the same word as its 200, and says why."""
+    word = {"application/json": {"schema": {"type": "object", "required": ["ready"]}}}
+    return {**_responses(400, 500), 503: {"description": "not yet: why says what is missing", "content": word}}
+
+
+def _bearer(tokens: list[Token], off: str, count: Callable[[int], None] = lambda _code: None) -> Callable[..., None]:
+    """Ask for one of the tokens, of which the first has to be there; ``off`` is said when it is not."""
     scheme = HTTPBearer(auto_error=False)
 
     def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        if token is None:
-            refused(403)
+        said = given.credentials.encode("latin-1") if given else b""
+        fits = [token.fits(said) for token in tokens]
+        if any(fits):
+            return
+        if tokens[0].current() is None:
+            count(403)
             raise HTTPException(403, off)
-        said = given.credentials if given else ""
-        if not hmac.compare_digest(said.encode(), token.encode()):
-            refused(401)
-            raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+        count(401)
+        raise HTTPException(401, "the bearer token is missing or wrong", _BEARER)
 
     return check

@@ -1,8 +1,8 @@
 """``holdfast serve``: answers over HTTP, in one process or in several that share a port."""
 
-import asyncio
 import contextlib
 import ctypes
+import functools
 import logging
 import mmap
 import os
@@ -15,27 +15,36 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from learners.errors import LearnersError
 from snapshots.errors import SnapshotsError
 from stream import logs
 from stream.api import application
-from stream.config import Config, read_tokens
+from stream.bearer import tokens_of
+from stream.config import Config
+from stream.connection import Connection
+from stream.door import Door, Limits
 from stream.errors import CommandError, StreamError
 from stream.metrics import ROW_BYTES, RequestCounts
 from stream.serving import Server
 from stream.supervise import Deaths
 
+if TYPE_CHECKING:
+    import asyncio
+
 log = logging.getLogger("holdfast.serving")
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
-#: how long a new connection may take until its first request is there
-_REQUEST_SECONDS = 30.0
+#: descriptors that connections leave to everything else: the store, the source, the libraries
+_SPARE_FILES = 256
+_HELD_BYTES = 256 * 1024 * 1024
+#: for pages of other origins: what is answered here is no page of theirs, and no script
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 
 
 def serve_forever(config: Config, environment: Mapping[str, str], stopping: Callable[[], bool]) -> None:
@@ -56,12 +65,17 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(
-            application(server, read_tokens(config, environment), counts),
+            application(server, tokens_of(config, environment, time.monotonic), counts),
+            log_config=None,
             log_level="warning",
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=3,
-            http=Patient,
+            http=cast("type[asyncio.Protocol]", functools.partial(Connection, door=Door(limits(config, most)))),
+            ws="none",
+            headers=_HEADERS,
+            server_header=False,
+            proxy_headers=False,
         )
     )
     try:
@@ -72,17 +86,17 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         server.stop()
 
 
-class Patient(HttpToolsProtocol):
-    """Closes a connection on which no request comes in time, so that those who never ask hold nobody up."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request; between requests the keep-alive does."""
-        super().connection_made(transport)
-        self.loop.call_later(_REQUEST_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        if not self.cycle and not self.transport.is_closing():
-            self.transport.close()
+def limits(config: Config, files: int) -> Limits:
+    """What the connections of a process may take, when it may open so many files."""
+    serve = config.serve
+    spare = min(_SPARE_FILES, files // 4)
+    return Limits(
+        connections=max(1, min(serve.max_connections, files - spare)),
+        held_bytes=max(_HELD_BYTES, 16 * serve.max_bytes),
+        body_bytes=serve.max_bytes,
+        quiet_seconds=serve.quiet_seconds,
+        request_seconds=serve.request_seconds,
+    )
 
 
 def _listen(config: Config) -> socket.socket:

@@ -1,11 +1,10 @@
 """The configuration: TOML, the environment over it, and errors that say what to write."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stream.config import load, read_tokens
+from stream.config import load
 from stream.errors import ConfigError
 
 GOOD = """
@@ -125,15 +124,6 @@ def test_the_champion_may_be_named_or_left_to_the_guard(tmp_path: Path) -> None:
     assert load(write(tmp_path, 'champion = "auto"\n' + bare), {}).first_champion == "linear"
     with pytest.raises(ConfigError, match="known: linear, hashed"):
         load(write(tmp_path, 'champion = "nobody"\n' + GOOD), {})
-
-
-def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
-    """And is None when there is neither."""
-    config: Any = load(write(tmp_path, GOOD), {})
-    assert read_tokens(config, {}).changes is None
-    (tmp_path / "token").write_text("secret\n")
-    assert read_tokens(config, {}).changes == "secret"
-    assert read_tokens(config, {"HOLDFAST_TOKEN": "other"}).changes == "other"
 
 
 DESIGN = """
