@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import anyio.to_thread
 import msgspec
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -41,6 +42,9 @@ _CODES = {
     500: "a fault of this service; its log says which",
     503: "not now; the detail says why",
 }
+#: so many threads read the store for those who look; each more would make predictions wait for the interpreter
+_LOOKERS = 2
+_WAITING_LOOKERS = 32
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
 
@@ -140,6 +144,13 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
     """Add what can be looked at; some of it asks for a token where there is one for looking."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HoldfastCollector(server, counts))
+    threads = anyio.CapacityLimiter(_LOOKERS)
+
+    async def looked(look: Callable[[], object]) -> Response:
+        if threads.statistics().tasks_waiting >= _WAITING_LOOKERS:
+            return _response((503, detail("too many look at once: try again")))
+        return _response((200, await anyio.to_thread.run_sync(lambda: orjson.dumps(look()), limiter=threads)))
+
     guarded: dict[str, Any] = {"responses": _responses(400, 500, 503)}
     if tokens.read is not None:
         off = "looking over HTTP is off: serve.read_token_file holds no token"
@@ -157,18 +168,19 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
         able, word = server.readiness()
         return JSONResponse(word, 200 if able else 503)
 
-    @app.get("/status", summary="The state of the lineage, as holdfast status --json", **guarded)
-    def status() -> dict[str, Any]:
-        return states.status(server.view(), server.config, server.now())
+    one, many = guarded | {"response_model": dict[str, Any]}, guarded | {"response_model": list[dict[str, Any]]}
 
-    @app.get("/snapshots", summary="Every snapshot, as holdfast snapshots list --json", **guarded)
-    def snapshots() -> list[dict[str, Any]]:
-        return states.listing(server.view())
+    @app.get("/status", summary="The state of the lineage, as holdfast status --json", **one)
+    async def status() -> Response:
+        return await looked(lambda: states.status(server.view(), server.config, server.now()))
 
-    @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **guarded)
-    def ledger() -> list[dict[str, Any]]:
-        entries = server.view().ledger.entries()
-        return [msgspec.to_builtins(entry) for entry in entries]
+    @app.get("/snapshots", summary="Every snapshot, as holdfast snapshots list --json", **many)
+    async def snapshots() -> Response:
+        return await looked(lambda: states.listing(server.view()))
+
+    @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **many)
+    async def ledger() -> Response:
+        return await looked(lambda: [msgspec.to_builtins(entry) for entry in server.view().ledger.entries()])
 
     @app.get(
         "/metrics",
@@ -176,8 +188,9 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_responses(400, 500)},
     )
-    def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    async def metrics() -> Response:
+        text = await anyio.to_thread.run_sync(generate_latest, registry, limiter=threads)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _add_revert(app: FastAPI, server: Server, token: Token) -> None:
@@ -267,11 +280,11 @@ def _ready() -> dict[int | str, dict[str, Any]]:
     return {**_responses(400, 500), 503: {"description": "not yet: why says what is missing", "content": word}}
 
 
-def _bearer(tokens: list[Token], off: str, count: Callable[[int], None] = lambda _code: None) -> Callable[..., None]:
+def _bearer(tokens: list[Token], off: str, count: Callable[[int], None] = lambda _code: None) -> Callable[..., Any]:
     """Ask for one of the tokens, of which the first has to be there; ``off`` is said when it is not."""
     scheme = HTTPBearer(auto_error=False)
 
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         said = given.credentials.encode("latin-1") if given else b""
         fits = [token.fits(said) for token in tokens]
         if any(fits):

@@ -21,7 +21,7 @@ MOST_HEAD = 65_536
 MOST_URL = 16_384
 MOST_HEADERS = 100
 #: requests on one connection that wait for an answer; the one after these is not read, and the connection ends
-MOST_PIPELINED = 64
+MOST_PIPELINED = 32
 #: bytes that may come without a head or a part of a body being complete (white space, trailers, chunk extensions too)
 _MOST_BETWEEN = 2 * MOST_HEAD
 

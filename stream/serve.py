@@ -42,6 +42,8 @@ _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
 #: descriptors that connections leave to everything else: the store, the source, the libraries
 _SPARE_FILES = 256
+#: connections accepted in one turn of the loop: libuv takes one from each descriptor, and a busy turn is long
+_ACCEPTS = 8
 _HELD_BYTES = 256 * 1024 * 1024
 #: for pages of other origins: what is answered here is no page of theirs, and no script
 _HEADERS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
@@ -79,7 +81,7 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         )
     )
     try:
-        web.run([listening])
+        web.run([listening, *(listening.dup() for _ in range(_ACCEPTS - 1))])
     except KeyboardInterrupt:
         pass
     finally:
