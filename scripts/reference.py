@@ -45,7 +45,7 @@ def endpoints() -> list[str]:
     """Every HTTP endpoint with its summary."""
     server = Server.__new__(Server)
     server.config = Config(name="x", task="binary", learners={})
-    token = Token(Path(), None, lambda: 0.0)
+    token = Token(Path(), "none", lambda: 0.0)
     app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens(token, token))
     add_events(app, server, Intake.__new__(Intake), RequestCounts(), token)
     rows = [

@@ -1,15 +1,43 @@
 """What callers send, as models: FastAPI checks by them, ``/docs`` shows them."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from learners.labels import FLOAT32_MAX
+
+_NAMES = {"pattern": "^(?!_)"}
+_SCALARS: list[dict[str, Any]] = [
+    {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX},
+    {"type": "string"},
+    {"type": "boolean"},
+    {"type": "null"},
+]
+_NESTED = {"type": "object", "propertyNames": _NAMES, "additionalProperties": {"anyOf": _SCALARS}}
+#: named numbers (of float32), texts, booleans and nulls, or one level of such; no name begins with an underscore
+Features = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": _NAMES,
+            "additionalProperties": {"anyOf": [*_SCALARS, _NESTED]},
+            "examples": [{"amount": 12.5, "country": "de"}],
+        }
+    ),
+]
+
+
+def _whole(value: object) -> object:
+    """JSON knows no whole numbers: 1.0 is one as well."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Question(BaseModel):
     """One event to predict: features in ``x``, as producers send them."""
 
     id: str | int | None = None
-    x: dict[str, Any] = Field(examples=[{"amount": 12.5, "country": "de"}])
+    x: Features
 
 
 class Questions(BaseModel):
@@ -21,11 +49,11 @@ class Questions(BaseModel):
 class EventBody(BaseModel):
     """One event as producers send it to Kafka; the names of its fields are those of ``[event]``."""
 
-    id: str | int
-    x: dict[str, Any] = Field(examples=[{"amount": 12.5, "country": "de"}])
+    id: Annotated[str, Field(min_length=1)] | int
+    x: Features
     y: str | float | bool | None = None
     ts: str | float | None = None
-    w: float | None = None
+    w: float | None = Field(None, ge=0, le=FLOAT32_MAX)
 
 
 class RevertRequest(BaseModel):
@@ -33,7 +61,7 @@ class RevertRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     learner: str | None = None
-    snapshot: int | None = Field(None, ge=0)
+    snapshot: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
     why: str = Field("", max_length=1000)
     stay: bool = False
 

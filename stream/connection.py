@@ -42,7 +42,7 @@ class Connection(HttpToolsProtocol):
         self.leaving = False
         self.began = self.heard = self._read = self.loop.time()
         self.held = self.unread = 0
-        self._coming = self._in_head = self._deaf = False
+        self._coming = self._in_head = self._deaf = self._again = False
         self._head = self._between = 0
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
@@ -67,12 +67,22 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]  # no other protocol is spoken here: what follows is the next request
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
                 self._not_understood()
                 return
         if self._between > _MOST_BETWEEN:
             self._end_here(431 if self._in_head else 400, "the head of the request, or what comes between, is too long")
+
+    def _head_without_upgrade(self) -> bytes:
+        """Begin again behind the head: no other protocol is spoken here, and httptools takes the body for one.
+
+        Java's client asks for an upgrade to HTTP/2 with every first request.
+        """
+        self.parser = httptools.HttpRequestParser(self)
+        self._again = True
+        framing = [header for header in self.headers if header[0] in (b"content-length", b"transfer-encoding")]
+        return b"POST / HTTP/1.1\r\n" + b"".join(b"%b: %b\r\n" % header for header in framing) + b"\r\n"
 
     def _not_understood(self) -> None:
         if not self._deaf:
@@ -80,17 +90,23 @@ class Connection(HttpToolsProtocol):
 
     def _end_here(self, code: int, why: str) -> None:
         """Read no more: what was asked before is answered first, and if that is nothing, the peer hears why."""
-        self._deaf = True
+        self._stop_reading()
         between = self._in_head or not self._coming
         if between and self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
         else:
             self.dismiss(code, why)
 
+    def _stop_reading(self) -> None:
+        self._deaf = True
+        self.flow.pause_reading()
+
     def on_message_begin(self) -> None:
         """Begin a request."""
+        if self._again:
+            return
         if len(self.pipeline) >= MOST_PIPELINED:
-            self._deaf = True
+            self._stop_reading()
             self.cycle.keep_alive = False
             raise _EnoughError
         super().on_message_begin()
@@ -100,6 +116,8 @@ class Connection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
+        if self._again:
+            return
         self.url += url
         self._head += len(url)
 
@@ -115,6 +133,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or to refuse."""
+        if self._again:
+            self._again = False
+            return
         app = self.app
         if self._head > MOST_HEAD or len(self.url) > MOST_URL or len(self.headers) > MOST_HEADERS:
             self.app = _uri_too_long if len(self.url) > MOST_URL else _head_too_long
@@ -135,6 +156,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self.parser.should_upgrade():
+            return
         self._coming = False
         self._between = 0
         super().on_message_complete()
@@ -144,6 +167,8 @@ class Connection(HttpToolsProtocol):
         self.began = self.heard = self.loop.time()
         self.door.let_go(self)
         super().on_response_complete()
+        if self._deaf:
+            self.flow.pause_reading()
 
     def waits(self) -> bool:
         """Tell whether it is the peer that has to go on, and not this service."""
