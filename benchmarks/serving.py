@@ -56,7 +56,7 @@ class Caller(asyncio.Protocol):
 
 
 async def _call(port: int, body: bytes) -> float:
-    request = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    request = b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     request %= len(body), body
     loop = asyncio.get_running_loop()
     callers = [

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from stream.api import Answers, add_events, build_app
-from stream.bearer import tokens_of
+from stream.api import add_events, build_app
+from stream.bearer import Token, Tokens
 from stream.cli import main as command
 from stream.config import Config
 from stream.intake import Intake
 from stream.metrics import METRICS, RequestCounts
+from stream.predicting import Answers
 from stream.reasons import MEANING
 from stream.serving import Server
 
@@ -44,8 +45,9 @@ def endpoints() -> list[str]:
     """Every HTTP endpoint with its summary."""
     server = Server.__new__(Server)
     server.config = Config(name="x", task="binary", learners={})
-    app = build_app(server, Answers.__new__(Answers), RequestCounts(), tokens_of(server.config, {}))
-    add_events(app, server, Intake.__new__(Intake), RequestCounts(), tokens_of(server.config, {}).events)
+    token = Token(Path(), "none", lambda: 0.0)
+    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens(token, token))
+    add_events(app, server, Intake.__new__(Intake), RequestCounts(), token)
     rows = [
         f"| `{method.upper()} {path}` | {one.get('summary', '')} |"
         for path, methods in app.openapi()["paths"].items()

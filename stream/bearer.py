@@ -1,97 +1,105 @@
-"""Bearer tokens: read from their files again when those change, so that they rotate without a restart."""
+"""Bearer tokens: who may change, who may send events, and, where that is wanted, who may look.
+
+A token is that of the environment, or the one word in a file, which is read again when it changes: a token is
+rotated by writing the file anew. A file that is absent, empty or unreadable shuts the door that it opens.
+"""
 
 import hmac
 import logging
-import time
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from fastapi import Depends, HTTPException
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from stream.config import Config
 
 log = logging.getLogger("holdfast.serving")
 _LOOK_SECONDS = 1.0
+_MOST_BYTES = 4096
 
 
 class Token:
-    """One token: of a variable of the environment, or of a file that is looked at once a second at most."""
+    """One token. ``path`` is where it is kept when ``given`` by nobody; ``now`` gives seconds."""
 
-    def __init__(self, variable: str, environment: Mapping[str, str], path: Path | None) -> None:
-        self.variable, self.path = variable, path
-        self._fixed = environment.get(variable) or None
-        self._said = False
-        self._look_at, self._seen = 0.0, (0, 0, 0)
-        self._value: str | None = None
+    def __init__(self, path: Path, given: str | None, now: Callable[[], float]) -> None:
+        self._path, self._given, self._now = path, given or None, now
+        self._looked: float | None = None
+        self._seen: object = None
+        self._token: str | None = None
+        self.current()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether one is configured, be its file there or not."""
-        return self._fixed is not None or self.path is not None
+    def current(self) -> str | None:
+        """Return the token as it is now, None when there is none; the file is looked at once a second at most."""
+        if self._given is not None:
+            return self._given
+        now = self._now()
+        if self._looked is None or not 0.0 <= now - self._looked < _LOOK_SECONDS:
+            self._looked = now
+            self._look()
+        return self._token
 
-    def value(self) -> str | None:
-        """The token as it is now; None when there is none."""
-        if self._fixed is not None or self.path is None:
-            return self._fixed
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            self._read(self.path)
-        return self._value
+    def fits(self, said: bytes) -> bool:
+        """Tell whether this is the token, in a time that does not depend on how much of it is right."""
+        token = self.current()
+        return token is not None and hmac.compare_digest(said, token.encode())
 
-    def _read(self, path: Path) -> None:
+    def _look(self) -> None:
+        """Read the file when it is another than before."""
         try:
-            found = path.stat()
-            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if seen != self._seen:
-                self._seen, self._value = seen, path.read_text("utf-8").strip() or None
-                if found.st_mode & 0o077:
-                    log.warning("%s can be read by others on this machine: chmod 600 %s", path, path)
+            found = self._path.stat()
+            seen: object = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
         except FileNotFoundError:
-            self._value, self._seen = None, (0, 0, 0)
+            self._seen, self._token = None, None
+            return
+        except OSError as cause:
+            seen, found = str(cause), None
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self._token = self._read(found)
+
+    def _read(self, found: os.stat_result | None) -> str | None:
+        """Read the token, and say what is wrong with its file."""
+        try:
+            if found is not None and not stat.S_ISREG(found.st_mode):
+                log.error("%s is no file, so there is no token", self._path)
+                return None
+            with self._path.open("rb") as file:
+                text = file.read(_MOST_BYTES + 1)
+            token = text.decode().strip()
         except (OSError, UnicodeDecodeError) as cause:
-            log.error("%s cannot be read, so the token of before counts: %s", path, type(cause).__name__)
+            log.error("the token in %s cannot be read, so there is none: %s", self._path, cause)
+            return None
+        if len(text) > _MOST_BYTES or len(token.split()) > 1:
+            log.error(
+                "%s holds more than one token (a word of up to %d bytes), so there is none", self._path, _MOST_BYTES
+            )
+            return None
+        if found is not None and found.st_mode & 0o077:
+            log.warning("%s can be read by others than its owner: chmod 600 %s", self._path, self._path)
+        return token or None
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """One for changes (``POST /revert``), one for producers (``POST /events``), one for reading (``GET /status``)."""
+    """The tokens for changes (``POST /revert``), for producers (``POST /events``) and for looking; None: open."""
 
     changes: Token
     events: Token
-    read: Token
+    read: Token | None = None
 
 
-def tokens_of(config: Config, environment: Mapping[str, str]) -> Tokens:
-    """The tokens of ``HOLDFAST_TOKEN`` and so on, or of the files that are configured."""
+def tokens_of(config: Config, environment: Mapping[str, str], now: Callable[[], float]) -> Tokens:
+    """Return the tokens: of ``HOLDFAST_…TOKEN`` where it is set, or else of the files that are configured."""
     serve = config.serve
 
-    def one(variable: str, file: str) -> Token:
-        return Token(variable, environment, config.base / file if file else None)
+    def token(name: str, variable: str) -> Token:
+        return Token(config.base / name, environment.get(variable), now)
 
+    guarded = serve.read_token_file or environment.get("HOLDFAST_READ_TOKEN")
     return Tokens(
-        one("HOLDFAST_TOKEN", serve.token_file),
-        one("HOLDFAST_EVENTS_TOKEN", serve.events_token_file),
-        one("HOLDFAST_READ_TOKEN", serve.read_token_file),
+        token(serve.token_file, "HOLDFAST_TOKEN"),
+        token(serve.events_token_file, "HOLDFAST_EVENTS_TOKEN"),
+        token(serve.read_token_file, "HOLDFAST_READ_TOKEN") if guarded else None,
     )
-
-
-def bearer(*tokens: Token, off: str, refused: Callable[[int], None] = lambda _code: None) -> Callable[..., None]:
-    """A dependency that lets through who brings one of the tokens, compared in constant time.
-
-    403 with ``off`` when none is there, 401 when another one is brought.
-    """
-    scheme = HTTPBearer(auto_error=False)
-
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        there = [value for token in tokens if (value := token.value()) is not None]
-        if not there:
-            refused(403)
-            raise HTTPException(403, off)
-        said = (given.credentials if given else "").encode()
-        if not any([hmac.compare_digest(said, value.encode()) for value in there]):  # noqa: C419  all are compared
-            refused(401)
-            raise HTTPException(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
-
-    return check

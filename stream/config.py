@@ -22,17 +22,15 @@ _FORBIDDEN_KAFKA = {
     "enable.partition.eof": "it is true, or the end of a topic could not be told",
 }
 _NOT_KEYS = (
-    "HOLDFAST_TEST_",
-    "HOLDFAST_TOKEN",
-    "HOLDFAST_EVENTS_TOKEN",
-    "HOLDFAST_READ_TOKEN",
-    "HOLDFAST_CONFIG",
-    "HOLDFAST_LOG",
-)
+    "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_LOG",
+    "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_READ_TOKEN",
+)  # fmt: skip
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
+#: a name or an address without port; ``*.`` before a name stands for all below it
+Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$")]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -264,14 +262,17 @@ class Serve(_Table):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    hosts: list[Host] = []
     token_file: str = "token"  # noqa: S105  a file's name
     events_token_file: str = "events-token"  # noqa: S105  the same
     read_token_file: str = ""
-    hosts: list[str] = []
     events_seconds: Positive = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
     max_instances: Annotated[int, Meta(ge=1)] = 10_000
+    max_connections: Annotated[int, Meta(ge=1)] = 10_000
+    quiet_seconds: Positive = 30.0
+    request_seconds: Positive = 120.0
     poll_seconds: Positive = 0.1
 
 

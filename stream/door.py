@@ -1,122 +1,119 @@
-"""One caller's connection: how large a request's head may be, and how long a request and an answer may take.
+"""All connections of one serving process: how many may be open, how much they may hold, how long they may be quiet.
 
-uvicorn takes any number of header lines, and waits for a body for ever. Here the head is bounded, whoever does not go
-on is hung up on, and when connections run out the one that has owed us its request for longest makes room.
+A peer that does not go on (a head or a body that does not come, an answer that is not read) costs a descriptor and
+memory. Where either runs short, whoever has been waited for longest has to go; whoever is being answered stays.
 """
 
-import asyncio
-import resource
-from typing import Any, ClassVar
+import heapq
+from asyncio import AbstractEventLoop
+from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import msgspec
 
-#: bytes of the request line and all headers; what arrives in one piece (256 KiB at most) is looked at whole
-HEAD_BYTES = 65_536
-#: headers of a request, and requests that are sent before the first of them is answered
-MOST_LINES, MOST_AHEAD = 200, 64
-#: seconds without a byte of a request that was begun, for a whole request, and without a byte of an answer taken
-SILENT_SECONDS, REQUEST_SECONDS, ANSWER_SECONDS = 20.0, 120.0, 60.0
-#: descriptors that are left to the store, the source and the logs
-_SPARE = 64
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stream.connection import Connection
+
 _LOOK_SECONDS = 1.0
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\ncontent-length: 67\r\n"
-    b'connection: close\r\n\r\n{"detail":"the request line and headers are larger than 64 KiB"}\r\n\r\n'
-)
+#: so many connections are looked at in one go, so that a look at ten thousand holds nobody up
+_AT_ONCE, _BREATH_SECONDS = 500, 0.005
 
 
-class Patient(HttpToolsProtocol):
-    """A connection that is bounded in bytes and in time; all of a process are looked at once a second."""
+class Limits(msgspec.Struct, frozen=True):
+    """What the connections of one process may take together, and each by itself."""
 
-    _all: ClassVar[dict["Patient", None]] = {}
-    _looking: ClassVar[bool] = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request; make room when there are too many connections."""
-        super().connection_made(transport)
-        self._began = self._heard = self.loop.time()
-        self._head, self._in_head, self._waits = 0, True, True
-        self._unsent = (0, self._began)
-        Patient._all[self] = None
-        if len(Patient._all) > most_connections():
-            self._make_room()
-        if not Patient._looking:
-            Patient._looking = True
-            self.loop.call_later(_LOOK_SECONDS, _look, self.loop)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        Patient._all.pop(self, None)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of a request; a head that goes on and on ends the connection."""
-        now = self.loop.time()
-        if not self._waits:
-            self._waits, self._began = True, now
-        self._heard = now
-        if self._in_head:
-            self._head += len(data)
-            if self._head > HEAD_BYTES and self._head != len(data):
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
-                return
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._lines = 0
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, before or after the body; too many are answered with 400."""
-        self._lines += 1
-        if self._lines > MOST_LINES:
-            raise ValueError("too many headers")
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The head is whole; too many requests before the first is answered are answered with 400."""
-        self._head, self._in_head = 0, False
-        if len(self.pipeline) >= MOST_AHEAD:
-            raise ValueError("too many requests at once")
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The request is whole: from here on the caller waits for us."""
-        self._in_head, self._waits = True, False
-        super().on_message_complete()
-
-    def is_overdue(self, now: float) -> bool:
-        """Tell whether the caller takes too long with a request, or to take an answer (``now`` is the loop's time)."""
-        if self._waits and (now - self._heard > SILENT_SECONDS or now - self._began > REQUEST_SECONDS):
-            return True
-        unsent = self.transport.get_write_buffer_size()
-        if unsent == 0 or unsent != self._unsent[0]:
-            self._unsent = (unsent, now)
-        return now - self._unsent[1] > ANSWER_SECONDS and unsent > 0
-
-    def _make_room(self) -> None:
-        """Hang up on the oldest that owes us a request."""
-        owing = next((one for one in Patient._all if one._waits and one is not self), self)  # noqa: SLF001  of its own kind
-        owing.hang_up()
-
-    def hang_up(self) -> None:
-        """End the connection at once."""
-        Patient._all.pop(self, None)
-        self.transport.abort()
+    connections: int
+    #: bytes of bodies that are not answered yet, and, counted apart, of answers that are not read yet
+    held_bytes: int
+    #: bytes of one body; what is longer is read and dropped
+    body_bytes: int
+    #: how long nothing may move on a connection that waits for its peer
+    quiet_seconds: float
+    #: how long one request may take to come whole, however it trickles
+    request_seconds: float
 
 
-def _look(loop: Any) -> None:
-    now = loop.time()
-    for one in [one for one in Patient._all if one.is_overdue(now)]:  # noqa: SLF001  of this module
-        one.hang_up()
-    Patient._looking = bool(Patient._all)  # noqa: SLF001  the same
-    if Patient._looking:  # noqa: SLF001  the same
-        loop.call_later(_LOOK_SECONDS, _look, loop)
+class Door:
+    """Who is inside. Every connection enters, says how much it holds, and leaves."""
 
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held = 0
+        self._inside: set[Connection] = set()
+        self._leaving = 0
+        self._round: list[Connection] = []
+        self._unread = 0
+        self._looking = False
 
-def most_connections() -> int:
-    """How many connections there may be before descriptors run out."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, soft - _SPARE) if soft != resource.RLIM_INFINITY else 1 << 30
+    def enter(self, one: "Connection") -> None:
+        """Let a connection in; when there are too many, those that were waited for longest go."""
+        self._inside.add(one)
+        most = self.limits.connections
+        if len(self._inside) - self._leaving > most:
+            others = (other for other in self._inside if other is not one)
+            if not self._send_away(others, max(1, most // 16), "there are too many connections"):
+                self._dismiss(one, 503, "there are too many connections: try again")
+        if not self._looking:
+            self._looking = True
+            one.loop.call_later(_LOOK_SECONDS, self._look, one.loop)
+
+    def leave(self, one: "Connection") -> None:
+        """Forget a connection that is lost."""
+        self.let_go(one)
+        self._inside.discard(one)
+        if one.leaving:
+            one.leaving = False
+            self._leaving -= 1
+
+    def hold(self, one: "Connection", size: int) -> None:
+        """Note that so many more bytes of a body are held; when all hold too many, the longest-waiting bodies go."""
+        one.held += size
+        self.held += size
+        while self.held > self.limits.held_bytes:
+            others = [other for other in self._inside if other.held and other is not one]
+            if not self._send_away(others, len(others) // 16 + 1, "too many bodies are on the way"):
+                self._dismiss(one, 503, "too many bodies are on the way: try again")
+
+    def let_go(self, one: "Connection") -> None:
+        """Note that a connection holds nothing any more."""
+        self.held -= one.held
+        one.held = 0
+
+    def _send_away(self, some: "Iterable[Connection]", count: int, why: str) -> bool:
+        """Send away those of some that were waited for longest; False when nobody is waited for."""
+        waiting = (one for one in some if not one.leaving and one.waits())
+        going = heapq.nsmallest(count, waiting, key=lambda one: one.began)
+        for one in going:
+            self._dismiss(one, 503, f"{why}, and this one took longest: try again")
+        return bool(going)
+
+    def _dismiss(self, one: "Connection", code: int, why: str) -> None:
+        self.let_go(one)
+        if not one.leaving:
+            one.leaving = True
+            self._leaving += 1
+            one.dismiss(code, why)
+
+    def _look(self, loop: AbstractEventLoop) -> None:
+        """Send away who has been quiet for too long, some connections at a time."""
+        if not self._round:
+            self._round, self._unread = list(self._inside), 0
+        now = loop.time()
+        for one in self._round[-_AT_ONCE:]:
+            if one in self._inside:
+                self._look_at(one, now)
+        del self._round[-_AT_ONCE:]
+        if not self._round and self._unread > self.limits.held_bytes:
+            self._send_away((one for one in self._inside if one.unread), len(self._inside) // 2 + 1, "")
+        self._looking = bool(self._inside)
+        if self._looking:
+            loop.call_later(_BREATH_SECONDS if self._round else _LOOK_SECONDS, self._look, loop)
+
+    def _look_at(self, one: "Connection", now: float) -> None:
+        why = one.overdue(now)
+        self._unread += one.unread
+        if why and one.leaving:
+            one.transport.abort()
+        elif why:
+            self._dismiss(one, 408, why)

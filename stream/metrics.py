@@ -73,7 +73,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 _BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
-_CODES = (200, 202, 400, 401, 403, 413, 422, 503)
+_CODES = (200, 202, 400, 401, 403, 413, 422, 500, 503)
 _COLUMN = {code: column for column, code in enumerate(_CODES)}
 _SECONDS = len(_CODES)
 _FIRST_BUCKET = _SECONDS + 1

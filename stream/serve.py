@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import logging
 import mmap
 import os
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import uvicorn
@@ -24,11 +26,15 @@ from stream import interpreter, logs
 from stream.api import application
 from stream.bearer import tokens_of
 from stream.config import Config
-from stream.door import Patient
+from stream.connection import Connection
+from stream.door import Door, Limits
 from stream.errors import CommandError, StreamError
 from stream.metrics import ROW_BYTES, RequestCounts
 from stream.serving import Server
 from stream.supervise import Deaths
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("holdfast.serving")
 _PR_SET_PDEATHSIG = 1
@@ -36,6 +42,13 @@ _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
 #: the others do not wait longer for the one that dies
 _LONGEST_DELAY = 5.0
+#: descriptors that connections leave to everything else: the store, the source, the libraries
+_SPARE_FILES = 256
+#: connections accepted in one turn of the loop: libuv takes one from each descriptor, and a busy turn is long
+_ACCEPTS = 8
+_HELD_BYTES = 256 * 1024 * 1024
+#: for pages of other origins: what is answered here is no page of theirs, and no script
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 
 
 def serve_forever(config: Config, environment: Mapping[str, str], stopping: Callable[[], bool]) -> None:
@@ -57,18 +70,21 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(
-            application(server, tokens_of(config, environment), counts),
+            application(server, tokens_of(config, environment, time.monotonic), counts),
+            log_config=None,
             log_level="warning",
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=3,
-            http=Patient,
+            http=cast("type[asyncio.Protocol]", functools.partial(Connection, door=Door(limits(config, most)))),
             ws="none",
+            headers=_HEADERS,
             server_header=False,
+            proxy_headers=False,
         )
     )
     try:
-        web.run([listening])
+        web.run([listening, *(listening.dup() for _ in range(_ACCEPTS - 1))])
     except KeyboardInterrupt:
         pass
     finally:
@@ -78,6 +94,19 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
 def refuse_taken_port(config: Config) -> None:
     """Raise :class:`CommandError` when somebody else listens where this configuration would."""
     _listen(config).close()
+
+
+def limits(config: Config, files: int) -> Limits:
+    """What the connections of a process may take, when it may open so many files."""
+    serve = config.serve
+    spare = min(_SPARE_FILES, files // 4)
+    return Limits(
+        connections=max(1, min(serve.max_connections, files - spare)),
+        held_bytes=max(_HELD_BYTES, 16 * serve.max_bytes),
+        body_bytes=serve.max_bytes,
+        quiet_seconds=serve.quiet_seconds,
+        request_seconds=serve.request_seconds,
+    )
 
 
 def _listen(config: Config) -> socket.socket:

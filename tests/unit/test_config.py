@@ -1,11 +1,9 @@
 """The configuration: TOML, the environment over it, and errors that say what to write."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stream.bearer import tokens_of
 from stream.config import load
 from stream.errors import ConfigError
 
@@ -126,15 +124,6 @@ def test_the_champion_may_be_named_or_left_to_the_guard(tmp_path: Path) -> None:
     assert load(write(tmp_path, 'champion = "auto"\n' + bare), {}).first_champion == "linear"
     with pytest.raises(ConfigError, match="known: linear, hashed"):
         load(write(tmp_path, 'champion = "nobody"\n' + GOOD), {})
-
-
-def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
-    """And is None when there is neither."""
-    config: Any = load(write(tmp_path, GOOD), {})
-    assert tokens_of(config, {}).changes.value() is None
-    (tmp_path / "token").write_text("secret\n")
-    assert tokens_of(config, {}).changes.value() == "secret"
-    assert tokens_of(config, {"HOLDFAST_TOKEN": "other"}).changes.value() == "other"
 
 
 DESIGN = """
