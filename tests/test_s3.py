@@ -1,11 +1,14 @@
 """Everything on an object store: learnt, judged, served, reverted, retrained; and what happens while it is away."""
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from flaky import Flaky
 from lineages import Folder, accounted, wait_for
 from s3 import Server
 from samples import numbers
@@ -72,7 +75,7 @@ def test_a_store_that_goes_away_is_waited_for(folder: Callable[..., Folder], s3:
     s3.start()
     wait_for(lambda: lineage_of(here).newest().counts.consumed == 500, 120)  # type: ignore[union-attr]
     assert accounted(here.status()["learners"]["linear"]["events"])
-    here.start("train")
+    here.start("train", "--take-over")
     wait_for(lambda: trainer.poll() is not None, 60)
     assert trainer.returncode == 5
 
@@ -91,3 +94,47 @@ def test_the_address_may_stand_in_the_configuration(
     here.write(numbers(100))
     here.train()
     assert here.status()["learners"]["linear"]["events"]["learnt"] == 100
+
+
+@pytest.mark.timeout(300)
+def test_predictions_never_fail_while_the_store_has_a_bad_day(
+    folder: Callable[..., Folder], s3: Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers torn apart, answers to puts lost, then nothing but 503 while the trainer is killed; ``up`` goes on after it.
+
+    ``HOLDFAST_TEST_AWAY`` says how long each lasts (6 s; ``make soak``: 120).
+    """
+    seconds = float(os.environ.get("HOLDFAST_TEST_AWAY", "6"))
+    flaky = Flaky(s3.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{flaky.port}")
+    here = folder(store__url=f"s3://bucket/{tmp_path.name}")
+    here.write(numbers(300))
+    here.start("up")
+    failed: list[str] = []
+    sent = 300
+    with here.http() as client:
+        wait_for(lambda: ready(client) == 200, 60)
+
+        def ask_for(span: float) -> None:
+            nonlocal sent
+            until = time.monotonic() + span
+            while time.monotonic() < until:
+                sent += here.write(numbers(20, first=sent))
+                answer = client.post("/predict", json={"x": {"f0": 1.0}})
+                failed.extend([] if answer.status_code == 200 else [answer.text])
+                time.sleep(0.1)
+
+        flaky.torn, flaky.lost = 0.3, 0.2
+        ask_for(seconds)
+        flaky.torn, flaky.lost, flaky.slow = 0.0, 0.0, 1.0
+        subprocess.run(["pkill", "-9", "-f", f"stream.cli train --config {here.config_path}"], check=True)
+        ask_for(seconds)
+        flaky.slow = 0.0
+        wait_for(lambda: lineage_of(here).newest().counts.consumed == sent, 100)  # type: ignore[union-attr]
+    assert failed == []
+    assert min(flaky.done.values()) > 0
+    counts = here.status()["learners"]["linear"]["events"]
+    assert counts["learnt"] == sent
+    assert accounted(counts)
+    assert here.run("ledger", "verify").stdout
+    flaky.close()
