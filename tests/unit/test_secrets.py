@@ -139,5 +139,6 @@ def test_what_a_broker_makes_a_library_say_names_no_secret() -> None:
         f"unrecognized beginning at: {SECRET}; pw1 at broker.example:9092", settings, but_harmless=True
     )
     assert said == (
-        "unrecognized beginning at: (what sasl.oauthbearer.config says); (what sasl.password says) at broker.example:9092"
+        "unrecognized beginning at: (what sasl.oauthbearer.config says); (what sasl.password says) at "
+        "broker.example:9092"
     )
