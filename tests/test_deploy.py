@@ -157,7 +157,8 @@ def test_the_retrain_runs_as_a_job_elsewhere() -> None:
     assert container["command"][:2] == ["holdfast", "retrain"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/retrain.yml"],
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows",
+         ".github/workflows/retrain.yml"],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
