@@ -34,7 +34,7 @@ soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, 50 po
 	HOLDFAST_TEST_DRILLS=1 HOLDFAST_TEST_FORGED=100000 HOLDFAST_TEST_RETRAINS=200 HOLDFAST_TEST_VERDICTS=1 HOLDFAST_TEST_POISONED=50 HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=120 HOLDFAST_TEST_PAUSE=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
 	    tests/kafka/test_faults.py tests/kafka/test_verdicts.py tests/http/test_connections.py tests/unit/test_models_from_strangers.py tests/test_drill.py -s -p no:randomly $(ARGS)
 
-kafka: $(VENV)/test.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
+kafka: $(VENV)/run.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python tests/broker.py
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt

@@ -75,7 +75,7 @@ def write(name: str, folder: int, data: bytes, mode: int) -> None:
     """Write a file that is not there yet, flushed to the disk; what a killed process left of that name is replaced."""
 
     def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
 
     try:
         file = open(name, "xb", opener=opener)  # noqa: SIM115  closed below
@@ -160,9 +160,10 @@ def _make(step: str, folder: int, mode: int) -> None:
 
 
 def _exactly(descriptor: int, mode: int) -> None:
-    """Let the group do what the umask took away; asked for only where it did, since behind the wall nobody may."""
+    """Let the group do what the umask took away; a process behind the wall may not, and leaves it narrower."""
     if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777 != mode & 0o777:
-        os.fchmod(descriptor, mode)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(descriptor, mode)
 
 
 @contextlib.contextmanager

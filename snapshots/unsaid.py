@@ -13,7 +13,8 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s\"']*@")
 #: what signs a request in its address
 _SIGNED = re.compile(r"(?i)((?:signature|token|secret|password|passwd|api_?key|credential)=)[^&\s\"']+")
 _SECRET_KEY = re.compile(r"(?i)pass|secret|token|key|pem|credential|jaas|oauth|config")
-_LONG = 8
+#: shorter values are words of any sentence, and longer ones are found inside of words too
+_SHORTEST, _LONG = 3, 8
 
 
 def without_passwords(text: str) -> str:
@@ -39,13 +40,13 @@ def without_values(text: str, settings: Mapping[str, Any], *, but_harmless: bool
     'bad "(what security.protocol says)" for ssl.key.pem: (what ssl.key.pem says)'
     """
     for key, value in sorted(settings.items(), key=lambda one: -len(str(one[1]))):
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or len(value.strip()) < _SHORTEST:
             continue
         found = re.escape(value)
         secret = _SECRET_KEY.search(key) is not None
         if but_harmless and not secret:
             continue
-        if not secret and len(value) < _LONG:
+        if len(value) < (_LONG if not secret else _SHORTEST + 1):
             found = rf"(?<![\w.:-]){found}(?![\w.:-])"
         said = f"(what {key} says)"
         text = re.sub(found, lambda _, said=said: said, text)  # type: ignore[misc]

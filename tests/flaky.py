@@ -1,4 +1,4 @@
-"""A proxy before an HTTP server on its bad days: it answers 503, tears answers apart, or says nothing of what it did."""
+"""A proxy before an HTTP server on its bad days: it answers 503, tears answers apart, or says nothing at all."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from typing import Any
 class Flaky:
     """Listens on loopback and hands on; ``slow``, ``torn`` and ``lost`` are the shares of what goes wrong.
 
-    ``slow``: 503 and nothing is done. ``torn``: half of the body of what is read, then the end. ``lost``: what is put is
+    ``slow``: 503 and nothing is done. ``torn``: half of the body that is read, then the end. ``lost``: what is put is
     done, and the connection ends without an answer.
     """
 

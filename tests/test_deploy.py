@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lineages import Folder, wait_for
 from test_docs import ROOT, doc
 
 COMPOSE = doc("docker-compose.yml")
+_PINNED = r"@sha256:[0-9a-f]{64}$"
 
 
 def compose_tool() -> list[str] | None:
@@ -41,14 +43,61 @@ def test_every_long_running_service_has_a_health_check() -> None:
         assert "healthcheck:" in service or name in ("topics", "payments", "retrain"), name
 
 
-def test_the_image_runs_without_root_and_without_torch() -> None:
-    """And the containers with a root that cannot be written."""
-    image = doc("Dockerfile")
-    assert "\nUSER holdfast\n" in image
-    assert "retrain" not in image
-    assert "torch" not in image
-    assert "read_only: true" in COMPOSE
-    assert "cap_drop: [ALL]" in COMPOSE
+@pytest.mark.parametrize("name", ["Dockerfile", "deploy/Dockerfile.retrain"])
+def test_an_image_runs_without_root_and_is_made_of_what_is_named(name: str) -> None:
+    """Of packages and what pip needs: a layer that held the whole checkout would hold its tokens as well."""
+    image = doc(name)
+    assert "\nUSER 10001:10001\n" in image
+    assert "PYTHONSAFEPATH=1" in image
+    copied = re.findall(r"^COPY (.+)$", image, re.MULTILINE)
+    assert copied == ["pyproject.toml constraints.txt README.md LICENSE ./", "learners learners", "snapshots snapshots",
+                      "stream stream", "--from=build /opt/holdfast /opt/holdfast"]  # fmt: skip
+    assert "ADD " not in image
+    assert all(re.search(_PINNED, one) for one in re.findall(r"^FROM (\S+)", image, re.MULTILINE))
+
+
+def test_what_serves_has_no_torch() -> None:
+    """It is 5 GB, and serving never needs it."""
+    assert not re.search(r"torch|\[[^]]*retrain", re.sub(r"^#.*$", "", doc("Dockerfile"), flags=re.MULTILINE))
+
+
+def test_a_build_sees_what_is_named_and_nothing_else() -> None:
+    """The list allows; what packages take along stands in it, and nothing but files of a kind."""
+    first, *allowed = [line for line in doc(".dockerignore").splitlines() if line and not line.startswith("#")]
+    assert first == "*"
+    assert all(line.startswith("!") for line in allowed)
+    assert {line.rsplit(".", 1)[-1] for line in allowed if "*" in line} == {"py"}
+    for package, files in tomllib.loads(doc("pyproject.toml"))["tool"]["setuptools"]["package-data"].items():
+        assert all(f"!{package}/{one}" in allowed for one in files)
+    for line in allowed:
+        assert list(ROOT.glob(line[1:])), line
+
+
+def test_no_container_is_root_or_gains_rights_or_grows_without_limit() -> None:
+    """Each service of the compose file, whatever it inherits; those of others by digest."""
+    import yaml
+
+    found = yaml.safe_load(COMPOSE)["services"]
+    for name, service in found.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["cpus"], name
+        assert service["pids_limit"], name
+        assert service["read_only"] or name == "kafka", name
+        assert "build" in service or re.search(_PINNED, service["image"]), name
+        assert "build" not in service or service["user"] == "10001:10001", name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_a_broker_by_hand_installs_no_torch() -> None:
+    """``make kafka`` needs the client that Holdfast itself needs."""
+    done = subprocess.run(
+        ["make", "--dry-run", "kafka", "VENV=no-such-environment"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert "--editable .\n" in done.stdout
+    assert "test]" not in done.stdout
 
 
 @pytest.mark.kafka
@@ -97,16 +146,24 @@ def test_the_retrain_runs_as_a_job_elsewhere() -> None:
 
     job = yaml.safe_load(doc("deploy/kubernetes/retrain.yaml"))
     kubernetes_validate.validate(job, "1.33", strict=True)
-    container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
+    }  # fmt: skip
     assert container["command"][:2] == ["holdfast", "retrain"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
-    tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
-    assert tool is not None
     done = subprocess.run(
-        [tool, "--builtin-schema", "vendor.github-workflows", ".github/workflows/retrain.yml"],
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows",
+         ".github/workflows/retrain.yml"],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+    for action in re.findall(r"uses: (\S+)", doc(".github/workflows/retrain.yml")):
+        assert re.search(r"@[0-9a-f]{40}$", action), action
     options = subprocess.run(
         [sys.executable, "-m", "stream.cli", "retrain", "--help"], capture_output=True, text=True, cwd=ROOT
     ).stdout

@@ -100,7 +100,7 @@ def test_the_address_may_stand_in_the_configuration(
 def test_predictions_never_fail_while_the_store_has_a_bad_day(
     folder: Callable[..., Folder], s3: Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers torn apart, answers to puts lost, then nothing but 503 while the trainer is killed; ``up`` goes on after it.
+    """Answers torn, answers to puts lost, then nothing but 503 while the trainer is killed; ``up`` goes on after it.
 
     ``HOLDFAST_TEST_AWAY`` says how long each lasts (6 s; ``make soak``: 120).
     """

@@ -13,7 +13,7 @@ import click
 from learners.errors import LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots.errors import RefusedError
-from stream import logs
+from stream import logs, printing
 from stream.config import Config, load
 from stream.errors import StreamError
 from stream.terminal import shown
@@ -82,7 +82,7 @@ def lineage_of(config: Config) -> Lineage:
 
     lineage = Lineage(store_of(config), looking=True).refresh()
     if lineage.broken:
-        click.echo(f"holdfast: {shown(lineage.broken, 1000)}", err=True)
+        printing.echo(f"holdfast: {lineage.broken}", err=True)
     return lineage
 
 

@@ -256,6 +256,24 @@ def test_a_store_is_not_for_everybody(
     assert ("chmod -R o-rwx" in caplog.text) == (root == 0o777)
 
 
+def test_a_process_that_may_change_no_mode_writes_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the wall: what the umask takes away stays away."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    store = LocalStore(tmp_path / "store")
+    store.root.mkdir(mode=0o770)
+    store.root.chmod(0o770)
+    monkeypatch.setattr(os, "fchmod", refused)
+    old = os.umask(0o077)
+    try:
+        assert store.create("a/b", b"")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((store.root / "a" / "b").stat().st_mode) == 0o600
+
+
 def test_a_leftover_of_ones_own_name_is_not_written_into(tmp_path: Path) -> None:
     """In a container every start has the same process id; a leftover may be a second name of a blob."""
     store = LocalStore(tmp_path)

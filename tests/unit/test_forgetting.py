@@ -1,5 +1,6 @@
 """What the trainer deletes: disk and memory are bounded, whatever the guard does, and nothing that counts goes."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from unit.test_snapshots import write
 
 from snapshots import Lineage, LocalStore, forgetting, looks
 from snapshots import verdict as verdicts
-from snapshots.errors import LineageTakenError
+from snapshots.errors import LineageTakenError, SnapshotsError
 from snapshots.history import all_verdicts, served_at
 from snapshots.holdout import HeldRow, Holdout, Sizes
 from snapshots.looks import Looks
@@ -142,3 +143,25 @@ def test_only_so_many_sealed_versions_are_named() -> None:
         if number % 20 == 19:
             holdout.seal([], float(number))
     assert [version.number for version in holdout.versions] == list(range(11, 21))
+
+
+@pytest.mark.parametrize("folder", ["holdout", "verdicts", "snapshots/000000000002", "snapshots"])
+def test_retention_does_not_leave_the_store(tmp_path: Path, folder: str) -> None:
+    """A folder that somebody replaced by a link: what it leads to stays, and at most it is said that nothing went."""
+    store, home = LocalStore(tmp_path / "store"), tmp_path / "home"
+    for number in (*range(8), 100):
+        write(store, number, created=float(number))
+        judged(store, number)
+    home.mkdir()
+    for name in ("precious", "manifest.json", "000000000000-000000000999.json"):
+        (home / name).write_text("dear")
+    place = tmp_path / "store" / folder
+    if place.exists():
+        place.rename(tmp_path / "away")
+    place.symlink_to(home)
+    with contextlib.suppress(SnapshotsError):
+        forget(store)
+    store.sweep()
+    assert {path.name: path.read_text() for path in home.iterdir()} == dict.fromkeys(
+        ("precious", "manifest.json", "000000000000-000000000999.json"), "dear"
+    )

@@ -63,10 +63,10 @@ def test_a_private_key_that_everybody_may_read_is_said(tmp_path: Path, caplog: p
 
 
 def test_what_init_writes_has_the_modes_it_should(tmp_path: Path) -> None:
-    """Tokens for the owner; a link that leads elsewhere is in the way, and not written through."""
+    """Tokens and the key for the owner; a link that leads elsewhere is in the way, and not written through."""
     folder = tmp_path / "new"
     for path in write_starter(folder, "payments", sample=3):
-        assert mode(path) == (0o600 if path.name.endswith("token") else 0o644), path
+        assert mode(path) == (0o600 if path.name.endswith(("token", ".pem")) else 0o644), path
     other = tmp_path / "other"
     other.mkdir()
     (other / "token").symlink_to(tmp_path / "elsewhere")

@@ -3,12 +3,16 @@
 import logging
 import time
 from pathlib import Path
+from socket import create_server
+from threading import Thread
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 import stream.notify
+from snapshots.unsaid import without_passwords, without_values
+from stream import logs
 from stream.cli import main
 from stream.config import check
 from stream.notify import Notifier
@@ -27,6 +31,9 @@ KAFKA = '[source]\nkind = "kafka"\ntopics = ["t"]\n[source.kafka]\n"bootstrap.se
         {"webhook": f"http://user:{SECRET}@127.0.0.1:1/hook/{SECRET}"},
         {"webhook": f"ftp://{SECRET}"},
         {"webhook": f"http://[{SECRET}"},
+        {"webhook": f"http://127.0.0.1:{SECRET}/"},
+        {"webhook": f"http://127.0.0.1:1/{SECRET} {SECRET}"},
+        {"webhook": "http://127.0.0.1:1/" + SECRET * 100},
     ],
 )
 def test_who_cannot_be_told_is_said_without_secrets(
@@ -60,6 +67,10 @@ def test_who_cannot_be_told_is_said_without_secrets(
         ),
         (f'[store]\noptions = {{ aws_secret_access_key = "{SECRET} }}', "status"),
         (f'[store]\noptions = {{ aws_secret_access_key = ["{SECRET}"] }}', "status"),
+        (f'[store]\nurl = "s3://b/p"\noptions = {{ aws_allow_http = "{SECRET}" }}', "status"),
+        (f'[store]\nurl = "s3://b/p"\noptions = {{ aws_endpoint = "x://me:{SECRET}@127.0.0.1:1" }}', "status"),
+        (f'[store]\nurl = "s3://user:{SECRET}@bucket/prefix"', "status"),
+        (f'[store]\nurl = "ftp://user:{SECRET}@bucket/prefix"', "status"),
         (f'[serve]\ntoken_file = ["{SECRET}"]', "status"),
         (f'[serve]\nport = "{SECRET}"', "status"),
         (f'[notify]\ncommand = "{SECRET}"', "status"),
@@ -72,3 +83,62 @@ def test_a_wrong_configuration_is_said_without_its_values(more: str, command: st
     done = CliRunner().invoke(main, ["--config", str(path), command])
     assert done.exit_code not in (0, 1), done.output
     assert SECRET not in done.output + done.stderr
+
+
+def test_who_answers_what_is_not_http_is_said_without_the_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was lost without a word."""
+    monkeypatch.setattr(stream.notify, "_TRIES", 1)
+    with create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(f"{SECRET}\r\n\r\n".encode())
+
+        thread = Thread(target=answer)
+        thread.start()
+        learners = {"a": {"kind": "vw", "role": "champion"}}
+        hook = {"webhook": f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"}
+        table = {"name": "x", "task": "binary", "source": {"kind": "files"}, "learners": learners, "notify": hook}
+        notifier = Notifier(check(table, Path()), time.time)
+        with caplog.at_level(logging.ERROR):
+            notifier.tell({"a": 1})
+            notifier.close()
+        thread.join()
+    assert "not HTTP" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"cannot reach https://user:{SECRET}@host:9000/bucket", f"https://{SECRET}@host", f"x://a:b@{SECRET}@host/",
+        f"GET /b?X-Amz-Signature={SECRET}&x=1", f"http://h/?token={SECRET}", f"password={SECRET}", f"api_key={SECRET}",
+    ],
+)  # fmt: skip
+def test_an_address_is_said_without_its_password(text: str) -> None:
+    """In whatever a library writes; the logs' formatters leave it out as well."""
+    assert SECRET not in without_passwords(text)
+    record = logging.LogRecord("holdfast", logging.ERROR, "", 0, "%s", (text,), None)
+    for form in (logs._Json(), logs._Console()):
+        assert SECRET not in form.format(record)
+
+
+def test_addresses_and_sentences_without_secrets_stay() -> None:
+    """What helps an operator is not taken away."""
+    for text in ("http://127.0.0.1:8000/docs", "see a@b.c", "mail me@host: x = 1", "s3://bucket/prefix/a@b"):
+        assert without_passwords(text) == text
+
+
+def test_what_a_broker_makes_a_library_say_names_no_secret() -> None:
+    """The address stays, since it helps to find what is wrong."""
+    settings = {"sasl.oauthbearer.config": SECRET, "sasl.password": "pw1", "bootstrap.servers": "broker.example:9092"}
+    said = without_values(
+        f"unrecognized beginning at: {SECRET}; pw1 at broker.example:9092", settings, but_harmless=True
+    )
+    assert said == (
+        "unrecognized beginning at: (what sasl.oauthbearer.config says); (what sasl.password says) at "
+        "broker.example:9092"
+    )
