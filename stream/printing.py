@@ -60,7 +60,7 @@ def show_status(report: dict[str, Any]) -> None:
     """Print ``holdfast status``."""
     source = report["source"]
     lag = "" if source["lag"] is None else f", {source['lag']:,} waiting"
-    why = f" ({source['why']})" if source["why"] else ""
+    why = f" ({escape(source['why'])})" if source["why"] else ""
     console.print(f"[bold]{report['name']}[/] {report['task']}: source {source['state']}{lag}{why}")
     console.print(f"snapshot {report['snapshot']} of {moment(report['created'])} at {escape(place(report['place']))}")
     for process in report["serving"]:
@@ -112,7 +112,8 @@ def _show_learner(name: str, one: dict[str, Any]) -> None:
     if one["verdict"] in ("suspect", "fail"):
         console.print(f"[yellow]{name} is not promoted: {escape(one['why'] or '')}[/]")
     if one["breaker"] != "closed" or one["learning"] != "on":
-        console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}[/]")
+        why = f": {escape(one['stopped_why'])}" if one["stopped_why"] else ""
+        console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}{why}[/]")
     if one["advice"]:
         console.print(f"{name}: {escape(one['advice'])}")
 
