@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from stream.api import Answers, add_events, build_app
+from stream.bearer import tokens_of
 from stream.cli import main as command
-from stream.config import Config, Tokens
+from stream.config import Config
 from stream.intake import Intake
 from stream.metrics import METRICS, RequestCounts
 from stream.reasons import MEANING
@@ -43,8 +44,8 @@ def endpoints() -> list[str]:
     """Every HTTP endpoint with its summary."""
     server = Server.__new__(Server)
     server.config = Config(name="x", task="binary", learners={})
-    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens())
-    add_events(app, server, Intake.__new__(Intake), RequestCounts(), None)
+    app = build_app(server, Answers.__new__(Answers), RequestCounts(), tokens_of(server.config, {}))
+    add_events(app, server, Intake.__new__(Intake), RequestCounts(), tokens_of(server.config, {}).events)
     rows = [
         f"| `{method.upper()} {path}` | {one.get('summary', '')} |"
         for path, methods in app.openapi()["paths"].items()

@@ -36,12 +36,12 @@ def name_of(number: int) -> str:
 
 def read(store: Store, number: int) -> Epoch | None:
     """Return an epoch, or None when nobody took it; raise :class:`DamagedError` when its file does not decode."""
-    data = store.get(name_of(number))
-    if data is None:
-        return None
     try:
+        data = store.get(name_of(number))
+        if data is None:
+            return None
         return msgspec.json.decode(data, type=Epoch)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise DamagedError(
             f"{name_of(number)} is damaged: {cause}. Restore it from a copy of the store; it says which snapshots count"
         ) from cause

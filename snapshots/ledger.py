@@ -1,16 +1,20 @@
 """The ledger: the append-only record of decisions. Each entry is a file that names the digest of the one before."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from snapshots.errors import LedgerBrokenError
+from snapshots.errors import DamagedError, LedgerBrokenError
+from snapshots.head import Head, Heads
+from snapshots.signing import SignedStore
 from snapshots.store import Store, claim
 
 _FIRST = "0" * 64
+_ENTRY = re.compile(r"ledger/\d+\.json")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -77,14 +81,51 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.heads = Heads(store) if isinstance(store, SignedStore) and store.verifies else None
         self._entries: list[Entry] = []
+        self._digests: list[str] = []
         self._last = _FIRST
 
     def entries(self) -> list[Entry]:
-        """Every entry, oldest first; raises :class:`LedgerBrokenError` when one does not follow the one before."""
-        while (data := self._store.get(_name(len(self._entries) + 1))) is not None:
+        """Every entry, oldest first.
+
+        Raises :class:`LedgerBrokenError` when one does not follow the one before, is not signed as ``[signing]`` wants,
+        or when there are fewer than the head says.
+        """
+        head = self.heads.read() if self.heads is not None else None
+        while (data := self._signed(_name(len(self._entries) + 1))) is not None:
             self._take(data)
+        if head is not None:
+            self._hold_against(head)
         return list(self._entries)
+
+    def known(self) -> list[Entry]:
+        """The entries that were read and hold; for those who look although the ledger is broken."""
+        return list(self._entries)
+
+    def _signed(self, name: str) -> bytes | None:
+        try:
+            return self._store.get(name)
+        except DamagedError as cause:
+            raise LedgerBrokenError(f"{cause}; nothing is decided until the ledger holds") from cause
+
+    def _hold_against(self, head: Head) -> None:
+        """Refuse a ledger that is shorter than its head says, or another one."""
+        if len(self._entries) < head.entries:
+            raise LedgerBrokenError(
+                f"the ledger has {len(self._entries)} entries, and its head was signed for {head.entries}: the last "
+                "ones were taken away. Restore the ledger from a copy of the store; nothing is decided until it holds"
+            )
+        if head.entries and self._digests[head.entries - 1] != head.last:
+            raise LedgerBrokenError(
+                f"entry {head.entries} is not the one that the head of the ledger was signed for. Restore the ledger "
+                "from a copy of the store; nothing is decided until it holds"
+            )
+
+    def sign_head(self, snapshot: int, now: float) -> None:
+        """Sign how far the lineage has come, where there is a key; ``snapshot`` is the newest's number."""
+        if self.heads is not None:
+            self.heads.write(len(self._entries), self._last, snapshot, now)
 
     def _take(self, data: bytes) -> None:
         seq = len(self._entries) + 1
@@ -99,6 +140,7 @@ class Ledger:
             )
         self._entries.append(entry)
         self._last = hashlib.sha256(data).hexdigest()
+        self._digests.append(self._last)
 
     def append(self, now: float, decide: Callable[[list[Entry]], Decision]) -> Entry:
         """Append what ``decide`` makes of the entries so far.
@@ -115,13 +157,14 @@ class Ledger:
             data = msgspec.json.encode(entry) + b"\n"
             if claim(self._store, _name(entry.seq), data):
                 self._take(data)
+                self.sign_head(-1, now)
                 return entry
 
     def verify(self) -> int:
         """Check the whole chain, and that no entry is missing in the middle; return how many entries there are."""
         fresh = Ledger(self._store)
         count = len(fresh.entries())
-        beyond = [name for name in self._store.names("ledger/") if name > _name(count)]
+        beyond = [name for name in self._store.names("ledger/") if _ENTRY.fullmatch(name) and name > _name(count)]
         if beyond:
             raise LedgerBrokenError(f"{_name(count + 1)} is missing, and {beyond[0]} comes after it")
         return count

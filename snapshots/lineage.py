@@ -15,7 +15,7 @@ from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
 from snapshots.baselines import accepted, last_outcome
 from snapshots.epochs import Epoch
-from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, read_version
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
@@ -48,11 +48,15 @@ class Lineage:
 
     ``numbers`` are the snapshots that count; ``void`` those that a trainer wrote after another had taken over;
     ``highest`` is the largest number of either. ``decisions`` are all entries of the ledger, ``entries`` those of the
-    present lineage.
+    present lineage. ``looking``: a ledger that does not hold is noted in ``broken``, and what holds of it is shown;
+    else :class:`LedgerBrokenError` is raised. ``cut_back``: the newest snapshots that were signed for are gone.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, looking: bool = False) -> None:
         self.store = store
+        self._looking = looking
+        self.broken = ""
+        self.cut_back = False
         self.ledger = Ledger(store)
         self.numbers: list[int] = []
         self.void: list[int] = []
@@ -109,6 +113,15 @@ class Lineage:
         for gone in self._manifests.keys() - found:
             del self._manifests[gone]
         self.highest = max(found, default=-1)
+        signed = self.ledger.heads.newest.snapshot if self.ledger.heads and self.ledger.heads.newest else -1
+        self.cut_back = self.highest < signed
+        if self.cut_back:
+            self._note_broken(
+                LedgerBrokenError(
+                    f"the head of the ledger was signed for snapshot {signed}, and the newest in the store is "
+                    f"{self.highest}: the last ones were taken away. Restore them from a copy of the store"
+                )
+            )
         self.void = sorted(number for number in found if self._is_void(number))
         self.numbers = sorted(found.difference(self.void))
         for key in [key for key in self._verdicts if key[0] not in found]:
@@ -119,8 +132,18 @@ class Lineage:
     def refresh_entries(self) -> None:
         """Look for new decisions only; those from before the present lineage began are left out."""
         began = max((epoch.ledger for epoch in self.epochs if epoch.start is None), default=0)
-        self.decisions = self.ledger.entries()
+        self.broken = ""
+        try:
+            self.decisions = self.ledger.entries()
+        except LedgerBrokenError as cause:
+            self._note_broken(cause)
+            self.decisions = self.ledger.known()
         self.entries = self.decisions[began:]
+
+    def _note_broken(self, cause: LedgerBrokenError) -> None:
+        if not self._looking:
+            raise cause
+        self.broken = self.broken or str(cause)
 
     def _is_void(self, number: int) -> bool:
         if len(self.epochs) < 2:
@@ -130,7 +153,8 @@ class Lineage:
 
     def begin_epoch(self, start: int | None, now: float, by: str) -> Epoch:
         """Take the next epoch for a trainer that resumed from ``start`` (None: from nothing), and look again."""
-        taken = epochs_.take(self.store, self.epochs, start, ledger=len(self.ledger.entries()), now=now, by=by)
+        entries = len(self.ledger.entries()) if start is None else 0
+        taken = epochs_.take(self.store, self.epochs, start, ledger=entries, now=now, by=by)
         self.refresh()
         return taken
 

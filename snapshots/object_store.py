@@ -9,7 +9,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from snapshots.errors import StoreError
+from snapshots.beneath import steps
+from snapshots.errors import DamagedError, StoreError
+from snapshots.unsaid import without_passwords, without_values
 
 _TRIES, _REQUEST_SECONDS, _TRYING_SECONDS = 3, 10, 20
 
@@ -23,23 +25,29 @@ class ObjectStore:
             from obstore.store import S3Store  # noqa: PLC0415  the same
         except ImportError as cause:
             raise StoreError(f"store.url {url!r} needs obstore: pip install 'holdfast[s3]'") from cause
-        parts = urlsplit(url)
+        parts, url = urlsplit(url), without_passwords(url)
         if parts.scheme != "s3" or not parts.netloc:
             raise StoreError(f"store.url {url!r} is neither a directory nor s3://bucket/prefix")
-        self.url, self._obstore = url, obstore
+        if "@" in parts.netloc:
+            raise StoreError(
+                f"store.url {url!r} holds a password; put it into AWS_SECRET_ACCESS_KEY, the user into "
+                "AWS_ACCESS_KEY_ID"
+            )
+        self.url, self._obstore, self._options = url, obstore, dict(options or {})
         self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
         try:
             self._inner = S3Store(
                 parts.netloc,
-                config=dict(options or {}),
+                config=self._options,
                 client_options={"allow_http": True, "timeout": timedelta(seconds=_REQUEST_SECONDS)},
                 retry_config={"max_retries": _TRIES, "retry_timeout": timedelta(seconds=_TRYING_SECONDS)},
             )
         except (obstore.exceptions.BaseError, ValueError, TypeError) as cause:
-            raise StoreError(f"store.url {url!r} cannot be opened: {_first_line(cause)}") from cause
+            raise StoreError(f"store.url {url!r} cannot be opened: {self._said(cause)}") from cause
 
     def get(self, name: str) -> bytes | None:
-        """Return the blob, or None."""
+        """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
+        steps(name, DamagedError)
         try:
             return bytes(self._obstore.get(self._inner, self._prefix + name).bytes())
         except FileNotFoundError as cause:
@@ -51,6 +59,7 @@ class ObjectStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """Put the blob on condition that the name is free; the server decides who was first."""
+        steps(name)
         try:
             self._obstore.put(self._inner, self._prefix + name, data, mode="create", use_multipart=False)
         except (FileExistsError, self._obstore.exceptions.AlreadyExistsError):
@@ -61,6 +70,8 @@ class ObjectStore:
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""
+        if prefix:
+            steps(prefix.removesuffix("/"))
         begin = len(self._prefix)
         offset = self._prefix + after if after else None
         try:
@@ -72,6 +83,7 @@ class ObjectStore:
 
     def delete(self, name: str) -> None:
         """Delete the blob if it is there."""
+        steps(name)
         try:
             self._obstore.delete(self._inner, self._prefix + name)
         except FileNotFoundError:
@@ -79,12 +91,11 @@ class ObjectStore:
         except (self._obstore.exceptions.BaseError, OSError) as cause:
             raise self._trouble("delete", name, cause) from cause
 
+    def _said(self, cause: BaseException) -> str:
+        return without_values(str(cause).strip().split("\n", 1)[0], self._options)[:300]
+
     def _trouble(self, what: str, name: str, cause: Exception) -> StoreError:
         return StoreError(
-            f"cannot {what} {self.url.rstrip('/')}/{name}: {_first_line(cause)}. Is the object store there, and may "
+            f"cannot {what} {self.url.rstrip('/')}/{name}: {self._said(cause)}. Is the object store there, and may "
             "these credentials (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL) use the bucket?"
         )
-
-
-def _first_line(cause: BaseException) -> str:
-    return str(cause).strip().split("\n", 1)[0][:300]

@@ -1,10 +1,14 @@
-"""Signed snapshots: a store that signs manifests as they are created, and gives none that is not signed.
+"""Signed decisions: a store that signs what it creates, and gives nothing that is not signed.
 
 A manifest names the digest of every part, so its signature covers the whole snapshot. Ed25519 (RFC 8032) over
 ``holdfast-manifest-2``, the SHA-256 of ``lineage.json`` in hex, the manifest's name in the store, and its bytes, a
 newline between each two: a signature of another snapshot, of another lineage or of another format is worth nothing. It
 is kept beside the manifest as ``manifest-DIGEST.sig``, JSON with the id of the key (first 16 hex digits of the SHA-256
 of the raw public key) and the signature in hex.
+
+Entries of the ledger, its head, epochs, verdicts and looks carry theirs as their last field, ``signed`` (what is no
+JSON, behind their last byte), over ``holdfast-blob-1`` and the rest as above; who reads through the store sees them
+without.
 """
 
 import hashlib
@@ -16,10 +20,21 @@ from typing import Any
 import msgspec
 
 from snapshots.errors import DamagedError, StoreError
+from snapshots.private import said_if_readable
 from snapshots.store import Store, claim
 
 _MANIFEST = re.compile(r"(snapshots|baselines)/\d+/manifest\.json")
 _FORMAT = b"holdfast-manifest-2"
+_BLOB = re.compile(
+    r"ledger/(head/)?\d+\.json|epochs/\d+\.json|verdicts/\d+/[^/]+|snapshots/\d+/[^/]+\.looks"
+    r"|baselines/\d+/verdict-\d+\.json"
+)
+_BLOB_FORMAT = b"holdfast-blob-1"
+_SIGNED = re.compile(rb',?("signed":)?(\{"key":"[0-9a-f]{16}","signature":"[0-9a-f]{128}"\})(\}?\n?)')
+#: no signature with what is around it is longer
+_END_BYTES = 200
+#: what is signed as a whole: everything of a lineage that says what counts
+FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/")
 _MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
 
 
@@ -31,13 +46,22 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class SignedStore:
-    """Wraps a store. ``private`` signs (the trainer's); ``trusted`` are the public keys whose signatures count.
+    """Wraps a store. ``private`` signs (its writer's); ``trusted`` are the public keys whose signatures count.
 
-    Raises :class:`DamagedError` for a manifest that is unsigned, wrongly signed, or signed by somebody else.
+    Raises :class:`DamagedError` for what is unsigned, wrongly signed, or signed by somebody else. With no key at all it
+    only takes the signatures off. ``seen`` remembers the newest head of the ledger; one expires after ``head_seconds``.
     """
 
-    def __init__(self, inner: Store, private: Path | None, trusted: Sequence[Path]) -> None:
-        self.inner = inner
+    def __init__(
+        self,
+        inner: Store,
+        private: Path | None,
+        trusted: Sequence[Path],
+        *,
+        seen: Path | None = None,
+        head_seconds: float = 86_400.0,
+    ) -> None:
+        self.inner, self.seen, self.head_seconds = inner, seen, head_seconds
         self._private = _load(private, private=True) if private is not None else None
         public = [_load(path, private=False) for path in trusted]
         if self._private is not None:
@@ -48,7 +72,9 @@ class SignedStore:
     def get(self, name: str) -> bytes | None:
         """Return the blob; a manifest only with a good signature."""
         data = self.inner.get(name)
-        if data is None or _MANIFEST.fullmatch(name) is None:
+        if data is not None and _BLOB.fullmatch(name) is not None:
+            return self._opened(name, data)
+        if data is None or not self.verifies or _MANIFEST.fullmatch(name) is None:
             return data
         signed = self.inner.get(_signature_name(name, data))
         if signed is None:
@@ -62,22 +88,66 @@ class SignedStore:
             raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it is not used")
         return data
 
+    @property
+    def verifies(self) -> bool:
+        """Whether signatures are asked for."""
+        return bool(self._trusted)
+
+    @property
+    def signs(self) -> bool:
+        """Whether this process has a key to sign with."""
+        return self._private is not None
+
+    def lineage(self) -> str:
+        """Which lineage the store holds: the digest of ``lineage.json`` in hex, or ``none``."""
+        self._message("", b"")
+        return (self._lineage or b"none").decode()
+
+    def _opened(self, name: str, data: bytes) -> bytes:
+        """A blob without its signature, once that holds."""
+        blob, signature = _apart(data)
+        if not self.verifies:
+            return blob
+        if signature is None:
+            raise DamagedError(f"{name} is not signed, and [signing] wants it to be; it does not count")
+        found = msgspec.json.decode(signature, type=Signature)
+        key = self._trusted.get(found.key)
+        if key is None:
+            raise DamagedError(f"{name} is signed by a key that [signing] does not name; it does not count")
+        if not _verifies(key, found.signature, self._message(name, blob, _BLOB_FORMAT)):
+            raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it does not count")
+        return blob
+
+    def adopt(self, name: str) -> bool:
+        """Sign a blob that nobody signed; tell whether it was one. For stores from before their blobs were signed."""
+        data = self.inner.get(name)
+        if data is None or _BLOB.fullmatch(name) is None or _apart(data)[1] is not None:
+            return False
+        self.inner.delete(name)
+        return self.create(name, data)
+
     def create(self, name: str, data: bytes) -> bool:
         """Create the blob; a manifest after its signature, so that there never is one without."""
-        if _MANIFEST.fullmatch(name) is not None:
+        if _MANIFEST.fullmatch(name) is not None and self.verifies:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
             signature = self._private.sign(self._message(name, data)).hex()
             found = Signature(_id_of(self._private.public_key()), signature)
             claim(self.inner, _signature_name(name, data), msgspec.json.encode(found) + b"\n")
+        elif _BLOB.fullmatch(name) is not None and self.verifies:
+            if self._private is None:
+                raise StoreError(f"{name} cannot be signed: set signing.private_key_file for who decides and judges")
+            signature = self._private.sign(self._message(name, data, _BLOB_FORMAT)).hex()
+            found = Signature(_id_of(self._private.public_key()), signature)
+            data = _together(data, msgspec.json.encode(found))
         return self.inner.create(name, data)
 
-    def _message(self, name: str, data: bytes) -> bytes:
+    def _message(self, name: str, data: bytes, form: bytes = _FORMAT) -> bytes:
         """What is signed: of which lineage, under which name, and the bytes."""
         if self._lineage is None:
             found = self.inner.get("lineage.json")
             self._lineage = hashlib.sha256(found).hexdigest().encode() if found is not None else None
-        return b"\n".join((_FORMAT, self._lineage or b"none", name.encode(), data))
+        return b"\n".join((form, self._lineage or b"none", name.encode(), data))
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""
@@ -86,6 +156,26 @@ class SignedStore:
     def delete(self, name: str) -> None:
         """Delete the blob if it is there."""
         self.inner.delete(name)
+
+
+def _together(blob: bytes, signature: bytes) -> bytes:
+    """A blob with its signature: JSON stays JSON."""
+    for end in (b"}\n", b"}"):
+        if blob.startswith(b"{") and blob.endswith(end) and len(blob) > 3:
+            return blob[: -len(end)] + b',"signed":' + signature + end
+    return blob + signature
+
+
+def _apart(data: bytes) -> tuple[bytes, bytes | None]:
+    """A blob and its signature, None when it has none."""
+    begin = max(0, len(data) - _END_BYTES)
+    at = data.rfind(b',"signed":{"key":', begin)
+    if at < 0:
+        at = data.rfind(b'{"key":', begin)
+    found = _SIGNED.fullmatch(data, at) if at >= 0 else None
+    if found is None or bool(found[1]) != found[3].startswith(b"}"):
+        return data, None
+    return data[:at] + found[3], found[2]
 
 
 def bare(store: Store) -> Store:
@@ -120,6 +210,8 @@ def _load(path: Path, *, private: bool) -> Any:
         raise StoreError(_MISSING) from cause
     try:
         data = path.read_bytes()
+        if private:
+            said_if_readable(path)
         key: Any = (
             serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
         )
@@ -128,3 +220,14 @@ def _load(path: Path, *, private: bool) -> Any:
     if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
         raise StoreError(f"{path} is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out {path}")
     return key
+
+
+def new_key() -> bytes:
+    """A new private key, Ed25519 in PEM."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  imported only where keys are
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  the same
+
+    made: bytes = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made

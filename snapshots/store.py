@@ -1,6 +1,7 @@
 """The store: named, immutable blobs, created once. A directory here; an object store keeps the same four methods."""
 
 import contextlib
+import logging
 import os
 import platform
 import threading
@@ -9,8 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from snapshots.errors import StoreError
+from snapshots import beneath
+from snapshots.beneath import flush_directory
+from snapshots.errors import DamagedError, StoreError
 
+__all__ = ["LocalStore", "Store", "claim", "flush_directory", "open_store"]
+
+log = logging.getLogger("holdfast.store")
 _DAY_SECONDS = 86_400.0
 
 
@@ -23,6 +29,8 @@ class Store(Protocol):
       the same name, exactly one is told True.
     * ``get`` returns None for a name that is not there; never part of a blob.
     * ``names`` lists what is below a prefix, sorted; with ``after``, only what sorts after it.
+    * No name leads out of the store: one with ``..``, an empty or a hidden step is refused, by ``get`` as
+      :class:`DamagedError`, since it stands in something that was read, and else as :class:`StoreError`.
     * Every method raises :class:`StoreError` when the store cannot be reached, and changes nothing then.
     """
 
@@ -50,6 +58,9 @@ def claim(store: Store, name: str, data: bytes) -> bool:
 class LocalStore:
     """A directory. Writes go to a hidden file, are flushed, linked to their name, and the directory flushed.
 
+    Nothing beneath it is reached through a symbolic link, and what is made is not for everybody: see
+    :mod:`snapshots.beneath`.
+
     ``link`` fails when the name exists, which is the create-if-absent; ``rename`` would overwrite.
     """
 
@@ -65,9 +76,11 @@ class LocalStore:
             raise StoreError(f"{self.root} is gone, or no directory any more. Put it back, or set store.url")
 
     def get(self, name: str) -> bytes | None:
-        """Return the blob, or None."""
+        """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
+        *inner, last = beneath.steps(name, DamagedError)
         try:
-            return self.root.joinpath(name).read_bytes()
+            with beneath.opened(self.root, inner) as folder:
+                return beneath.read(last, folder, self.root / name)
         except (FileNotFoundError, NotADirectoryError):
             self._refuse_gone()
             return None
@@ -76,68 +89,66 @@ class LocalStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """Write, fsync, link, fsync the directory; see the contract of :class:`Store`."""
+        *inner, last = beneath.steps(name)
         if self._seen:
             self._refuse_gone()
-        path = self.root / name
-        hidden = path.with_name(f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~{path.name}")
-        try:
-            _make_directories(path.parent)
-            with hidden.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        hidden = f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~{last}"
+        with self._doing("write", name), beneath.opened(self.root, inner, make=True) as folder:
             try:
-                os.link(hidden, path)
+                beneath.write(hidden, folder, data, beneath.file_mode(self.root.stat().st_mode))
+                os.link(hidden, last, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 return False
-            flush_directory(path.parent)
-        except OSError as cause:
-            raise _trouble("write", path, cause) from cause
-        else:
-            return True
-        finally:
-            with contextlib.suppress(OSError):
-                hidden.unlink(missing_ok=True)
+            else:
+                os.fsync(folder)
+                return True
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(hidden, dir_fd=folder)
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted; hidden files (writes under way) are left out."""
-        try:
-            return sorted(name for name in self._below(self.root / prefix, prefix) if name > after)
-        except OSError as cause:
-            raise _trouble("list", self.root / prefix, cause) from cause
-
-    def _below(self, directory: Path, prefix: str) -> Iterator[str]:
-        try:
-            entries = list(os.scandir(directory))
-        except (FileNotFoundError, NotADirectoryError):
-            self._refuse_gone()
-            return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from self._below(directory / entry.name, f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name
+        inner = beneath.steps(prefix.removesuffix("/")) if prefix else []
+        with self._doing("list", prefix):
+            try:
+                with beneath.opened(self.root, inner) as folder:
+                    return sorted(name for name in beneath.names(folder, prefix) if name > after)
+            except (FileNotFoundError, NotADirectoryError):
+                self._refuse_gone()
+                return []
 
     def delete(self, name: str) -> None:
         """Delete the blob, and its directory when that is then empty."""
-        path = self.root / name
+        *inner, last = beneath.steps(name)
+        with self._doing("delete", name):
+            try:
+                with beneath.opened(self.root, inner) as folder:
+                    os.unlink(last, dir_fd=folder)
+                if inner:
+                    with beneath.opened(self.root, inner[:-1]) as above, contextlib.suppress(OSError):
+                        os.rmdir(inner[-1], dir_fd=above)
+            except (FileNotFoundError, NotADirectoryError):
+                self._refuse_gone()
+
+    @contextlib.contextmanager
+    def _doing(self, what: str, name: str) -> Iterator[None]:
+        """Say as a :class:`StoreError` what could not be done."""
         try:
-            path.unlink(missing_ok=True)
+            yield
         except OSError as cause:
-            raise _trouble("delete", path, cause) from cause
-        with contextlib.suppress(OSError):
-            if path.parent != self.root:
-                path.parent.rmdir()
+            raise _trouble(what, self.root / name, cause) from cause
+        except DamagedError as cause:
+            raise StoreError(f"cannot {what} {self.root / name}: {cause}") from cause
 
     def sweep(self) -> None:
         """Remove hidden files that a killed process left behind. Only the trainer does, when it starts."""
-        for folder, _, files in os.walk(self.root):
+        for folder, _, files, descriptor in os.fwalk(self.root):
             for name in files:
-                hidden = Path(folder, name)
-                if name.startswith(".") and not _alive(hidden):
-                    hidden.unlink(missing_ok=True)
+                if name.startswith(".") and not _alive(Path(folder, name)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=descriptor)
+        if self.root.is_dir() and self.root.stat().st_mode & 0o007:
+            log.warning("everybody on this machine may look into %s: chmod -R o-rwx %s", self.root, self.root)
 
 
 def _alive(hidden: Path) -> bool:
@@ -152,22 +163,6 @@ def _alive(hidden: Path) -> bool:
             return time.time() - hidden.stat().st_mtime < _DAY_SECONDS
         return True
     return Path("/proc", process).exists()
-
-
-def _make_directories(path: Path) -> None:
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        flush_directory(folder.parent)
-
-
-def flush_directory(path: Path) -> None:
-    """Flush the entries of a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _trouble(what: str, path: Path, cause: OSError) -> StoreError:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from snapshots.errors import DamagedError
 from snapshots.store import Store
 
 log = logging.getLogger("holdfast.snapshots")
@@ -65,12 +66,12 @@ def give(store: Store, verdict: Verdict) -> bool:
 def read(store: Store, number: int, learner: str) -> Verdict | None:
     """Return the verdict on a learner's part of a snapshot, if there is one; a damaged one is a fail that says so."""
     name = name_of(number, learner)
-    data = store.get(name)
-    if data is None:
-        return None
     try:
+        data = store.get(name)
+        if data is None:
+            return None
         return msgspec.json.decode(data, type=Verdict)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
         log.error("%s is not a verdict: %s; the snapshot counts as failed", name, cause)
         return Verdict(learner, number, -1, "fail", f"its verdict is damaged: {cause}", {}, 0.0, 0.0)
 
@@ -94,9 +95,9 @@ def packed_at(name: str) -> float:
 
 def unpack(store: Store, name: str) -> list[Verdict]:
     """Return the verdicts of a pack; none when it is gone or damaged, which is said."""
-    data = store.get(name)
     try:
+        data = store.get(name)
         return msgspec.json.decode(zlib.decompress(data), type=list[Verdict]) if data is not None else []
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as cause:
         log.error("%s does not decode, so what it says of the past is lost: %s", name, cause)
         return []

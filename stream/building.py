@@ -15,7 +15,6 @@ from learners import Learner
 from learners.event import Task
 from learners.labels import Labels
 from learners.vw_arguments import Trial, arguments, check_classes, trial
-from snapshots import Store
 from snapshots.errors import RefusedError
 from snapshots.manifest import LearnerPart
 from snapshots.signing import SignedStore
@@ -62,13 +61,17 @@ def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
         raise ConfigError(f"event.decoder {name!r} cannot be imported: {cause}. Write it as module:function") from cause
 
 
-def store_of(config: Config) -> Store:
-    """The store that ``store.url`` names; with ``[signing]`` it gives no manifest that is not signed."""
+def store_of(config: Config) -> SignedStore:
+    """The store that ``store.url`` names; with ``[signing]`` it gives nothing that counts and is not signed."""
     store, keys = open_store(config.store.url, config.base, config.store.options), config.signing
-    if not keys.private_key_file and not keys.public_key_files:
-        return store
     private = config.base / keys.private_key_file if keys.private_key_file else None
-    return SignedStore(store, private, [config.base / path for path in keys.public_key_files])
+    return SignedStore(
+        store,
+        private,
+        [config.base / path for path in keys.public_key_files],
+        seen=config.base / keys.seen_file,
+        head_seconds=keys.head_seconds,
+    )
 
 
 def types_of(config: Config, learner: str) -> list[str]:

@@ -40,6 +40,7 @@ def source_of(config: Config, when_lost: str | None = None) -> Source:
             start=source.start,
             poll_seconds=source.poll_seconds,
             when_lost=source.when_lost,
+            max_bytes=config.event.max_bytes,
         )
     return KafkaSource(
         source.topics,
@@ -91,7 +92,7 @@ def trainer_of(
     begin = begin or beginning()
     if not begin.take_over:
         alone.refuse_company(store, now, sleep, stopping)
-    lineage = Lineage(store)
+    lineage = Lineage(store, looking=True)  # learning goes on when the ledger does not hold; deciding does not
     membership = membership_of(config, lineage, now())
     if isinstance(directory := bare(store), LocalStore):
         directory.sweep()

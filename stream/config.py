@@ -21,7 +21,14 @@ _FORBIDDEN_KAFKA = {
     "auto.offset.reset": "it is error, or lost events would go unnoticed; set source.start instead",
     "enable.partition.eof": "it is true, or the end of a topic could not be told",
 }
-_NOT_KEYS = ("HOLDFAST_TEST_", "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_CONFIG", "HOLDFAST_LOG")
+_NOT_KEYS = (
+    "HOLDFAST_TEST_",
+    "HOLDFAST_TOKEN",
+    "HOLDFAST_EVENTS_TOKEN",
+    "HOLDFAST_READ_TOKEN",
+    "HOLDFAST_CONFIG",
+    "HOLDFAST_LOG",
+)
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -151,10 +158,12 @@ class Breaker(_Table):
 
 
 class Signing(_Table):
-    """Ed25519 keys in PEM: the trainer signs snapshots, everybody refuses those that are not signed by one of these."""
+    """Ed25519 keys in PEM: who writes signs, and everybody refuses what is not signed by one of these."""
 
     private_key_file: str = ""
     public_key_files: list[str] = []
+    seen_file: Annotated[str, Meta(min_length=1)] = "seen.json"
+    head_seconds: Positive = 86_400.0
 
 
 class Wall(_Table):
@@ -258,9 +267,12 @@ class Serve(_Table):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     token_file: str = "token"  # noqa: S105  a file's name
     events_token_file: str = "events-token"  # noqa: S105  the same
+    read_token_file: str = ""
+    hosts: list[str] = []
     events_seconds: Positive = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
+    max_instances: Annotated[int, Meta(ge=1)] = 10_000
     poll_seconds: Positive = 0.1
 
 
@@ -445,25 +457,3 @@ def _check_paths(config: Config) -> None:
             raise ConfigError(
                 f"event.{key} = {path!r} lies among the features, so it would be learnt as one: move it out"
             )
-
-
-class Tokens(msgspec.Struct, frozen=True):
-    """Bearer tokens: one for changes (``POST /revert``), one for producers (``POST /events``). None: not allowed."""
-
-    changes: str | None = None
-    events: str | None = None
-
-
-def read_tokens(config: Config, environment: Mapping[str, str]) -> Tokens:
-    """Return the tokens: of ``HOLDFAST_TOKEN`` and ``HOLDFAST_EVENTS_TOKEN``, or of the files that are configured."""
-    return Tokens(
-        environment.get("HOLDFAST_TOKEN") or _token(config.base / config.serve.token_file),
-        environment.get("HOLDFAST_EVENTS_TOKEN") or _token(config.base / config.serve.events_token_file),
-    )
-
-
-def _token(path: Path) -> str | None:
-    try:
-        return path.read_text("utf-8").strip() or None
-    except FileNotFoundError:
-        return None

@@ -24,6 +24,8 @@ from stream.wire import Saved
 log = logging.getLogger("holdfast.trainer")
 _BACKOFF_SECONDS = 5.0
 _GIVE_UP_SECONDS = 5.0
+#: how often a head of the ledger is signed while snapshots are cut
+_HEAD_SECONDS = 10.0
 
 
 def encode_shared(shared: Shared) -> bytes:
@@ -54,7 +56,7 @@ class Writer:
         stopping: Callable[[], bool],
         keep: Keep,
     ) -> None:
-        self._view = Lineage(lineage.store)
+        self._view = Lineage(lineage.store, looking=True)
         self._now, self._sleep, self._stopping, self._keep = now, sleep, stopping, keep
         self._pool = ThreadPoolExecutor(1, "snapshot-writer")
         self._pending: Future[Manifest] | None = None
@@ -63,6 +65,7 @@ class Writer:
         self.written = Durations()
         self.references: dict[str, int] = {}
         self._closing = threading.Event()
+        self._signed_at, self._cut = 0.0, -1
         self.number = 0
 
     def begin(self, epoch: Epoch) -> None:
@@ -117,6 +120,7 @@ class Writer:
         about = logs.facts(snapshot=self.number, consumed=consumed, seconds=round(seconds, 6))
         log.info("snapshot %d: %d consumed, %.3f s", self.number, consumed, seconds, extra=about)
         self.number += 1
+        self._sign_head(manifest.snapshot)
         self._forget()
         return manifest
 
@@ -170,8 +174,17 @@ class Writer:
         if self._epoch is not None:
             epochs_.refuse_superseded(self._view.store, self._epoch)
 
+    def _sign_head(self, snapshot: int, *, last: bool = False) -> None:
+        """Sign how far the lineage has come, now and then and at the end."""
+        self._cut = snapshot
+        if last or self._now() - self._signed_at >= _HEAD_SECONDS:
+            self._signed_at = self._now()
+            self._view.ledger.sign_head(snapshot, self._now())
+
     def _forget(self) -> None:
         """Delete what ``snapshots.keep`` no longer asks for; a store that is away keeps it until the next snapshot."""
+        if self._view.broken:
+            return  # what is pinned stands in the ledger
         try:
             forgetting.forget(self._view, self._keep, self.refuse_superseded, self._now())
             self.references = forgetting.references(self._view)
@@ -187,3 +200,5 @@ class Writer:
         """Finish what is on its way."""
         self._closing.set()
         self._pool.shutdown(wait=True)
+        if self._cut >= 0:
+            self._sign_head(self._cut, last=True)

@@ -23,6 +23,7 @@ from learners.event import Event, Features, slices_of
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
+from snapshots.beneath import make_folder
 from snapshots.holdout import HeldRow, Membership
 from snapshots.manifest import Quarantined, Ranges
 from stream.archive import NO_ID, Archive, File, Row, digest_of
@@ -204,7 +205,7 @@ class Gathering:
             return msgspec.json.decode(about.read_bytes(), type=Dataset), folder
         for old in self.work.glob("*"):
             shutil.rmtree(old, ignore_errors=True)
-        folder.mkdir(parents=True)
+        make_folder(folder)
         (folder / "basis").write_text(self.basis)
         found = self._encode(files, total, version, sample, folder)
         (folder / "held.msgpack").write_bytes(msgspec.msgpack.encode(list(self.held)))

@@ -19,6 +19,8 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from snapshots import private
+from snapshots.beneath import make_folder
 from snapshots.store import Store, claim, flush_directory
 from stream import lines
 from stream.errors import GaveUpError
@@ -91,10 +93,10 @@ class FileDeadLetters:
 
     def _write(self) -> None:
         """Append what was collected, flushed to the disk, the directory's entries too; a torn last line is ended."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self._directory)
         for partition in list(self._letters):
             path = self._directory / partition
-            with path.open("ab", buffering=0) as file:
+            with open(path, "ab", buffering=0, opener=private.opener) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not lines.is_there(file):
                     break  # holdfast forget has put another in its place: flush comes again

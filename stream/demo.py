@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from stream.catastrophes import SETTINGS, Changes, Payments
 from stream.config import Config, load
 from stream.errors import CommandError
 from stream.payments import payment
-from stream.printing import console, figure
+from stream.printing import console, figure, say
 from stream.starter import write_starter
 from stream.supervise import Supervisor
 from stream.watching import first_harm, has_level
@@ -115,8 +114,13 @@ class Demo:
     def run(self, seconds: float | None, stopping: Callable[[], bool]) -> None:
         """Run until asked to stop or the time is over; nothing is left running."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        console.print(f"Payments are learnt in [bold]{self._path.parent}[/]; the processes' logs are in {self._log}")
-        console.print("The learners are checked and the first snapshot is written: a few seconds …")
+        say(
+            "Payments are learnt in ",
+            "",
+            (self._path.parent, "bold"),
+            (f"; the processes' logs are in {self._log}", ""),
+        )
+        say("The learners are checked and the first snapshot is written: a few seconds …")
         with self._log.open("ab") as log:
             supervisor = Supervisor(self._path, self._environment, output=log)
             self._payments.start()
@@ -131,8 +135,9 @@ class Demo:
             finally:
                 self._payments.end()
                 supervisor.stop()
-        console.print("\nThe demo ended; nothing is left running. It goes on from here next time.")
-        console.print(f"Look at what it kept: holdfast status --config {self._path}")
+        console.print()
+        say("The demo ended; nothing is left running. It goes on from here next time.")
+        say(f"Look at what it kept: holdfast status --config {self._path}")
 
     @contextlib.contextmanager
     def _screen(self) -> Any:
@@ -141,7 +146,7 @@ class Demo:
             with Live(console=Console(highlight=False), auto_refresh=False) as live:
                 yield lambda report: live.update(self._table(report), refresh=True)
         else:
-            yield lambda report: console.print(self._line(report), highlight=False)
+            yield lambda report: say(self._line(report))
 
     def _look(self, show: Callable[[dict[str, Any]], None]) -> None:
         with contextlib.suppress(SnapshotsError):
@@ -151,7 +156,7 @@ class Demo:
             self._measure(report)
             for said in self._poison.look() if self._poison else ():
                 if not sys.stdout.isatty():
-                    console.print(escape(said), highlight=False)
+                    say(said)
             show(report)
 
     def _measure(self, report: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from learners.event import Features
-from snapshots import Lineage, baselines, erasure
+from snapshots import Lineage, baselines, erasure, private
 from snapshots import snapshot as snapshots
 from snapshots.erasure import BY_ID, Erased, erasures
 from snapshots.holdout import Membership, read_version, rows_of
@@ -46,6 +46,8 @@ _WAIT_SECONDS = 10.0
 #: how long nothing may come from a broker
 _PATIENCE_SECONDS = 60.0
 _EXACT = 2.0**53
+#: what a dead letter in the store is called
+_LETTER = re.compile(rb"dead-letters/[0-9a-f]{64}")
 
 
 class Report(msgspec.Struct):
@@ -224,7 +226,7 @@ class Erasing:
             left = [line for line in letters if not wanted.means(_value_of(line))]
             if len(left) < len(letters):
                 hidden = path.with_name(f".{path.name}")
-                with hidden.open("wb", buffering=0) as file:
+                with open(hidden, "wb", buffering=0, opener=private.opener) as file:
                     lines.append(file, b"".join(left))
                 hidden.rename(path)
                 flush_directory(path.parent)
@@ -258,8 +260,8 @@ class Erasing:
         for one in self._read(consumer, topic, partition, low, high):
             if self._is_meant(one, wanted):
                 for key, value in one.headers() or []:
-                    if key in ("holdfast.value.store", "holdfast.key.store") and value:
-                        self.lineage.store.delete(value.decode())
+                    if key in ("holdfast.value.store", "holdfast.key.store") and (name := _address(value)):
+                        self.lineage.store.delete(name)
                 continue
             while True:
                 try:
@@ -306,9 +308,17 @@ class Erasing:
     def _is_meant(self, message: Any, wanted: "Named") -> bool:
         value = message.value()
         for key, address in message.headers() or []:
-            if key == "holdfast.value.store" and address:
-                value = self.lineage.store.get(address.decode()) or b""
+            if key == "holdfast.value.store" and (name := _address(address)):
+                value = self.lineage.store.get(name) or b""
         return wanted.means(value or b"") or any(message.key() == one.encode() for one in wanted.values)
+
+
+def _address(header: bytes | None) -> str | None:
+    """The name of a letter in the store that a header gives.
+
+    None for any other name: whoever may write the topic could name a snapshot.
+    """
+    return header.decode() if header is not None and _LETTER.fullmatch(header) else None
 
 
 class Named:

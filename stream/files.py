@@ -3,22 +3,37 @@
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from snapshots.manifest import Place
-from stream.errors import SourceAwayError, SourceLostError
+from stream.errors import SourceLostError
+from stream.listing import Listing
 from stream.record import Record
 
 log = logging.getLogger("holdfast.files")
 _CHUNK = 1 << 18
+#: under this name a snapshot keeps which files were read to their end, so that they may go
+_ENDED = "read to the end"
+
+
+class _Line(msgspec.Struct):
+    """What was read of a file beyond its offset, and is no whole line yet: its beginning, and its length in bytes."""
+
+    start: bytes = b""
+    length: int = 0
 
 
 class FilesSource:
     """Follows the files of a directory. A last line without its end is waited for; blank lines are not records.
 
-    A file that became shorter than the place, or that was rewritten, is noticed: the byte before the place must
-    still end a line. ``sleep`` waits when there is nothing new.
+    A line longer than ``max_bytes`` is not kept whole: its record holds the first ``max_bytes`` + 1 of its bytes, and
+    is refused as too large. A file that became shorter than the place, or that was rewritten, is noticed: the byte
+    before the place must still end a line. One that was read to its end may go.
+    ``sleep`` waits when there is nothing new.
     """
 
     def __init__(
@@ -28,6 +43,7 @@ class FilesSource:
         start: str,
         poll_seconds: float,
         when_lost: str = "stop",
+        max_bytes: int = 1 << 20,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.losses: list[str] = []
@@ -36,35 +52,51 @@ class FilesSource:
         self._directory = directory
         self._start = start
         self._poll_seconds = poll_seconds
+        self._max_bytes = max_bytes
         self._sleep = sleep
+        self._listing = Listing(directory)
+        self._waiting: deque[str] = deque()
         self._offsets: dict[str, int] = {}
-        self._rests: dict[str, bytes] = {}
+        self._lines: dict[str, _Line] = {}
         self._inodes: dict[str, int] = {}
+        self._retired: set[str] = set()
         self._end: dict[str, int] | None = None
-        self._turn = 0
 
     def resolve(self) -> Place:
         """The start of every file, or with ``latest`` the end of its last whole line."""
-        names = self._names()
-        ends = {name: self._whole(name) if self._start == "latest" else 0 for name in names}
+        self._listing.look()
+        ends = {name: self._whole(name) if self._start == "latest" else 0 for name in self._listing.sizes}
         return {self.topic: ends}
 
-    def open(self, place: Place, topics: dict[str, str]) -> Place:  # noqa: ARG002  files have no ids
-        """Begin at a place; raise :class:`SourceLostError` when a file no longer fits it."""
-        self._rests.clear()
+    def open(self, place: Place, topics: dict[str, str]) -> Place:
+        """Begin at a place; raise :class:`SourceLostError` when a file no longer fits it.
+
+        ``topics`` is what :meth:`identities` gave at that place: files that had been read to their end may be gone.
+        """
+        self._lines.clear()
         self._inodes.clear()
+        self._waiting.clear()
         self._offsets = dict(place.get(self.topic, {}))
+        ended = set(topics.get(_ENDED, "").split("/"))
         for name, offset in list(self._offsets.items()):
-            self._check(name, offset)
+            if name in ended and not self._path(name).exists():
+                self._retired.add(name)
+            else:
+                self._check(name, offset)
         return {**place, self.topic: dict(self._offsets)}
 
     def identities(self) -> dict[str, str]:
-        """Files have no ids; what was rewritten is told by its bytes."""
-        return {}
+        """Which files were read to their end; what was rewritten is told by its bytes."""
+        sizes = self._listing.sizes
+        ended = [name for name, at in self._offsets.items() if sizes.get(name) == at or name in self._retired]
+        return {_ENDED: "/".join(ended)} if ended else {}
+
+    def _path(self, name: str) -> Path:
+        return self._directory / name
 
     def _check(self, name: str, offset: int) -> None:
         """Hold a file against the offset; when it does not fit, it is lost, or read from its beginning."""
-        path = self._directory / name
+        path = self._path(name)
         size = path.stat().st_size if path.exists() else 0
         if size < offset:
             self._lose(name, f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone")
@@ -82,99 +114,134 @@ class FilesSource:
             )
         log.error("%s; going on, as source.when_lost says", what)
         self.losses.append(what)
-        self._rests.pop(name, None)
-        if (self._directory / name).exists():
+        self._lines.pop(name, None)
+        if self._path(name).exists():
             self._offsets[name] = 0
         else:
             self._offsets.pop(name, None)
 
-    def _names(self) -> list[str]:
-        if not self._directory.is_dir():
-            raise SourceAwayError(f"there is no directory {self._directory}; waiting for it")
-        return sorted(path.name for path in self._directory.glob("*.jsonl"))
-
     def _whole(self, name: str) -> int:
-        """The end of the last whole line."""
-        data_end = (self._directory / name).stat().st_size
-        with (self._directory / name).open("rb") as file:
-            while data_end:
-                begin = max(0, data_end - _CHUNK)
-                file.seek(begin)
-                found = file.read(data_end - begin).rfind(b"\n")
-                if found >= 0:
-                    return begin + found + 1
-                data_end = begin
+        """The end of the last whole line; 0 when the file cannot be read."""
+        try:
+            with self._path(name).open("rb") as file:
+                data_end = file.seek(0, os.SEEK_END)
+                while data_end:
+                    begin = max(0, data_end - _CHUNK)
+                    file.seek(begin)
+                    found = file.read(data_end - begin).rfind(b"\n")
+                    if found >= 0:
+                        return begin + found + 1
+                    data_end = begin
+        except OSError as cause:
+            self._listing.say(name, str(cause.strerror))
         return 0
 
     def poll(self, limit: int) -> list[Record]:
-        """Whole lines of the next file that has some; files take turns."""
-        names = self._names()
-        for gone in sorted(self._offsets.keys() - set(names)):
-            self._check(gone, self._offsets[gone])
-        for _ in names:
-            name = names[self._turn % len(names)]
-            self._turn += 1
-            records = self._read(name, limit)
-            if records:
-                return records
-        self._sleep(self._poll_seconds)
-        return []
+        """Whole lines of the files that have some, up to a chunk of each; files take turns."""
+        before = self._listing.sizes
+        if not self._waiting and self._listing.look(soon=self._poll_seconds if before else 0.0):
+            self._compare(before)
+        records: list[Record] = []
+        while self._waiting and len(records) < limit:
+            name = self._waiting.popleft()
+            try:
+                found, more = self._read(name, limit - len(records))
+            except OSError as cause:
+                self._listing.say(name, str(cause.strerror))
+                continue
+            records += found
+            if more:
+                self._waiting.append(name)
+                if not found:
+                    break  # a long line: the trainer has its turn, too
+        if not records and not self._waiting:
+            self._sleep(self._poll_seconds)
+        return records
 
-    def _read(self, name: str, limit: int) -> list[Record]:
+    def _compare(self, before: dict[str, int]) -> None:
+        """Find what a look has found: files with bytes to read, and files that are gone."""
+        sizes = self._listing.sizes
+        for gone in [name for name in self._offsets if name not in sizes and name not in self._retired]:
+            self._gone(gone, before.get(gone))
+        for name, size in sizes.items():
+            line = self._lines.get(name)
+            if size != self._offsets.get(name, 0) + (line.length if line else 0) or name in self._retired:
+                self._waiting.append(name)
+
+    def _gone(self, name: str, size: int | None) -> None:
+        """A file that was read to its end may go; of another one, bytes are lost."""
+        if size == self._offsets[name] and name not in self._lines:
+            self._retired.add(name)
+            log.info("%s was read to its end and is gone", self._path(name))
+        else:
+            self._check(name, self._offsets[name])
+
+    def _read(self, name: str, limit: int) -> tuple[list[Record], bool]:
+        """Records of a file, and whether it has more to read now."""
+        if name in self._retired:  # another file under the name of one that was retired
+            self._retired.discard(name)
+            self._offsets[name] = 0
+        line = self._lines.pop(name, None) or _Line()
+        data, line = self._data(name, line)
         offset = self._offsets.setdefault(name, 0)
-        try:
-            data = self._data(name, offset)
-            offset = self._offsets[name]
-        except OSError as cause:
-            raise SourceAwayError(f"{self._directory / name} cannot be read: {cause.strerror}") from cause
         records: list[Record] = []
         begin = 0
         while len(records) < limit and (end := data.find(b"\n", begin)) >= 0:
-            line = data[begin:end]
-            if line.strip():
-                records.append(Record(self.topic, name, offset + begin, offset + end + 1, line))
-            begin = end + 1
-        self._offsets[name] = offset + begin
-        self._rests[name] = data[begin:]
-        return records
+            following = offset + line.length + end - begin + 1
+            value = self._joined(line, data[begin:end])
+            if value.strip():
+                records.append(Record(self.topic, name, offset, following, value))
+            offset, begin, line = following, end + 1, _Line()
+        self._offsets[name] = offset
+        if data.find(b"\n", begin) >= 0:
+            return records, True  # the limit was reached; the rest is read again
+        rest = data[begin:]
+        line = _Line(self._joined(line, rest), line.length + len(rest))
+        if line.length:
+            self._lines[name] = line
+        return records, len(data) == _CHUNK
 
-    def _data(self, name: str, offset: int) -> bytes:
-        """What lies after the offset: what was read before, and a chunk more when that is little or no whole line."""
-        path = self._directory / name
-        rest = self._rests.pop(name, b"")
-        with path.open("rb") as file:
+    def _joined(self, line: _Line, more: bytes) -> bytes:
+        """A line and what comes after it, no longer than what is refused as too large."""
+        room = self._max_bytes + 1 - len(line.start)
+        return (line.start + more[:room]) if line.start else more[: self._max_bytes + 1]
+
+    def _data(self, name: str, line: _Line) -> tuple[bytes, _Line]:
+        """The chunk after what was read, and the line that it goes on with: a new one when the file is another."""
+        offset = self._offsets.setdefault(name, 0)
+        with self._path(name).open("rb") as file:
             found = os.fstat(file.fileno())
-            if self._inodes.setdefault(name, found.st_ino) != found.st_ino or found.st_size < offset + len(rest):
+            if self._inodes.setdefault(name, found.st_ino) != found.st_ino or found.st_size < offset + line.length:
                 # Another file under this name, or a shorter one: what was read must still be there.
                 self._check(name, offset)
-                self._inodes[name], rest = found.st_ino, b""
+                self._inodes[name], line = found.st_ino, _Line()
             file.seek(max(0, offset - 1))
             if offset and file.read(1) != b"\n":
                 self._check(name, offset)
-            offset = self._offsets[name]
-            if len(rest) >= _CHUNK and b"\n" in rest:
-                return rest
-            file.seek(offset + len(rest))
-            return rest + file.read(_CHUNK)
+                line = _Line()
+            file.seek(self._offsets[name] + line.length)
+            return file.read(_CHUNK), line
 
     def mark_end(self) -> None:
         """Remember where the last whole line of every file ends now."""
-        self._end = {name: self._whole(name) for name in self._names()}
+        fresh = Listing(self._directory)
+        fresh.look()
+        self._end = {name: self._whole(name) for name in fresh.sizes}
 
     def ended(self) -> bool:
         """Tell whether every file was read to its marked end."""
-        return self._end is not None and all(self._offsets.get(name, 0) >= end for name, end in self._end.items())
+        if self._end is None:
+            return False
+        self._end = {name: end for name, end in self._end.items() if self._offsets.get(name, 0) < end}
+        return not self._end or self._end.keys() <= self._retired
 
     def commit(self, place: Place) -> None:
         """Nothing to tell: no tool watches a directory's lag."""
 
     def lag(self) -> int | None:
-        """How many bytes are waiting."""
-        try:
-            sizes = {name: (self._directory / name).stat().st_size for name in self._names()}
-        except (OSError, SourceAwayError):
-            return None
-        return sum(max(0, size - self._offsets.get(name, 0)) for name, size in sizes.items())
+        """How many bytes were waiting at the last look."""
+        sizes = self._listing.sizes
+        return sum(max(0, sizes.get(name, 0) - self._offsets.get(name, 0)) for name in self._waiting)
 
     def close(self) -> None:
         """Nothing is held open between polls."""

@@ -17,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from snapshots.manifest import Place
+from snapshots.unsaid import without_values
 from stream.errors import ConfigError, SourceAwayError, SourceError, SourceLostError
 from stream.record import Record
 
@@ -36,6 +37,8 @@ _GO_ON = (
     '. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn everything that is '
     "there again: holdfast train --new-lineage"
 )
+#: settings whose values are no secrets, since they are ours
+_OURS = {"group.id", "isolation.level", "auto.offset.reset", "acks"}
 Settings = Mapping[str, str | int | float | bool]
 
 
@@ -53,9 +56,7 @@ def client(kind: Callable[..., Any], settings: Mapping[str, Any], logger: loggin
     except KafkaException as cause:
         error = cause.args[0]
         said = error.str() if isinstance(error, KafkaError) else str(error)
-        for key, value in settings.items():
-            if isinstance(value, str) and value:
-                said = said.replace(value, f"(what {key} says)")  # it may be a secret in the wrong place
+        said = without_values(said, {key: value for key, value in settings.items() if key not in _OURS})
         raise ConfigError(f"[source.kafka]: {said}. The settings are those of librdkafka") from cause
 
 
@@ -115,6 +116,9 @@ class KafkaSource:
             log,
         )
 
+    def _said(self, error: KafkaError) -> str:
+        return without_values(error.str(), self._settings, but_harmless=True)
+
     def _note(self, error: KafkaError) -> None:
         self._trouble = error
 
@@ -136,7 +140,7 @@ class KafkaSource:
         """What to say when the broker does not answer: a wrong password is told by the library's callback only."""
         self._held += self._consumer.consume(1, 0)  # lets the library call back; a record that comes is kept
         trouble, self._trouble = self._trouble, None
-        reason = trouble.str() if trouble is not None else cause.args[0].str()
+        reason = self._said(trouble if trouble is not None else cause.args[0])
         hint = _HINTS.get(trouble.code() if trouble is not None else None, "")
         return SourceAwayError(f"no answer from the broker: {reason}{hint}")
 
@@ -277,7 +281,7 @@ class KafkaSource:
         if stumbled is not None:
             raise stumbled
         if trouble is not None and (trouble.code() in _AWAY or trouble.code() in _HINTS):
-            raise SourceAwayError(f"no answer from the broker: {trouble.str()}{_HINTS.get(trouble.code(), '')}")
+            raise SourceAwayError(f"no answer from the broker: {self._said(trouble)}{_HINTS.get(trouble.code(), '')}")
 
     def _discover(self) -> None:
         """Pick up partitions that were added; an absent broker is no news here."""

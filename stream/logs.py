@@ -6,19 +6,22 @@
 import logging
 import os
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any
 
 import click
-import orjson
 
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError
 from snapshots.errors import LineageTakenError, RefusedError
+from snapshots.unsaid import without_passwords
+from stream import terminal
 from stream.errors import CommandError, ConfigError
 
 #: exit codes, as the command documents them
 WRONG, REFUSED, TROUBLE, TAKEN = 2, 3, 4, 5
+_LONGEST = 20_000
 
 
 class _Json(logging.Formatter):
@@ -27,12 +30,19 @@ class _Json(logging.Formatter):
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_passwords(record.getMessage())[:_LONGEST],
             **getattr(record, "facts", {}),
         }
         if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+            line["trace"] = without_passwords(self.formatException(record.exc_info))[-_LONGEST:]
+        return terminal.as_json(line)
+
+
+class _Console(logging.Formatter):
+    """A line for people; what follows in further lines is indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal.lines(without_passwords(super().format(record)))
 
 
 def facts(**fields: Any) -> dict[str, dict[str, Any]]:
@@ -46,18 +56,30 @@ def as_json() -> bool:
 
 
 def configure(form: str = "console", level: int = logging.INFO) -> None:
-    """Send everything to standard error, so that standard output is for answers; faults of the program too."""
+    """Send everything to standard error, so that standard output is for answers; faults of the program too.
+
+    No line holds what a terminal would obey, or a password that stands in an address.
+    """
     stream = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    plain = _Console("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     plain.converter = time.gmtime
     stream.setFormatter(_Json() if form == "json" else plain)
     logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
     logging.getLogger("holdfast").setLevel(level)
-    if form == "json":
-        sys.excepthook = _fault
+    sys.excepthook = _fault
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_fault
+
+
+def _thread_fault(given: threading.ExceptHookArgs) -> None:
+    if given.exc_value is not None and not isinstance(given.exc_value, SystemExit):
+        _fault(given.exc_type, given.exc_value, given.exc_traceback)
 
 
 def _fault(kind: type[BaseException], cause: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(cause, Exception):
+        sys.__excepthook__(kind, cause, trace)
+        return
     logging.getLogger("holdfast").critical("%s: %s", kind.__name__, cause, exc_info=(kind, cause, trace))
 
 
@@ -67,7 +89,7 @@ def last_words(cause: Exception) -> int:
     if as_json():
         logging.getLogger("holdfast").error("%s", cause, extra=facts(error=type(cause).__name__, exit_code=code))
     else:
-        click.echo(f"holdfast: {cause}", err=True)
+        click.echo(terminal.lines(without_passwords(f"holdfast: {cause}")), err=True)
     return code
 
 

@@ -1,4 +1,8 @@
-"""What a person sees in the terminal: tables, durations, bytes. Scripts take ``--json``."""
+"""What a person sees in the terminal: lines, tables, durations, bytes. Scripts take ``--json``.
+
+Commands print through here and nowhere else, since most of what they print was written by others: see
+:mod:`stream.terminal`. Nothing is read as markup.
+"""
 
 import sys
 import time
@@ -6,11 +10,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
-import orjson
+import click
 import rich.progress
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from stream.terminal import as_json as json_text
+from stream.terminal import seen_json, shown
 
 _PIPE_WIDTH = 160
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -18,7 +25,22 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 def as_json(value: Any) -> None:
     """Print JSON for scripts."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.write(json_text(value, indent=True) + "\n")
+
+
+def json_line(data: bytes) -> None:
+    """Print a value that is JSON already, on one line."""
+    click.echo(seen_json(data.decode()))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line as it is, whatever its length; to standard error with ``err``."""
+    click.echo(shown(text), err=err)
+
+
+def say(text: object, style: str = "", *more: tuple[object, str]) -> None:
+    """Print a line in a style; ``more`` are further pieces, each with its own."""
+    console.print(Text.assemble(*((shown(piece), kind) for piece, kind in ((text, style), *more))))
 
 
 def moment(seconds: float | None) -> str:
@@ -43,12 +65,12 @@ def figure(value: Any) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
-    shown = Table(title=title, title_justify="left")
+    found = Table(title=Text(shown(title)), title_justify="left")
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        found.add_column(Text(shown(column)), overflow="fold")
     for row in rows:
-        shown.add_row(*(escape(figure(cell)) for cell in row))
-    console.print(shown)
+        found.add_row(*(Text(shown(figure(cell))) for cell in row))
+    console.print(found)
 
 
 def place(where: dict[str, dict[str, int]]) -> str:
@@ -60,27 +82,27 @@ def show_status(report: dict[str, Any]) -> None:
     """Print ``holdfast status``."""
     source = report["source"]
     lag = "" if source["lag"] is None else f", {source['lag']:,} waiting"
-    why = f" ({escape(source['why'])})" if source["why"] else ""
-    console.print(f"[bold]{report['name']}[/] {report['task']}: source {source['state']}{lag}{why}")
-    console.print(f"snapshot {report['snapshot']} of {moment(report['created'])} at {escape(place(report['place']))}")
+    why = f" ({source['why']})" if source["why"] else ""
+    say(report["name"], "bold", (f" {report['task']}: source {source['state']}{lag}{why}", ""))
+    say(f"snapshot {report['snapshot']} of {moment(report['created'])} at {place(report['place'])}")
     for process in report["serving"]:
-        console.print(
+        say(
             f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
             f"of {process['learner']}, {process['age_seconds']} s old"
         )
     if not report["serving"]:
-        console.print("serving: no process")
+        say("serving: no process")
     if (found := report["baseline"]) is not None:
         says = "answers" if found["answers"] else "stands by"
         compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
         compared = compared or (f": {found['waits']}" if found["waits"] else "")
-        console.print(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
+        say(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
         if found["verdict"] == "fail":
-            console.print(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
+            say(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
     if (training := report["retrain"])["running"] is not None:
-        console.print(f"a full retrain runs: {training['running']}")
+        say(f"a full retrain runs: {training['running']}")
     if (last := training["last"]) is not None and last["action"] in ("retrain_failed", "refuse_baseline"):
-        console.print(f"the last retrain came to nothing ({moment(last['time'])}): {escape(last['why'])}")
+        say(f"the last retrain came to nothing ({moment(last['time'])}): {last['why']}")
     learners = report["learners"]
     names = ["role", "verdict", "serving", "line"]
     table(
@@ -98,7 +120,7 @@ def show_status(report: dict[str, Any]) -> None:
     for name, one in learners.items():
         _show_learner(name, one)
     for number, damage in report["damaged"].items():
-        console.print(f"[red]snapshot {number} is refused: {damage}[/]")
+        say(f"snapshot {number} is refused: {damage}", "red")
 
 
 def _show_learner(name: str, one: dict[str, Any]) -> None:
@@ -106,16 +128,16 @@ def _show_learner(name: str, one: dict[str, Any]) -> None:
     events = one["events"]
     parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
     sign = "=" if one["accounting_difference"] == 0 else "≠"
-    console.print(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
+    say(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
     if one["against_champion"] is not None:
-        console.print(f"{name} against {one['against_champion']['champion']}: {one['against_champion']['words']}")
+        say(f"{name} against {one['against_champion']['champion']}: {one['against_champion']['words']}")
     if one["verdict"] in ("suspect", "fail"):
-        console.print(f"[yellow]{name} is not promoted: {escape(one['why'] or '')}[/]")
+        say(f"{name} is not promoted: {one['why'] or ''}", "yellow")
     if one["breaker"] != "closed" or one["learning"] != "on":
-        why = f": {escape(one['stopped_why'])}" if one["stopped_why"] else ""
-        console.print(f"[yellow]{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}{why}[/]")
+        why = f": {one['stopped_why']}" if one["stopped_why"] else ""
+        say(f"{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}{why}", "yellow")
     if one["advice"]:
-        console.print(f"{name}: {escape(one['advice'])}")
+        say(f"{name}: {one['advice']}")
 
 
 def _after(seconds: float | None, what: str) -> str:
@@ -124,16 +146,17 @@ def _after(seconds: float | None, what: str) -> str:
 
 def show_card(card: Any) -> None:
     """Print the card of a drill."""
-    shown = Table(title=f"drill {card.drill}", title_justify="left", show_header=False)
-    shown.add_column()
-    shown.add_column(overflow="fold")
-    shown.add_row("done", card.done)
-    shown.add_row("seen", escape(_after(card.seen_seconds, card.seen_as)))
-    shown.add_row("undone", escape(_after(card.undone_seconds, card.undone_by)))
-    shown.add_row("served meanwhile", card.served)
-    shown.add_row("requests", f"{card.requests:,}, of which {card.failed_requests:,} failed")
-    shown.add_row("", "[bold green]passed[/]" if card.passed else "[bold red]FAILED[/]")
-    console.print(shown)
+    found = Table(title=Text(shown(f"drill {card.drill}")), title_justify="left", show_header=False)
+    found.add_column()
+    found.add_column(overflow="fold")
+    for name, what in (
+        ("done", card.done), ("seen", _after(card.seen_seconds, card.seen_as)),
+        ("undone", _after(card.undone_seconds, card.undone_by)), ("served meanwhile", card.served),
+        ("requests", f"{card.requests:,}, of which {card.failed_requests:,} failed"),
+    ):  # fmt: skip
+        found.add_row(name, Text(shown(what)))
+    found.add_row("", Text("passed", "bold green") if card.passed else Text("FAILED", "bold red"))
+    say(found)
 
 
 def _metric_names(learners: dict[str, Any]) -> list[str]:
@@ -154,7 +177,7 @@ class Progress:
 
     def __init__(self, what: str = "learning", total: int | None = None, *, enabled: bool = True) -> None:
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s"),
             rich.progress.TimeRemainingColumn(),
@@ -162,7 +185,7 @@ class Progress:
             disable=not (enabled and sys.stderr.isatty()),
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total, events=0, rate=0.0)
+        self._task = self._bar.add_task(shown(what), total=total, events=0, rate=0.0)
         self._began = time.monotonic()
         self._first: int | None = None
 
@@ -191,7 +214,7 @@ class Steps:
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeRemainingColumn(),
@@ -215,5 +238,5 @@ class Steps:
         if self._task is None or name != self._step:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task, self._step = self._bar.add_task(step, total=whole), name
-        self._bar.update(self._task, description=step, completed=done, total=whole)
+            self._task, self._step = self._bar.add_task(shown(step), total=whole), name
+        self._bar.update(self._task, description=shown(step), completed=done, total=whole)

@@ -148,7 +148,12 @@ def sink_of(config: Config, topic: str | None, path: Path) -> Sink:
     if config.source.kind == "files":
         if topic is not None:
             raise CommandError('--topic needs source.kind = "kafka"; with files the directory is the topic')
-        return FilesSink(config.base / config.source.directory, path.name.split(".")[0])
+        directory = config.base / config.source.directory
+        if path.exists() and path.resolve().parent == directory.resolve():
+            raise CommandError(
+                f"{path} lies in the directory of events already, so it is read as it is; nothing was sent"
+            )
+        return FilesSink(directory, path.name.split(".")[0])
     return KafkaSink(config, topic or config.source.topics[0])
 
 

@@ -1,6 +1,5 @@
 """``holdfast serve``: answers over HTTP, in one process or in several that share a port."""
 
-import asyncio
 import contextlib
 import ctypes
 import logging
@@ -18,13 +17,14 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from learners.errors import LearnersError
 from snapshots.errors import SnapshotsError
 from stream import interpreter, logs
 from stream.api import application
-from stream.config import Config, read_tokens
+from stream.bearer import tokens_of
+from stream.config import Config
+from stream.door import Patient
 from stream.errors import CommandError, StreamError
 from stream.metrics import ROW_BYTES, RequestCounts
 from stream.serving import Server
@@ -36,8 +36,6 @@ _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
 #: the others do not wait longer for the one that dies
 _LONGEST_DELAY = 5.0
-#: how long a new connection may take until its first request is there
-_REQUEST_SECONDS = 30.0
 
 
 def serve_forever(config: Config, environment: Mapping[str, str], stopping: Callable[[], bool]) -> None:
@@ -59,12 +57,14 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     server.start()
     web = uvicorn.Server(
         uvicorn.Config(
-            application(server, read_tokens(config, environment), counts),
+            application(server, tokens_of(config, environment), counts),
             log_level="warning",
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=3,
             http=Patient,
+            ws="none",
+            server_header=False,
         )
     )
     try:
@@ -73,19 +73,6 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         pass
     finally:
         server.stop()
-
-
-class Patient(HttpToolsProtocol):
-    """Closes a connection on which no request comes in time, so that those who never ask hold nobody up."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request; between requests the keep-alive does."""
-        super().connection_made(transport)
-        self.loop.call_later(_REQUEST_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        if not self.cycle and not self.transport.is_closing():
-            self.transport.close()
 
 
 def refuse_taken_port(config: Config) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from snapshots.errors import RefusedError
-from stream import interpreter, logs
+from stream import interpreter, logs, terminal
 from stream.errors import CommandError
 
 log = logging.getLogger("holdfast.up")
@@ -77,7 +77,7 @@ class Child:
             for line in stream:
                 self.last_words.append(line)
                 with contextlib.suppress(OSError):  # a log on a full disk; nobody may wait for it to be read
-                    output.write(line)
+                    output.write(terminal.forwarded(line))
                     output.flush()
 
         self._listener = threading.Thread(target=forward, name=f"listen-{self.role}", daemon=True)

@@ -37,6 +37,9 @@ role = "challenger"                   # learns and is scored beside the champion
 [store]
 url = "store"                         # snapshots, verdicts, ledger
 
+[signing]                             # snapshots, verdicts and decisions are signed, and what is not does not count
+private_key_file = "signing-key.pem"  # keep a copy of it elsewhere
+
 [snapshots]
 every_seconds = 1.0                   # whichever comes first
 every_events = 100_000

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -17,7 +16,7 @@ from learners.rivalry import Rivalry
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.erasure import Erased, erasures
-from snapshots.errors import DamagedError, LineageTakenError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, LedgerBrokenError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision, Entry
 from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined, verify
@@ -30,19 +29,19 @@ from stream.dead_letter import DeadLetters
 from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, SourceLostError, StreamError
 from stream.presence import Presence
 from stream.reasons import Refusal
-from stream.recent import RecentIds
+from stream.recent import RecentIds, RecentRows
 from stream.record import Record
 from stream.replay import Selection, left_behind, opened, records, span_of
 from stream.running import Running, between, copy_counts, copy_place
 from stream.source import Source
 
 log = logging.getLogger("holdfast.trainer")
-FAST_LANE_ROWS = 256
+FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
 #: the share of refused events is looked at from few on; more than the most are too many anyway
 FEW_REFUSED, MOST_REFUSED = 20, 1000
 #: the share of the time that learning may stand still for saving; slow models are saved less often
 SAVING_SHARE = 0.05
-_LEDGER_SECONDS = 0.2
+_LEDGER_SECONDS, _BROKEN_SECONDS = 0.2, 10.0
 _BACKOFF_SECONDS = 10.0
 _NOTHING = Part("", 0, "")
 
@@ -100,7 +99,7 @@ class Trainer:
         self.start: Place = {}
         self.counts = Counts()
         self.recent = RecentIds(config.event.recent_ids)
-        self.rows: deque[bytes] = deque(maxlen=FAST_LANE_ROWS)
+        self.rows = RecentRows(FAST_LANE_ROWS, FAST_LANE_BYTES)
         self.newest_event = 0.0
         rules = config.holdout
         self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
@@ -262,6 +261,10 @@ class Trainer:
             if isinstance(cause, (LineageTakenError, DamagedError)):
                 raise
             log.error("the ledger cannot be followed: %s", cause)
+            return
+        if self.lineage.broken:
+            log.error("%s. Learning goes on", self.lineage.broken)
+            self._ledger_at = self.elapsed() + _BROKEN_SECONDS
             return
         changed = False
         for learner in self.learners:
@@ -491,7 +494,7 @@ class Trainer:
                 Shared(
                     recent_ids=self.recent.dump(),
                     labels=list(self.labels.names),
-                    rows=list(self.rows),
+                    rows=self.rows.dump(),
                     start=self.start,
                     held=self.holdout.tails(),
                     rivalry=self.rivalry.dump(),
@@ -530,6 +533,8 @@ class Trainer:
         first = self.epoch is None
         fresh = first and self._begin.fresh
         newest = None if fresh else self.lineage.refresh().newest_good()
+        if first and self.lineage.cut_back:
+            raise LedgerBrokenError(f"{self.lineage.broken}; nothing was learnt again from before them")
         self.load(newest)
         if newest is None:
             self._patiently(self._resolve)

@@ -120,7 +120,7 @@ def test_a_challenger_that_refuses_too_much_is_set_aside(folder: Callable[..., F
 
 
 def test_a_champion_that_refuses_too_much_learns_no_more_and_the_stream_goes_on(folder: Callable[..., Folder]) -> None:
-    """The ledger says why and the log what to do; the rest is in its quarantine, until it is told to learn again."""
+    """The ledger says why and the log what to do; the rest is in its quarantine; it learns again when it is told to."""
     here = folder(learners=ALONE, source__batch=50)
     here.write(spoilt(1000, set(range(500, 1000, 5))))
     done = here.run("train", "--until-end")

@@ -41,7 +41,7 @@ def archive_run(config: Config, *, until_end: bool) -> None:
         archiver = archiver_of(config, stopping=stopping, progress=progress.consumed)
         ended = archiver.run(until_end=until_end)
     if until_end and not ended:
-        click.echo("holdfast: asked to stop before the end was reached", err=True)
+        printing.echo("holdfast: asked to stop before the end was reached", err=True)
         sys.exit(1)
 
 
@@ -90,8 +90,8 @@ def archive_verify(config: Config, *, as_json: bool) -> None:
         printing.as_json({"files": files, "events": events, "wrong": wrong})
     else:
         for one in wrong:
-            click.echo(f"{one['file']}: {one['what']}")
-        click.echo(f"{files} files with {events:,} events; {len(wrong)} wrong")
+            printing.echo(f"{one['file']}: {one['what']}")
+        printing.echo(f"{files} files with {events:,} events; {len(wrong)} wrong")
     sys.exit(1 if wrong else 0)
 
 
@@ -144,16 +144,16 @@ def archive_import(
         said = f"{found.kept:,} events of {path.name} under {name or path.name}"
         decision = Decision("archive_import", operator(), said, cause=name or path.name)
         lineage.ledger.append(time.time(), lambda _, made=decision: made)  # type: ignore[misc]
-        click.echo(
+        printing.echo(
             f"{path}: {found.kept:,} events are in the archive, {found.refused:,} were refused or without a label"
         )
         if found.refused:
-            click.echo(f"the first of these: {found.why}")
+            printing.echo(f"the first of these: {found.why}")
         shares = [
             f"{_label(config, labels, one)} {count / found.kept:.2%}" for one, count in found.labels.most_common(10)
         ]
         if shares:
-            click.echo(f"labels: {', '.join(shares)}")
+            printing.echo(f"labels: {', '.join(shares)}")
 
 
 def _label(config: Config, labels: Any, one: bool | int) -> str:
@@ -179,4 +179,4 @@ def archive_drop(config: Config, names: tuple[str, ...], why: str) -> None:
             files, events = kept.drop(name)
             decision = Decision("archive_drop", operator(), why or name, cause=name)
             entry = lineage.ledger.append(time.time(), lambda _, made=decision: made)  # type: ignore[misc]
-            click.echo(f"ledger entry {entry.seq}: {name} is out of the archive: {files} files, {events:,} events")
+            printing.echo(f"ledger entry {entry.seq}: {name} is out of the archive: {files} files, {events:,} events")

@@ -16,6 +16,7 @@ from snapshots.errors import RefusedError
 from stream import logs
 from stream.config import Config, load
 from stream.errors import StreamError
+from stream.terminal import shown
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,6 +31,9 @@ class Group(click.Group):
         """Run the command; a fault of the program still shows its trace."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as cause:  # what was typed may be a file's name
+            cause.message = shown(cause.message)  # type: ignore[misc]
+            raise
         except (StreamError, SnapshotsError, LearnersError) as cause:
             ctx.exit(logs.last_words(cause))
 
@@ -76,7 +80,10 @@ def lineage_of(config: Config) -> Lineage:
     """The lineage of the configured store, as it is now."""
     from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
 
-    return Lineage(store_of(config)).refresh()
+    lineage = Lineage(store_of(config), looking=True).refresh()
+    if lineage.broken:
+        click.echo(f"holdfast: {shown(lineage.broken, 1000)}", err=True)
+    return lineage
 
 
 def manifest_of(lineage: Lineage, number: int) -> Any:

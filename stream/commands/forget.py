@@ -42,12 +42,12 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
 
 
 def _show(report: Any) -> None:
-    click.echo(
+    printing.echo(
         f"ledger entry {report.entry}: {report.archived:,} events are out of the archive and {report.dead_letters:,} "
         f"out of the dead letters; the trainer takes {report.held_out:,} rows out of the holdout"
     )
     if report.asked_retrain is not None:
-        click.echo(f"ledger entry {report.asked_retrain} asks for a full retrain, from nothing")
+        printing.echo(f"ledger entry {report.asked_retrain} asks for a full retrain, from nothing")
     rows = [[f"topic {topic}", f"{partition}: " + ", ".join(f"{a} to {b - 1}" for a, b in spans),
              "the topic's retention, or the file's owner"]
             for topic, partitions in report.ranges.items() for partition, spans in partitions.items()]  # fmt: skip

@@ -35,9 +35,9 @@ def holdout_show(config: Config, *, as_json: bool) -> None:
          _shares(one["labels"]) or f"mean {one['mean_label']}",
          _shares({name: count / one["rows"] for name, count in one["slices"].items()})] for one in report["versions"]
     ])  # fmt: skip
-    click.echo(f"{report['candidate']:,} rows collected for the next version")
+    printing.echo(f"{report['candidate']:,} rows collected for the next version")
     if report["warning"]:
-        click.echo(report["warning"])
+        printing.echo(report["warning"])
 
 
 @holdout.command("refresh")
@@ -62,7 +62,7 @@ def holdout_refresh(config: Config, why: str) -> None:
         return Decision(action="refresh", by=operator(), why=why)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: the trainer seals the next version of the holdout")
+    printing.echo(f"ledger entry {entry.seq}: the trainer seals the next version of the holdout")
 
 
 def _shares(shares: dict[str, float]) -> str:

@@ -6,6 +6,7 @@ import click
 
 from snapshots.errors import RefusedError
 from snapshots.ledger import Decision, Entry
+from stream import printing
 from stream.commands.base import Group, configured, lineage_of, operator, why_option
 from stream.config import Config
 
@@ -46,7 +47,7 @@ def _learning(config: Config, learner: str, why: str, action: str) -> None:
         return Decision(action=action, by=operator(), why=why, learner=learner)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(
+    printing.echo(
         f"ledger entry {entry.seq}: {learner} {'learns again' if action == 'resume_learning' else 'is set aside'}"
     )
 
@@ -82,6 +83,6 @@ def promote(config: Config, learner: str, why: str) -> None:
     entry = lineage.ledger.append(time.time(), decide)
     said = f"ledger entry {entry.seq}: {learner} is the champion"
     if lineage.fallen(learner):
-        click.echo(f"{said}; baseline {lineage.baseline()} answers in its place: holdfast retrain return ends that")
+        printing.echo(f"{said}; baseline {lineage.baseline()} answers in its place: holdfast retrain return ends that")
     else:
-        click.echo(f"{said} and answers from now on")
+        printing.echo(f"{said} and answers from now on")

@@ -26,7 +26,7 @@ def alive(config: Config, role: str) -> None:
     wanted = roles[role]
     words = present(lineage_of(config).store, time.time())
     here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
-    click.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
+    printing.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
     sys.exit(0 if here else 1)
 
 
@@ -61,7 +61,7 @@ def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
         if as_json:
             printing.as_json(served)
         else:
-            click.echo(
+            printing.echo(
                 f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: "
                 f"{served['why']}"
             )
@@ -80,7 +80,11 @@ def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
 @configured
 def ledger_verify(config: Config) -> None:
     """Check the chain of digests over every entry."""
-    click.echo(f"the ledger holds: {lineage_of(config).ledger.verify()} entries")
+    lineage = lineage_of(config)
+    count = lineage.ledger.verify()
+    if lineage.broken:
+        sys.exit(1)
+    printing.echo(f"the ledger holds: {count} entries")
 
 
 def _moment(text: str) -> float:

@@ -98,7 +98,7 @@ def quarantine_replay(
         "replay", operator(), why, name, cause=identity, only=list(only), without=list(without)
     )  # fmt: skip
     entry = lineage.ledger.append(time.time(), lambda _: decision)
-    click.echo(
+    printing.echo(
         f"ledger entry {entry.seq}: the trainer learns quarantine {identity} of {name} ({found[0].events:,} events)"
     )
 
@@ -123,4 +123,4 @@ def quarantine_drop(config: Config, identity: str, learner: str | None, why: str
         return Decision(action="drop", by=operator(), why=why, learner=name, cause=identity)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: quarantine {identity} of {name} is dropped")
+    printing.echo(f"ledger entry {entry.seq}: quarantine {identity} of {name} is dropped")

@@ -118,7 +118,9 @@ def _show_both(warm: dict[str, Any], full: dict[str, Any]) -> None:
         ["loss on the newest events", *(min(one["manifest"]["trained"]["losses"]) for one in (warm, full))],
         *([f"gate {name}", *figures] for name, figures in gates.items()),
     ])  # fmt: skip
-    click.echo("both are held against the same baseline on the same rows; the losses are each on its own newest events")
+    printing.echo(
+        "both are held against the same baseline on the same rows; the losses are each on its own newest events"
+    )
 
 
 def _show_plan(plan: Any, *, as_json: bool) -> None:
@@ -130,12 +132,12 @@ def _show_plan(plan: Any, *, as_json: bool) -> None:
         })  # fmt: skip
         return
     left_out = ", ".join(f"{count:,} {why}" for why, count in data.excluded.items()) or "none"
-    click.echo(f"{data.rows:,} events would be learnt; left out: {left_out}")
-    click.echo(f"from {printing.moment(data.first_time)} to {printing.moment(data.last_time)}")
-    click.echo(f"{plan.kind} on {plan.device}; data version {data.version[:16]}")
+    printing.echo(f"{data.rows:,} events would be learnt; left out: {left_out}")
+    printing.echo(f"from {printing.moment(data.first_time)} to {printing.moment(data.last_time)}")
+    printing.echo(f"{plan.kind} on {plan.device}; data version {data.version[:16]}")
     if plan.same_data:
-        click.echo(f"baseline {plan.current} was trained on exactly this data")
-    click.echo("nothing was changed")
+        printing.echo(f"baseline {plan.current} was trained on exactly this data")
+    printing.echo("nothing was changed")
 
 
 def _row(manifest: baselines.BaselineManifest, state: str, why: str) -> dict[str, Any]:
@@ -157,11 +159,11 @@ def _show(found: dict[str, Any]) -> None:
     )  # fmt: skip
     left_out = ", ".join(f"{count:,} {why}" for why, count in found["excluded"].items()) or "none"
     trained = found["manifest"]["trained"]
-    click.echo(
+    printing.echo(
         f"{found['rows']:,} events learnt in {found['seconds']:.1f} s on {found['device']} "
         f"({trained['rows_per_second']:,} rows/s, best epoch {trained['best_epoch']}); left out: {left_out}"
     )
-    click.echo(found["why"])
+    printing.echo(found["why"])
 
 
 @retrain.command("watch")
@@ -247,7 +249,7 @@ def retrain_retire(config: Config, why: str) -> None:
         return Decision(baselines.RETIRED, operator(), why)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: no baseline counts from now on")
+    printing.echo(f"ledger entry {entry.seq}: no baseline counts from now on")
 
 
 @retrain.command("fall-back")
@@ -280,9 +282,9 @@ def _switch(config: Config, action: str, why: str) -> None:
 
     entry = lineage.ledger.append(time.time(), decide)
     now = f"baseline {entry.baseline}" if action == fallback.FALL_BACK else entry.learner
-    click.echo(f"ledger entry {entry.seq}: {now} answers from now on")
+    printing.echo(f"ledger entry {entry.seq}: {now} answers from now on")
     if action == fallback.RETURN and lineage.breaker(entry.learner or "") == "open":
-        click.echo(
+        printing.echo(
             f"the breaker of {entry.learner} is open, so the guard falls back again: holdfast learning resume first"
         )
 
@@ -310,4 +312,4 @@ def _decide(config: Config, number: int, action: str, why: str) -> None:
 
     entry = decide_by_hand(lineage_of(config), number, action, operator(), why, time.time())
     said = "is turned down" if action == "reject" else "counts from now on"
-    click.echo(f"ledger entry {entry.seq}: baseline {number} {said}")
+    printing.echo(f"ledger entry {entry.seq}: baseline {number} {said}")

@@ -53,7 +53,7 @@ def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> N
     flags = ["--new-lineage"] * new_lineage + ["--accept"] * accept + ["--take-over"] * take_over
     refuse_taken_port(config)
     if not logs.as_json():
-        click.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
+        printing.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
     roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
     roles += ["retrain watch"] if config.retrain.enabled else []
     presence = Presence(store_of(config), "up", time.time)
@@ -103,7 +103,7 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
             return
     if until_end and not ended:
         why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
-        click.echo(f"holdfast: {why} before the end was reached", err=True)
+        printing.echo(f"holdfast: {why} before the end was reached", err=True)
         sys.exit(1)
 
 
@@ -128,9 +128,9 @@ def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> 
     for verdict in guarding.once():
         failed += verdict.verdict not in ("pass", "skipped")
         if as_json:
-            click.echo(msgspec.json.encode(verdict))
+            printing.json_line(msgspec.json.encode(verdict))
         else:
-            click.echo(f"snapshot {verdict.snapshot} {verdict.learner}: {verdict.verdict}: {verdict.why}")
+            printing.echo(f"snapshot {verdict.snapshot} {verdict.learner}: {verdict.verdict}: {verdict.why}")
     sys.exit(1 if failed else 0)
 
 
@@ -157,14 +157,14 @@ def _show_verdict(verdict: Any, same: bool | None, *, as_json: bool) -> None:
     if as_json:
         printing.as_json({**msgspec.to_builtins(verdict), "same": same})
         return
-    click.echo(f"snapshot {verdict.snapshot} of {verdict.learner}: {verdict.verdict}: {verdict.why}")
+    printing.echo(f"snapshot {verdict.snapshot} of {verdict.learner}: {verdict.verdict}: {verdict.why}")
     rows = [[name or "(all)", *(one.get(c) for c in _FIGURES)] for name, one in verdict.details.items()]
     if rows:
         printing.table(f"holdout {verdict.holdout}, reference {verdict.reference}", ["slice", *_FIGURES], rows)
     if same is None:
-        click.echo("as it was given; it is not computed again")
+        printing.echo("as it was given; it is not computed again")
     else:
-        click.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
+        printing.echo("the same as was given" if same else "NOT what was given: a file or the version differs")
 
 
 @click.command()
@@ -201,7 +201,7 @@ def produce(
     if demo:
         sink = producing.sink_of(config, topic, Path("demo.jsonl"))
         sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of())
-        click.echo(f"{sent} payments sent, {sink.close()} acknowledged")
+        printing.echo(f"{sent} payments sent, {sink.close()} acknowledged")
         return
     columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
     stopping = stopping_of()
@@ -209,4 +209,4 @@ def produce(
         sink = producing.sink_of(config, topic, path)
         with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
             producing.produce(config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping)
-        click.echo(f"{path}: {sink.close()} events sent")
+        printing.echo(f"{path}: {sink.close()} events sent")

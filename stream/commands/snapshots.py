@@ -90,10 +90,10 @@ def snapshots_verify(config: Config, number: int | None) -> None:
                 cuts.verify_all(lineage.store, manifest)
             except SnapshotsError as cause:
                 bad += 1
-                click.echo(f"snapshot {one}: {cause}")
+                printing.echo(f"snapshot {one}: {cause}")
             progress.sent(done, done)
-    click.echo(f"{len(numbers) - bad} of {len(numbers)} snapshots are whole")
-    sys.exit(1 if bad else 0)
+    printing.echo(f"{len(numbers) - bad} of {len(numbers)} snapshots are whole")
+    sys.exit(1 if bad or lineage.broken else 0)
 
 
 @snapshots.command("pin")
@@ -126,7 +126,7 @@ def _pin(config: Config, number: int, why: str, action: str) -> None:
         return Decision(action=action, by=operator(), why=why, snapshot=number)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: {action} snapshot {number}")
+    printing.echo(f"ledger entry {entry.seq}: {action} snapshot {number}")
 
 
 @snapshots.command("revert")
@@ -152,7 +152,7 @@ def snapshots_revert(
     if as_json:
         printing.as_json(msgspec.to_builtins(entry))
         return
-    click.echo(f"ledger entry {entry.seq}: {entry.learner} is put back to snapshot {entry.snapshot}")
+    printing.echo(f"ledger entry {entry.seq}: {entry.learner} is put back to snapshot {entry.snapshot}")
     _confirm(lineage, entry)
 
 
@@ -171,7 +171,7 @@ def snapshots_lift(config: Config, learner: str | None, why: str) -> None:
         return Decision(action="lift", by=operator(), why=why, learner=name)
 
     entry = lineage.ledger.append(time.time(), decide)
-    click.echo(f"ledger entry {entry.seq}: {entry.learner} follows its newest passing snapshot again")
+    printing.echo(f"ledger entry {entry.seq}: {entry.learner} follows its newest passing snapshot again")
 
 
 @snapshots.command("export")
@@ -199,7 +199,7 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
         f"vw {' '.join(part.built_from['trial']['tokens'])} -i {file}" if part.kind == "vw"
         else f"pickle.load(open({str(file)!r}, 'rb')) with river {manifest.versions['river']}"
     )  # fmt: skip
-    click.echo(f"wrote {len(data):,} bytes; load it with: {how}")
+    printing.echo(f"wrote {len(data):,} bytes; load it with: {how}")
 
 
 @snapshots.command("import")
@@ -224,7 +224,7 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
         )
     begin = beginning(operator=operator(), imports={name: str(file.resolve())})
     number = trainer_of(config, stopping=stopping_of(), begin=begin).first_snapshot()
-    click.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
+    printing.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
 
 
 def _target(target: tuple[str, ...], *, previous: bool) -> tuple[str | None, int | None]:
@@ -240,15 +240,15 @@ def _confirm(lineage: Lineage, entry: Entry) -> None:
     deadline = time.monotonic() + _CONFIRM_SECONDS
     waiting = {word["pid"] for word in present(lineage.store, time.time()) if word["role"] == "serving"}
     if not waiting:
-        click.echo("no serving process runs; the next one that starts answers from it")
+        printing.echo("no serving process runs; the next one that starts answers from it")
     while waiting and time.monotonic() < deadline:
         for word in present(lineage.store, time.time()):
             if word["role"] != "serving" or word["pid"] not in waiting or word["learner"] != entry.learner:
                 continue
             part = lineage.refresh().part(word["snapshot"], word["learner"])
             if word["snapshot"] == entry.snapshot or (part and part.line == entry.seq):
-                click.echo(f"process {word['pid']} answers from snapshot {word['snapshot']}")
+                printing.echo(f"process {word['pid']} answers from snapshot {word['snapshot']}")
                 waiting.discard(word["pid"])
         time.sleep(0.05)
     for pid in waiting:
-        click.echo(f"process {pid} has not said yet that it follows; look again with holdfast status", err=True)
+        printing.echo(f"process {pid} has not said yet that it follows; look again with holdfast status", err=True)

@@ -27,9 +27,9 @@ def init(folder: Path, name: str | None) -> None:
 
     chosen = name or folder.resolve().name or "holdfast"
     for path in write_starter(folder, "".join(c if c.isalnum() or c in "._-" else "-" for c in chosen)):
-        click.echo(f"wrote {path}")
+        printing.echo(f"wrote {path}")
     where = "" if folder == Path() else f"cd {folder} && "
-    click.echo(f"Now: {where}holdfast up    (and in another terminal: holdfast status)")
+    printing.echo(f"Now: {where}holdfast up    (and in another terminal: holdfast status)")
 
 
 @click.command()
@@ -99,7 +99,7 @@ def drill(
             stage = stage_of(load(against, os.environ), name, rate, really=really)
         else:
             stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ, name, store)
-        card = Drill(name, stage, seconds).run(lambda text: click.echo(text, err=True), stopping_of())
+        card = Drill(name, stage, seconds).run(lambda text: printing.echo(text, err=True), stopping_of())
     if as_json:
         printing.as_json(msgspec.to_builtins(card))
     else:

@@ -3,13 +3,17 @@
 import multiprocessing
 import os
 import platform
+import stat
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from snapshots import LocalStore, Store
-from snapshots.errors import StoreError
+from snapshots.errors import DamagedError, SnapshotsError, StoreError
 from snapshots.object_store import ObjectStore
 from snapshots.store import claim
 
@@ -105,9 +109,9 @@ def test_every_write_is_flushed_before_and_after_its_link(tmp_path: Path, monkey
         story.append(f"fsync {'directory' if path.is_dir() else 'file'} {path.name if path.is_dir() else ''}".strip())
         fsync(descriptor)
 
-    def told_link(source: Path, target: Path) -> None:
+    def told_link(*arguments: Any, **folders: Any) -> None:
         story.append("link")
-        link(source, target)
+        link(*arguments, **folders)
 
     monkeypatch.setattr(os, "fsync", told_fsync)
     monkeypatch.setattr(os, "link", told_link)
@@ -121,6 +125,145 @@ def test_a_store_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write .*store\.url"):
         LocalStore(tmp_path / "s").create("a", b"")
+
+
+HOSTILE = [
+    "", "/", "/etc/passwd", "../outside", "a/../../outside", "a/..", "..", ".", "./a", "a//b", "a/", "a/./b", ".hidden",
+    "a/.hidden", "a\0b", "a/\ud800", "../../../../../../etc/hostname",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_never_leads_out_of_the_store(store: Store, name: str) -> None:
+    """Names come from whoever wrote the store: what is none is damage to who reads, and refused to who writes."""
+    with pytest.raises(DamagedError, match="no name in a store"):
+        store.get(name)
+    with pytest.raises(StoreError, match="no name in a store"):
+        store.create(name, b"")
+    with pytest.raises(StoreError, match="no name in a store"):
+        store.delete(name)
+    if name:
+        with pytest.raises(StoreError, match="no name in a store"):
+            store.names(name + "/")
+
+
+_STEPS = st.one_of(
+    st.sampled_from(["..", ".", "", "link", "up", "deep", "blob", "etc", "~", "*", "C:", "\\", "%2e%2e", "..%2f"]),
+    st.text(min_size=1, max_size=8),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.lists(_STEPS, min_size=1, max_size=5).map("/".join), absolute=st.booleans())
+def test_nothing_outside_is_read_written_listed_or_deleted(tmp_path: Path, name: str, absolute: bool) -> None:
+    """Whatever the name, and whatever links somebody laid into the store."""
+    outside, root = tmp_path / "outside", tmp_path / "deep" / "store"
+    if not root.exists():
+        for folder in (root / "deep", outside / "deep"):
+            folder.mkdir(parents=True)
+        (root / "link").symlink_to(outside)
+        (root / "deep" / "link").symlink_to(outside / "deep")
+        (root / "up").symlink_to("..")
+        (root / "blob").symlink_to(outside / "blob")
+    for path in (outside / "blob", outside / "deep" / "blob"):
+        path.write_bytes(b"somebody else's")
+    before = _everything(tmp_path, root)
+    store = LocalStore(root)
+    for call in (store.get, store.names, lambda n: store.create(n, b"mine"), store.delete):
+        try:
+            found = call(f"/{name}" if absolute else name)
+        except SnapshotsError:
+            continue
+        assert found in (None, [], True, False, b"mine") or isinstance(found, list)
+        assert b"somebody" not in str(found).encode("utf-8", "replace")
+    assert _everything(tmp_path, root) == before
+    assert not any(one.startswith("link/") or "/link/" in one for one in store.names(""))
+
+
+def _everything(folder: Path, but: Path) -> dict[str, bytes | None]:
+    """What is in a folder, but for one beneath it."""
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.is_relative_to(but)
+    }
+
+
+def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Retention, sweeping and reading stop there and say so; what the link leads to stays as it is."""
+    outside, root = tmp_path / "home", tmp_path / "store"
+    outside.mkdir()
+    precious, hidden = outside / "precious", outside / ".here~1~1~x"
+    for path in (precious, hidden):
+        path.write_text("dear")
+    store = LocalStore(root)
+    store.create("snapshots/1/kept", b"kept")
+    (root / "holdout").symlink_to(outside)
+    (root / "snapshots" / "2").symlink_to(outside)
+    assert store.names("snapshots/") == ["snapshots/1/kept"]
+    with pytest.raises(StoreError, match=r"cannot list .*holdout is a symbolic link.*store\.url"):
+        store.names("holdout/")
+    with pytest.raises(DamagedError, match="holdout is a symbolic link"):
+        store.get("holdout/precious")
+    for call in (store.delete, lambda name: store.create(name, b"x")):
+        with pytest.raises(StoreError, match="is a symbolic link"):
+            call("snapshots/2/precious")
+    store.sweep()
+    assert precious.read_text() == hidden.read_text() == "dear"
+
+
+def test_what_is_no_file_is_no_blob(tmp_path: Path) -> None:
+    """A pipe would be waited on for ever, a link read what it leads to; neither is listed."""
+    store = LocalStore(tmp_path)
+    store.create("d/kept", b"")
+    os.mkfifo(tmp_path / "d" / "pipe")
+    (tmp_path / "d" / "link").symlink_to("kept")
+    for name in ("d/pipe", "d/link", "d"):
+        with pytest.raises(DamagedError):
+            store.get(name)
+    assert store.names("d/") == ["d/kept"]
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    """Where a store lies is the operator's choice."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to("disk")
+    assert LocalStore(tmp_path / "store").create("a/b", b"x")
+    assert LocalStore(tmp_path / "disk").get("a/b") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("root", "umask", "folder", "file"),
+    [(None, 0o000, 0o700, 0o600), (None, 0o022, 0o700, 0o600), (0o700, 0o077, 0o700, 0o600),
+     (0o2770, 0o077, 0o2770, 0o660), (0o750, 0o022, 0o750, 0o640), (0o777, 0o000, 0o770, 0o660)],
+)  # fmt: skip
+def test_a_store_is_not_for_everybody(
+    tmp_path: Path, root: int | None, umask: int, folder: int, file: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the umask: for the owner, and for the group as far as the root is; the root's own mode stays."""
+    store = LocalStore(tmp_path / "store")
+    if root is not None:
+        store.root.mkdir()
+        store.root.chmod(root)
+    old = os.umask(umask)
+    try:
+        store.create("a/deep/name", b"")
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE((store.root / name).stat().st_mode) for name in ("", "a", "a/deep", "a/deep/name")]
+    assert modes == [0o700 if root is None else root, folder, folder, file]
+    store.sweep()
+    assert ("chmod -R o-rwx" in caplog.text) == (root == 0o777)
+
+
+def test_a_leftover_of_ones_own_name_is_not_written_into(tmp_path: Path) -> None:
+    """In a container every start has the same process id; a leftover may be a second name of a blob."""
+    store = LocalStore(tmp_path)
+    store.create("d/a", b"first")
+    hidden = tmp_path / "d" / f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~a"
+    os.link(tmp_path / "d" / "a", hidden)
+    assert not store.create("d/a", b"other")
+    assert store.get("d/a") == b"first"
 
 
 def test_hidden_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:

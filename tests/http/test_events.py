@@ -20,7 +20,7 @@ from broker import Broker
 from lineages import Folder, accounted, wait_for
 from samples import mixed, numbers
 
-from stream import serve
+from stream import door
 from stream.errors import SourceAwayError
 from stream.intake import FilesIntake
 
@@ -193,14 +193,14 @@ def test_a_broker_setting_that_does_not_exist_is_said(folder: Callable[..., Fold
 
 def test_who_never_asks_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection without a request is closed after a while; one that asked before stays for its keep-alive."""
-    monkeypatch.setattr(serve, "_REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(door, "SILENT_SECONDS", 0.5)
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     listening = socket.create_server(("127.0.0.1", 0))
-    web = uvicorn.Server(uvicorn.Config(app, http=serve.Patient, log_level="warning", lifespan="off"))
+    web = uvicorn.Server(uvicorn.Config(app, http=door.Patient, log_level="warning", lifespan="off"))
     web.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]
     thread = threading.Thread(target=web.run, args=([listening],))
     thread.start()
@@ -325,7 +325,11 @@ def test_ten_thousand_connections_and_slow_callers_hold_nobody_up(serving: Calla
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     here = serving()
-    beginnings = [b"", b"POST /predict HT", b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{"x":']
+    beginnings = [
+        b"",
+        b"POST /predict HT",
+        b'POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\n{"x":',
+    ]
     held = []
     try:
         for number in range(wanted):
@@ -352,7 +356,7 @@ def test_requests_are_answered_while_a_caller_sends_a_byte_a_second(serving: Cal
 
     def slowly() -> None:
         with socket.create_connection(("127.0.0.1", here.port)) as one:
-            one.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+            one.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8\r\n\r\n")
             for byte in b'{"x":{}}':
                 one.sendall(bytes([byte]))
                 time.sleep(0.2)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from stream.config import load, read_tokens
+from stream.bearer import tokens_of
+from stream.config import load
 from stream.errors import ConfigError
 
 GOOD = """
@@ -130,10 +131,10 @@ def test_the_champion_may_be_named_or_left_to_the_guard(tmp_path: Path) -> None:
 def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
     """And is None when there is neither."""
     config: Any = load(write(tmp_path, GOOD), {})
-    assert read_tokens(config, {}).changes is None
+    assert tokens_of(config, {}).changes.value() is None
     (tmp_path / "token").write_text("secret\n")
-    assert read_tokens(config, {}).changes == "secret"
-    assert read_tokens(config, {"HOLDFAST_TOKEN": "other"}).changes == "other"
+    assert tokens_of(config, {}).changes.value() == "secret"
+    assert tokens_of(config, {"HOLDFAST_TOKEN": "other"}).changes.value() == "other"
 
 
 DESIGN = """

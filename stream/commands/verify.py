@@ -1,0 +1,94 @@
+"""``holdfast verify``: everything that says what counts, checked against digests, signatures and the ledger's head."""
+
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from snapshots import Lineage, SnapshotsError, epochs, verdict
+from snapshots import snapshot as cuts
+from snapshots.holdout import read_version
+from snapshots.signing import FOLDERS, SignedStore
+from stream import printing
+from stream.building import store_of
+from stream.commands.base import configured, json_option
+from stream.config import Config
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at; ``wrong`` is empty when it holds."""
+
+    what: str
+    wrong: str = ""
+
+
+@click.command()
+@click.option("--adopt", is_flag=True, help="First sign what nobody signed: for a store from before its blobs were.")
+@json_option
+@configured
+def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
+    """Check ledger, head, epochs, snapshots, verdicts and holdouts: every byte and signature; exit 1 if one is wrong.
+
+    With [signing], what was forged, put back or cut off is found. --adopt trusts what is in the store now, so look at
+    it before, and stop trainer and guard.
+    """
+    store = store_of(config)
+    if adopt:
+        names = [name for folder in FOLDERS for name in store.names(folder)]
+        printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
+    found = []
+    with printing.Progress("verifying") as progress:
+        for done, check in enumerate(checks(store, time.time()), 1):
+            found.append(check)
+            progress.sent(done, done)
+    wrong = [check for check in found if check.wrong]
+    if as_json:
+        printing.as_json(msgspec.to_builtins(found))
+    else:
+        for check in wrong:
+            printing.echo(f"{check.what}: {check.wrong}")
+        signed = "signatures included" if store.verifies else "there is no [signing], so that forgeries go unnoticed"
+        printing.echo(f"{len(found) - len(wrong)} of {len(found)} hold ({signed})")
+    sys.exit(1 if wrong else 0)
+
+
+def checks(store: SignedStore, now: float) -> Iterator[Check]:
+    """Look at everything, and go on whatever is wrong."""
+    lineage = Lineage(store, looking=True)
+    yield _check("ledger", lineage.ledger.verify)
+    yield _check("lineage", lineage.refresh)
+    if lineage.broken:
+        yield Check("head", lineage.broken)
+    if (heads := lineage.ledger.heads) is not None:
+        yield Check("head", "" if heads.newest is not None else "nobody has signed one yet: start holdfast train")
+        if heads.newest is not None and heads.newest.expires < now:
+            hours = (now - heads.newest.time) / 3600
+            yield Check("head", f"nobody has signed a head for {hours:.0f} h: is holdfast train running, or is this a "
+                                "copy of the store from then?")  # fmt: skip
+    for name in store.names("epochs/"):
+        yield _check(name, lambda name=name: epochs.read(store, int(name[7:-5])))
+    for number in lineage.numbers:
+        yield _check(f"snapshot {number}", lambda number=number: _whole(lineage, number))
+    for name in store.names("verdicts/"):
+        yield _check(name, lambda name=name: store.get(name))
+        if not verdict.is_pack(name) and (key := verdict.key_of(name)) is not None:
+            given = verdict.read(store, *key)
+            yield Check(name, given.why if given is not None and given.line == -1 and given.judged == 0 else "")
+
+
+def _whole(lineage: Lineage, number: int) -> None:
+    manifest = cuts.read_manifest(lineage.store, number)
+    if manifest is not None:
+        cuts.verify_all(lineage.store, manifest)
+        for version in manifest.holdout.versions:
+            read_version(lineage.store, version)
+
+
+def _check(what: str, look: object) -> Check:
+    try:
+        look()  # type: ignore[operator]
+    except SnapshotsError as cause:
+        return Check(what, str(cause))
+    return Check(what)

@@ -1,0 +1,72 @@
+"""A directory of events, looked at as a whole: which files there are and how long each is; a look serves many polls."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stream.errors import SourceAwayError
+
+log = logging.getLogger("holdfast.files")
+_SUFFIX = ".jsonl"
+#: a look may take this share of the time
+_SHARE = 0.2
+
+
+class Listing:
+    """Names and sizes of the ``*.jsonl`` files of a directory; what cannot be one of them is said once, and left out.
+
+    A FIFO, a device, a folder, a link that leads nowhere, or a name that is not UTF-8 is none.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.sizes: dict[str, int] = {}
+        self._directory, self._clock = directory, clock
+        self._said: set[str] = set()
+        self._next = 0.0
+
+    def look(self, *, soon: float = 0.0) -> bool:
+        """Look again, unless the last look was just now; tell whether it was looked.
+
+        ``soon`` is how many seconds after a look there may be another. Raises :class:`SourceAwayError` when there is no
+        such directory.
+        """
+        began = self._clock()
+        if began < self._next:
+            return False
+        try:
+            with os.scandir(self._directory) as entries:
+                found = {entry.name: size for entry in entries if (size := self._size(entry)) is not None}
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceAwayError(f"there is no directory {self._directory}; waiting for it") from None
+        except OSError as cause:
+            raise SourceAwayError(f"{self._directory} cannot be read: {cause.strerror}") from cause
+        self.sizes = dict(sorted(found.items()))
+        ended = self._clock()
+        self._next = ended + max(soon, (ended - began) / _SHARE)
+        return True
+
+    def _size(self, entry: "os.DirEntry[str]") -> int | None:
+        name = entry.name
+        if not name.endswith(_SUFFIX):
+            return None
+        try:
+            name.encode()
+            if entry.is_file():
+                return entry.stat().st_size
+            why = "it is no file, or a link that leads nowhere"
+        except UnicodeEncodeError:
+            why = "its name is not UTF-8"
+        except OSError as cause:
+            why = str(cause.strerror)
+        self.say(name, why)
+        return None
+
+    def say(self, name: str, why: str) -> None:
+        """Say of a file, once, that it is left out, and why."""
+        if name not in self._said:
+            self._said.add(name)
+            log.error(
+                "%s is left out: %s", os.fsencode(self._directory / name).decode("utf-8", "backslashreplace"), why
+            )

@@ -1,0 +1,167 @@
+"""Promise 9: with [signing], who may only write the store cannot decide, approve, or put it back unseen."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lineages import Folder
+from samples import numbers
+
+from snapshots import LocalStore
+from snapshots.errors import LedgerBrokenError
+from snapshots.head import Heads
+from snapshots.ledger import Decision, Ledger
+from snapshots.signing import SignedStore, new_key
+
+
+@pytest.fixture
+def signed(folder: Callable[..., Folder]) -> Folder:
+    """A signed lineage of a few snapshots that passed, one of which was reverted to."""
+    here = folder(signing__private_key_file="key.pem")
+    (here.path / "key.pem").write_bytes(new_key())
+    for number in range(3):
+        here.write(numbers(200, first=200 * number))
+        here.trained()
+    here.run("snapshots", "revert", "1", "--why", "looks wrong")
+    here.write(numbers(200, first=600))
+    here.trained()
+    here.run("verify")
+    return here
+
+
+def ledger_files(here: Folder) -> list[Path]:
+    return sorted((here.path / "store/ledger").glob("*.json"))
+
+
+def cut_the_ledger(here: Folder) -> None:
+    ledger_files(here)[-1].unlink()
+
+
+def cut_ledger_and_head(here: Folder) -> None:
+    cut_the_ledger(here)
+    for head in (here.path / "store/ledger/head").iterdir():
+        head.unlink()
+
+
+def forge_an_entry(here: Folder) -> None:
+    last = ledger_files(here)[-1]
+    entry = json.loads(last.read_text()) | {"snapshot": 2, "by": "operator:root"}
+    last.with_name(f"{len(ledger_files(here)) + 1:012d}.json").write_text(json.dumps(entry))
+
+
+def change_an_entry(here: Folder) -> None:
+    first = ledger_files(here)[0]
+    first.write_text(first.read_text().replace("looks wrong", "looks right"))
+
+
+def forge_a_verdict(here: Folder) -> None:
+    last = max((here.path / "store/verdicts").rglob("*.json"))
+    last.write_text(last.read_text().replace('"pass"', '"fail"'))
+
+
+def move_a_verdict(here: Folder) -> None:
+    found = sorted((here.path / "store/verdicts").rglob("*.json"))
+    shutil.copy(found[1], found[-1])
+
+
+def forge_an_epoch(here: Folder) -> None:
+    number = len(list((here.path / "store/epochs").iterdir())) + 1
+    epoch = {"number": number, "start": 0, "ledger": 0, "time": 1.0, "by": "me", "nonce": "x"}
+    (here.path / f"store/epochs/{number:012d}.json").write_text(json.dumps(epoch))
+
+
+def take_snapshots_away(here: Folder) -> None:
+    for snapshot in sorted((here.path / "store/snapshots").iterdir())[-2:]:
+        shutil.rmtree(snapshot)
+
+
+def change_a_model(here: Folder) -> None:
+    part = next((here.path / "store/snapshots/000000000001").glob("linear.model-*"))
+    part.write_bytes(part.read_bytes()[:-1] + b"!")
+
+
+def put_the_store_back(here: Folder) -> None:
+    copy = here.path / "copy"
+    shutil.copytree(here.path / "store", copy)
+    here.write(numbers(200, first=800))
+    here.trained()
+    shutil.rmtree(here.path / "store")
+    copy.rename(here.path / "store")
+
+
+def let_the_head_expire(here: Folder) -> None:
+    here.config_path.write_text(here.config_path.read_text() + "signing.head_seconds = 0.01\n")
+    here.run("snapshots", "pin", "1")
+    time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [cut_the_ledger, cut_ledger_and_head, forge_an_entry, change_an_entry, forge_a_verdict, move_a_verdict,
+     forge_an_epoch, take_snapshots_away, change_a_model, put_the_store_back, let_the_head_expire],
+)  # fmt: skip
+def test_what_was_done_to_the_store_is_found(signed: Folder, attack: Callable[[Folder], None]) -> None:
+    """``holdfast verify`` exits 1 and says what; each in the way of somebody who has the store and no key."""
+    attack(signed)
+    done = signed.run("verify", code=1)
+    assert " of " in done.stdout
+    assert "Traceback" not in done.stderr
+    assert json.loads(signed.run("verify", "--json", code=1).stdout)
+
+
+def test_a_forged_pass_serves_nothing(signed: Folder) -> None:
+    """A verdict that no guard signed is a fail that says so."""
+    signed.write(numbers(200, first=600))
+    signed.train()
+    newest = signed.lineage.numbers[-1]
+    before = signed.learner()["serving"]
+    old = max((signed.path / "store/verdicts").rglob("*.json"))
+    verdict = json.loads(old.read_text()) | {"snapshot": newest, "verdict": "pass"}
+    del verdict["signed"]
+    (old.parent / f"{newest:012d}-linear.json").write_text(json.dumps(verdict))
+    assert signed.learner()["serving"] == before
+
+
+def test_nothing_is_decided_while_the_ledger_does_not_hold(signed: Folder) -> None:
+    """Deciding is refused with what to do; looking says it on standard error, and learning goes on."""
+    cut_the_ledger(signed)
+    assert "were taken away" in signed.run("snapshots", "pin", "1", code=4).stderr
+    assert "were taken away" in signed.run("snapshots", "list").stderr
+    assert "were taken away" in signed.status()["store"]["trouble"]
+    signed.write(numbers(100, first=800))
+    signed.train()
+
+
+def test_the_head_only_goes_forward(tmp_path: Path) -> None:
+    """Whoever signs one that says less takes over what the one before said; a smaller number is refused."""
+    (tmp_path / "key.pem").write_bytes(new_key())
+    store = SignedStore(LocalStore(tmp_path / "store"), tmp_path / "key.pem", [], seen=tmp_path / "seen.json")
+    ledger = Ledger(store)
+    ledger.append(1.0, lambda _: Decision("pin", "me", snapshot=1))
+    ledger.sign_head(7, 2.0)
+    stale = Heads(store)
+    stale.write(0, "", 3, 3.0)
+    assert stale.newest is not None
+    assert (stale.newest.entries, stale.newest.snapshot) == (1, 7)
+    for name in store.names("ledger/head/")[-1:]:
+        store.delete(name)
+    with pytest.raises(LedgerBrokenError, match="put back"):
+        Heads(store).read()
+    assert len(Ledger(SignedStore(LocalStore(tmp_path / "store"), None, [])).entries()) == 1
+
+
+def test_a_store_from_before_is_adopted_once_and_on_request(folder: Callable[..., Folder]) -> None:
+    """Signing is switched on later: nothing counts until ``verify --adopt``, then all of it does."""
+    here = folder()
+    here.write(numbers(300))
+    here.trained()
+    (here.path / "key.pem").write_bytes(new_key())
+    here.config_path.write_text(here.config_path.read_text() + 'signing.private_key_file = "key.pem"\n')
+    assert here.run("verify", code=1).stdout
+    here.run("verify", "--adopt")
+    here.write(numbers(100, first=300))
+    here.trained()
+    assert here.learner()["events"]["learnt"] == 400

@@ -1,0 +1,112 @@
+"""What may lie in a directory of events: everything. It hangs nobody, fills no memory, and nothing is read twice."""
+
+import os
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.errors import SourceLostError
+from stream.files import FilesSource
+from stream.record import Record
+
+
+def source(folder: Path, **more: Any) -> FilesSource:
+    made = FilesSource(folder, start="earliest", poll_seconds=0.0, **more)
+    made.open(made.resolve(), {})
+    return made
+
+
+def read(from_: FilesSource, polls: int = 20, limit: int = 1000) -> list[Record]:
+    return [record for _ in range(polls) for record in from_.poll(limit)]
+
+
+def test_what_is_no_file_of_events_is_said_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A FIFO, a folder, a link to nowhere, a device, a name that is not UTF-8; the others go on."""
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").mkdir()
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "d.jsonl").symlink_to("/dev/zero")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl")).write_bytes(b"{}\n")
+    (tmp_path / "e.jsonl").write_bytes(b"good\n")
+    (tmp_path / "f.jsonl").symlink_to(tmp_path / "e.jsonl")
+    made = source(tmp_path)
+    assert [(one.partition, one.value) for one in read(made)] == [("e.jsonl", b"good"), ("f.jsonl", b"good")]
+    assert len([one for one in caplog.messages if "left out" in one]) == 5
+    assert not [one for one in caplog.messages if "\udcff" in one]
+
+
+def test_a_line_without_an_end_takes_no_memory_and_holds_nobody_up(tmp_path: Path) -> None:
+    """60 MB of it; when it ends it is one record, too large, and what follows is read; also after a restart."""
+    (tmp_path / "a.jsonl").write_bytes(b"first\n" + b"x" * 60_000_000)
+    (tmp_path / "b.jsonl").write_bytes(b"other\n")
+    made = source(tmp_path, max_bytes=1000)
+    tracemalloc.start()
+    found = read(made, polls=300)
+    assert {one.value for one in found} == {b"first", b"other"}
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    (tmp_path / "b.jsonl").open("ab").write(b"more\n")
+    assert [one.value for one in read(made)] == [b"more"]
+    (tmp_path / "a.jsonl").open("ab").write(b"\nlast\n")
+    place = {"a.jsonl": 6, "b.jsonl": 11}
+    again = FilesSource(tmp_path, start="earliest", poll_seconds=0.0, max_bytes=1000)
+    again.open({tmp_path.name: dict(place)}, {})
+    for one in (made, again):
+        long, last = read(one, polls=300)
+        assert (long.offset, long.following, len(long.value or b"")) == (6, 60_000_007, 1001)
+        assert (last.value, last.offset) == (b"last", 60_000_007)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 4096])
+def test_lines_that_arrive_in_pieces_are_whole(tmp_path: Path, piece: int) -> None:
+    """Whatever the pieces and the limit, each line comes once, with its own offsets."""
+    data = b"".join(b'{"n":%d}\n' % n if n % 5 else b"\n" for n in range(400))
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"")
+    made, found = source(tmp_path), []
+    for at in range(0, len(data), piece):
+        path.open("ab").write(data[at : at + piece])
+        found += made.poll(3)
+    found += read(made, polls=400, limit=3)
+    assert [one.value for one in found] == [line for line in data.split(b"\n") if line]
+    assert all(data[one.offset : one.following] == (one.value or b"") + b"\n" for one in found)
+
+
+def test_a_file_that_was_read_to_its_end_may_go(tmp_path: Path) -> None:
+    """While the trainer runs and while it does not; one with bytes that nobody read may not."""
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"1\n2\n")
+    made = source(tmp_path)
+    assert len(read(made)) == 6
+    (tmp_path / "a.jsonl").unlink()
+    assert read(made) == []
+    place = {tmp_path.name: dict.fromkeys(("a.jsonl", "b.jsonl", "c.jsonl"), 4)}
+    topics = made.identities()
+    (tmp_path / "b.jsonl").unlink()
+    again = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    assert again.open(place, topics) == place
+    assert read(again) == []
+    assert again.identities() == topics
+    (tmp_path / "c.jsonl").open("ab").write(b"3\n")
+    assert again.identities() != topics or again.poll(0) == []
+    again._listing.look()
+    (tmp_path / "c.jsonl").unlink()
+    with pytest.raises(SourceLostError, match="are gone"):
+        read(again)
+
+
+def test_thousands_of_files_are_read_as_fast_as_one(tmp_path: Path) -> None:
+    """A look at all of them serves many polls, and a poll reads many of them."""
+    for number in range(3000):
+        (tmp_path / f"{number:05d}.jsonl").write_bytes(b"1\n")
+    made = source(tmp_path)
+    began, found = time.monotonic(), []
+    while len(found) < 3000:
+        found += made.poll(1000)
+        assert time.monotonic() - began < 30
+    assert [len(found), {one.value for one in found}] == [3000, {b"1"}]
+    made.mark_end()
+    assert made.ended()
