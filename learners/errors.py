@@ -5,7 +5,7 @@
     LearnersError
     ├── FactoryRefusedError     a River factory that cannot be imported, built, saved and loaded again
     ├── ArgumentsRefusedError   Vowpal Wabbit arguments that are unsafe, wrong or outside the task
-    ├── TrialTooSlowError       a trial of arguments that went on and on: the machine is slow
+    ├── TrialTooSlowError       a trial of arguments that did not answer: the machine is slow, or they hang
     ├── UnsafeStateError        a pickle that names something outside the allow-list
     ├── StateRefusedError       model or metric bytes that do not load, or were written by another version
     ├── BudgetUsedUpError       a full retrain that would need more time than its budget leaves
@@ -26,7 +26,7 @@ class ArgumentsRefusedError(LearnersError):
 
 
 class TrialTooSlowError(LearnersError):
-    """A trial of Vowpal Wabbit's arguments did not end; it is worth another try."""
+    """A trial of Vowpal Wabbit's arguments did not answer; it is worth another try."""
 
 
 class UnsafeStateError(LearnersError):

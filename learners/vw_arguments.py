@@ -21,6 +21,7 @@ from learners.search_path import search_path
 TRIAL_SECONDS = 20.0
 #: how often it is looked whether a trial goes on, and what of the processor it has to use each time
 _LOOKS, _STILL_SECONDS = 15, 0.1
+_TRIES = 2
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -104,24 +105,25 @@ def check_loss(tokens: Sequence[str], task: Task, name: str) -> None:
 def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_SECONDS) -> Trial:
     """Try the arguments in a child process with a time limit.
 
-    Raises :class:`ArgumentsRefusedError` when Vowpal Wabbit refuses them, hangs, crashes, predicts something
-    outside the task, or changes by predicting.
+    Raises :class:`ArgumentsRefusedError` when Vowpal Wabbit refuses them, crashes, predicts something outside the
+    task, or changes by predicting; :class:`TrialTooSlowError` when it does not answer, twice: the machine may be slow.
     """
     check_loss(tokens, task, name)
     question = json.dumps({"tokens": list(tokens), "task": task}).encode()
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-P", "-c", _CHILD, *search_path()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
-        )  # fmt: skip
-        output, errors = _answered(process, question, shlex.join(tokens), name, seconds)
+    for _ in range(_TRIES):
+        if (said := _asked(question, seconds)) is not None:
+            break
+    else:
+        raise TrialTooSlowError(
+            f"learners.{name}.args: Vowpal Wabbit did not answer within {seconds:g} s with {shlex.join(tokens)}, "
+            f"{_TRIES} times; on a slow machine set learners.{name}.trial_seconds"
+        )
+    output, errors, code = said
     try:
         answer = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):
         last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise ArgumentsRefusedError(
-            f"learners.{name}.args: Vowpal Wabbit ended with {process.returncode}: {last[0]}"
-        ) from None
+        raise ArgumentsRefusedError(f"learners.{name}.args: Vowpal Wabbit ended with {code}: {last[0]}") from None
     if "refused" in answer:
         raise ArgumentsRefusedError(f"learners.{name}.args: {answer['refused']}")
     found = msgspec.convert(answer, Trial)
@@ -133,32 +135,30 @@ def trial(tokens: Sequence[str], task: Task, name: str, seconds: float = TRIAL_S
     return found
 
 
-def _answered(
-    process: "subprocess.Popen[bytes]", question: bytes, said: str, name: str, seconds: float
-) -> tuple[bytes, bytes]:
-    """What the trial printed; it may take long on a slow machine, but not stand still.
+def _asked(question: bytes, seconds: float) -> tuple[bytes, bytes, int] | None:
+    """What a trial printed, its errors and exit code; None when it stood still for ``seconds``, or never ended.
 
-    Raises :class:`ArgumentsRefusedError` when it used no processor for ``seconds``, and :class:`TrialTooSlowError` when
-    it went on and on.
+    It may take long where it goes on using the processor.
     """
-    before = used = 0.0
-    for look in range(_LOOKS):
-        try:
-            return process.communicate(question if look == 0 else None, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            before, used = used, _processor_seconds(process.pid)
-            if used - before < _STILL_SECONDS:
-                break
-    process.kill()
-    process.communicate()
-    if used - before < _STILL_SECONDS:
-        raise ArgumentsRefusedError(
-            f"learners.{name}.args: Vowpal Wabbit did not answer within {seconds:g} s with {said}, and did nothing"
-        )
-    raise TrialTooSlowError(
-        f"learners.{name}: a trial of {said} did not end within {_LOOKS * seconds:g} s: this machine is slow, or busy. "
-        "It is tried again at the next start"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-P", "-c", _CHILD, *search_path()],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+        )  # fmt: skip
+        before = 0.0
+        for look in range(_LOOKS):
+            try:
+                output, errors = process.communicate(question if look == 0 else None, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                used = _processor_seconds(process.pid)
+                if used - before < _STILL_SECONDS:
+                    break
+                before = used
+            else:
+                return output, errors, process.returncode
+        process.kill()
+        process.communicate()
+    return None
 
 
 def _processor_seconds(pid: int) -> float:

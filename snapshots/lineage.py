@@ -100,8 +100,9 @@ class Lineage:
         return found
 
     def _begun(self) -> bool:
-        """Tell whether anything was ever learnt or decided here."""
-        return any(self.store.names(folder) for folder in ("snapshots/", "ledger/", "epochs/", "archive/"))
+        """Tell whether there is a snapshot, a decision or an archive; a start that came to nothing leaves none."""
+        snapshots = (name for name in self.store.names("snapshots/") if name.endswith("/manifest.json"))
+        return any(snapshots) or any(self.store.names(folder) for folder in ("ledger/", "archive/"))
 
     def refresh(self) -> "Lineage":
         """Look for new snapshots, verdicts, epochs and entries."""

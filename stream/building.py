@@ -119,15 +119,15 @@ def build_learner(config: Config, name: str, labels: Labels) -> Learner:
 
 
 @cache
-def _trial(tokens: tuple[str, ...], task: Task, name: str) -> Trial:
+def _trial(tokens: tuple[str, ...], task: Task, name: str, seconds: float) -> Trial:
     """One trial of arguments in the life of a process: later it may not start another."""
-    return trial(tokens, task, name)
+    return trial(tokens, task, name, seconds)
 
 
 def _tried(config: Config, name: str) -> Trial:
     """Try Vowpal Wabbit's arguments; warn of what is not exact, refuse what drops weights."""
     one = config.learners[name]
-    found = _trial(tuple(arguments(one.args, config.name)), config.task, name)
+    found = _trial(tuple(arguments(one.args, config.name)), config.task, name, one.trial_seconds)
     if not found.exact:
         log.warning(
             "learners.%s: with %s (%s) a restored model does not continue bit for bit; after a restart it goes on from "

@@ -82,6 +82,7 @@ class LearnerConfig(_Table):
     factory: str = ""
     types: list[str] = []
     args: str = ""
+    trial_seconds: Positive = 20.0
     namespaces: dict[str, list[str]] = {}
     ignore_weights: bool = False
 

@@ -134,7 +134,8 @@ def _show_learner(name: str, one: dict[str, Any]) -> None:
     if one["verdict"] in ("suspect", "fail"):
         say(f"{name} is not promoted: {one['why'] or ''}", "yellow")
     if one["breaker"] != "closed" or one["learning"] != "on":
-        say(f"{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}", "yellow")
+        why = f": {one['stopped_why']}" if one["stopped_why"] else ""
+        say(f"{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}{why}", "yellow")
     if one["advice"]:
         say(f"{name}: {one['advice']}")
 

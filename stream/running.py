@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -36,7 +36,8 @@ log = logging.getLogger("holdfast.trainer")
 #: batches that are sent and not learnt yet: enough to keep both processes busy, few enough to bound memory
 AHEAD = 4
 _END_SECONDS = 5.0
-#: a learner that takes longer for a batch is said to hang
+_LOOK_SECONDS = 5
+#: a learner that takes longer for a batch, or to load, is said to hang
 _SILENT_SECONDS = 10
 
 
@@ -108,6 +109,9 @@ class Running:
     def ready(self) -> None:
         """Wait until the state is taken; raise what was wrong with it, as the learner's process raised it."""
         if self._loaded is not None:
+            seconds = 0
+            while not wait([self._loaded], _LOOK_SECONDS).done:
+                seconds = self._silent(seconds, f"{self.name} is not loaded yet")
             self.built_from = self._loaded.result()
             self._loaded = None
 
@@ -165,13 +169,21 @@ class Running:
     def _wait(self, ahead: int) -> None:
         """Wait until no more than so many batches are ahead of the learner; an end that is asked for does not wait."""
         seconds = 0
-        while not self._changed.wait_for(lambda: len(self._ahead) <= ahead or self._trouble is not None, 5.0):
-            seconds += 5
-            if seconds >= _SILENT_SECONDS:
-                self.waiting(f"learner {self.name} has not answered for {seconds} s")
-            if self._stopping():
-                raise GaveUpError(f"{self.name} has not learnt {len(self._ahead)} batches yet")
+        while not self._changed.wait_for(lambda: len(self._ahead) <= ahead or self._trouble is not None, _LOOK_SECONDS):
+            seconds = self._silent(seconds, f"{self.name} has not learnt {len(self._ahead)} batches yet")
         self.check()
+
+    def _silent(self, seconds: int, left: str) -> int:
+        """It was waited for once more: say so when that is long; return the seconds so far.
+
+        Raises :class:`GaveUpError` with what is left when the process was asked to end.
+        """
+        if self._stopping():
+            raise GaveUpError(left)
+        seconds += _LOOK_SECONDS
+        if seconds >= _SILENT_SECONDS:
+            self.waiting(f"learner {self.name} has not answered for {seconds} s")
+        return seconds
 
     def save(self, snapshot: int) -> "Future[wire.Saved]":
         """Have the state after everything handed on so far written as parts of a snapshot."""

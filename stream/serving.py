@@ -25,7 +25,7 @@ from stream import logs, wall
 from stream.building import codec_of, import_kind, labels_of, reach_modules, store_of, types_of
 from stream.config import Config
 from stream.presence import Presence, present
-from stream.status import source
+from stream.status import learning
 
 if TYPE_CHECKING:
     from snapshots.manifest import Manifest
@@ -84,7 +84,7 @@ class Server:
         self.unjudged: tuple[int, float | None] = (0, None)
         self.standing: Standing | None = None
         self.wall = ""
-        self.learning: dict[str, object] = {}
+        self.learning = ("", "")
         self._learning_at = 0.0
         self._refused: set[int] = set()
         self._refused_baselines: dict[int, float] = {}
@@ -164,7 +164,8 @@ class Server:
     def _say(self) -> None:
         """Note what waits for a verdict, and say what answers."""
         if self.now() - self._learning_at >= _LEARNING_SECONDS:
-            self._learning_at, self.learning = self.now(), source(present(self.lineage.store, self.now()))
+            self._learning_at = self.now()
+            self.learning = learning(self.lineage, present(self.lineage.store, self.now()))
         waiting = [one for one in self.lineage.numbers if self.lineage.waiting(one)]
         oldest = self.lineage.manifest(waiting[0]) if waiting else None
         self.unjudged = (len(waiting), oldest.created if oldest else None)
@@ -250,10 +251,11 @@ class Server:
         }
         waiting, since = self.unjudged
         word["unjudged"] = {"snapshots": waiting, "seconds": round(max(0.0, self.now() - since), 3) if since else 0.0}
-        if self.learning:
-            word["learning"] = self.learning["state"]
-            if self.learning["why"]:
-                word["why"] = self.learning["why"]
+        state, why = self.learning
+        if state:
+            word["learning"] = state
+        if why:
+            word["why"] = why
         if self.store_trouble:
             word["store"] = self.store_trouble
         return True, word

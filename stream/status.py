@@ -46,14 +46,26 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
 def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How the source is read: by the trainer's own word, or why there is no trainer."""
     trainer = next((word for word in words if word["role"] == "trainer"), None)
-    if trainer is not None:
-        return {"state": trainer["state"], "why": trainer["why"], "lag": trainer["lag"]}
     given_up = [word["given_up"]["train"] for word in words if "train" in word.get("given_up", {})]
+    if trainer is not None:
+        elsewhere = f"process {trainer['pid']} on {trainer['host']} learns, and not holdfast up: " if given_up else ""
+        why = trainer["why"] or elsewhere + "".join(given_up[:1])
+        return {"state": trainer["state"], "why": why, "lag": trainer["lag"]}
     return {
         "state": "stopped",
         "why": f"nothing learns: {given_up[0]}" if given_up else "no trainer has spoken within ten seconds",
         "lag": None,
     }
+
+
+def learning(lineage: Lineage, words: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """Whether what answers goes on learning, for ``/ready``: the state of the source, or ``stopped``; and why."""
+    name = lineage.champion()
+    stopped = lineage.stopped(name) if name is not None else None
+    if stopped is not None:
+        return "stopped", f"{name} learns nothing: {stopped.why}"
+    found = source(words)
+    return found["state"], found["why"]
 
 
 def _walls(words: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -73,7 +85,7 @@ def _learners(lineage: Lineage) -> dict[str, Any]:
 def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -> dict[str, Any]:
     part = newest.learners[name]
     verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
-    counts = newest.counts
+    counts, stopped = newest.counts, lineage.stopped(name)
     return {
         "kind": part.kind,
         "role": "champion" if champion else "challenger",
@@ -98,7 +110,8 @@ def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -
         "reference": part.reference,
         "advice": advice(lineage, name),
         "breaker": lineage.breaker(name),
-        "learning": "stopped" if lineage.stopped(name) is not None else "on",
+        "learning": "stopped" if stopped is not None else "on",
+        "stopped_why": stopped.why if stopped is not None else None,
     }
 
 

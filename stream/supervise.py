@@ -4,6 +4,7 @@ Serving never ends because another role cannot live (promise 4): who dies is sta
 restart mends (a wrong configuration, a refusal) is said and left alone, until a file of the configuration changes.
 """
 
+import contextlib
 import ctypes
 import logging
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from snapshots.errors import RefusedError
 from stream import interpreter, logs, terminal
 from stream.errors import CommandError
 
@@ -25,6 +27,8 @@ DRAIN_SECONDS = 9.0
 _QUICK_SECONDS = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 _LOOK_SECONDS = 1.0
+#: how often serving that ran is started again although it says that its configuration is wrong
+_DOUBTS = 5
 _LAST_WORDS = 5
 _PR_SET_PDEATHSIG = 1
 
@@ -57,6 +61,9 @@ class Child:
         self.deaths = Deaths()
         self.again_at: float | None = 0.0
         self.given_up = ""
+        self.files: dict[str, int] = {}
+        self.ran_with: dict[str, int] | None = None
+        self.doubts = 0
         self.last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
         self._listener: threading.Thread | None = None
 
@@ -69,8 +76,9 @@ class Child:
         def forward() -> None:
             for line in stream:
                 self.last_words.append(line)
-                output.write(terminal.forwarded(line))
-                output.flush()
+                with contextlib.suppress(OSError):  # a log on a full disk; nobody may wait for it to be read
+                    output.write(terminal.forwarded(line))
+                    output.flush()
 
         self._listener = threading.Thread(target=forward, name=f"listen-{self.role}", daemon=True)
         self._listener.start()
@@ -112,8 +120,18 @@ class Supervisor:
         self._look_at, self._seen = 0.0, self._files()
         self.children = [Child(role) for role in roles]
 
+    def _start(self, child: Child) -> None:
+        """Start it; where the system lets nobody start a process just now, later."""
+        try:
+            self._spawn(child)
+        except (OSError, subprocess.SubprocessError) as cause:
+            delay = child.deaths.note()
+            log.error("holdfast %s cannot be started: %s; trying again in %.1f s", child.role, cause, delay)
+            child.again_at = time.monotonic() + delay
+
     def _spawn(self, child: Child) -> None:
-        arguments = [*child.role.split(), "--config", str(self._config), *self._first.pop(child.role, ())]
+        child.files = self._files()
+        arguments = [*child.role.split(), "--config", str(self._config), *self._first.get(child.role, ())]
         child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             interpreter.command("stream.cli", *arguments),
             env=interpreter.environment(self._environment),
@@ -122,6 +140,7 @@ class Supervisor:
             stderr=subprocess.PIPE,
             preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
         )
+        self._first.pop(child.role, None)
         child.again_at, child.given_up = None, ""
         child.deaths.begin()
         child.listen(self._output)
@@ -131,7 +150,7 @@ class Supervisor:
         for child in self.children:
             if child.again_at is not None:
                 if time.monotonic() >= child.again_at:
-                    self._spawn(child)
+                    self._start(child)
             elif child.process is not None and (code := child.process.poll()) is not None:
                 self._died(child, code)
         if time.monotonic() >= self._look_at:
@@ -143,16 +162,28 @@ class Supervisor:
         delay = child.deaths.note()
         if code == logs.TAKEN:
             self._give_up(child, "another process took over the lineage")
-        elif code in (logs.WRONG, logs.REFUSED):
+        elif code in (logs.WRONG, logs.REFUSED) and not self._ran(child):
             if child.role == "serve" or not self._can_serve():
-                raise CommandError(
+                kind = RefusedError if code == logs.REFUSED else CommandError
+                raise kind(
                     f"holdfast {child.role} ended with {code}, which no restart mends; everything is stopped. "
                     f"Its last words:\n{child.words()}"
                 )
             self._give_up(child, f"it ended with {code}, which no restart mends: {child.words()}")
         else:
+            if code not in (logs.WRONG, logs.REFUSED):
+                child.ran_with, child.doubts = child.files, 0
             log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
             child.again_at = time.monotonic() + delay
+
+    def _ran(self, child: Child) -> bool:
+        """Tell whether serving ran with these very files, and may run again.
+
+        The workers of one that was killed may hold its port for as long as they drain; what learns and judges takes
+        nothing that its predecessor could still hold.
+        """
+        child.doubts += 1
+        return child.role == "serve" and child.files == child.ran_with and child.doubts <= _DOUBTS
 
     def _give_up(self, child: Child, why: str) -> None:
         child.process, child.given_up = None, why
@@ -173,8 +204,11 @@ class Supervisor:
 
     def _files(self) -> dict[str, int]:
         """When the configuration and the modules beside it were last changed."""
-        paths = [self._config, *self._config.resolve().parent.glob("*.py")]
-        return {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
+        found = {}
+        for path in (self._config, *self._config.resolve().parent.glob("*.py")):
+            with contextlib.suppress(OSError):  # an editor is putting another in its place
+                found[str(path)] = path.stat().st_mtime_ns
+        return found
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run until asked to stop."""

@@ -137,6 +137,21 @@ def test_a_champion_that_refuses_too_much_learns_no_more_and_the_stream_goes_on(
     assert here.learner("fragile")["events"]["learnt"] == counts["learnt"] + 100
 
 
+def test_a_champion_that_learns_no_more_is_said_where_it_answers(folder: Callable[..., Folder]) -> None:
+    """By /ready and by status, with why; it answers from the snapshot that passed."""
+    here = folder(learners=ALONE, source__batch=50)
+    here.write(spoilt(1000, set(range(500, 1000, 5))))
+    here.trained()
+    here.start("serve")
+    here.wait_ready()
+    with here.http() as client:
+        word = client.get("/ready").json()
+        assert client.post("/predict", json={"x": {"f0": 1.0}}).status_code == 200
+    assert word["learning"] == "stopped"
+    assert "fragile learns nothing: fragile raised at" in word["why"]
+    assert "event.max_refused_share" in here.run("status").stdout
+
+
 def test_a_learner_whose_process_dies_ends_the_trainer_with_its_name(folder: Callable[..., Folder]) -> None:
     """The program is wrong, or memory ran out: start again from the newest snapshot; nothing is lost."""
     here = folder(learners=BESIDE)
@@ -358,6 +373,39 @@ class Slow(dummy.NoChangeClassifier):
 
 def slow():
     return Slow()
+"""
+
+
+@pytest.mark.parametrize("where", ["it learns", "it is made"])
+def test_a_learner_that_hangs_is_named(where: str, folder: Callable[..., Folder]) -> None:
+    """By status, as what is waited for; the trainer still ends when it is asked to."""
+    hung = {"kind": "river", "factory": "hung:hung", "role": "champion", "types": ["hung:Hung"]}
+    here = folder(learners={"hung": hung}, source__batch=10)
+    making = "time.sleep(3600)" if where == "it is made" else "pass"
+    (here.path / "hung.py").write_text(HUNG.replace("MAKING", making))
+    here.write(numbers(200))
+    process = here.start("train")
+    wait_for(lambda: "learner hung has not answered for" in here.status()["source"]["why"], 40)
+    assert here.status()["source"]["state"] == "waiting"
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+HUNG = """
+import time
+from river import dummy
+
+class Hung(dummy.NoChangeClassifier):
+    seen = 0
+
+    def learn_one(self, x, y):
+        self.seen += 1
+        time.sleep(3600 if self.seen > 100 else 0)
+        super().learn_one(x, y)
+
+def hung():
+    MAKING
+    return Hung()
 """
 
 

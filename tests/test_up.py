@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -153,6 +154,43 @@ def test_a_second_up_changes_nothing(folder: Callable[..., Folder]) -> None:
     here.write(numbers(100, first=300))
     wait_for(lambda: here.learner()["events"]["learnt"] == 400)
     assert len(here.lineage.epochs) == epochs
+
+
+def test_a_refusal_before_anything_is_served_ends_up_with_its_own_exit_code(folder: Callable[..., Folder]) -> None:
+    """3, as of the command alone; with nothing to answer from, going on would only hide it."""
+    here = folder()
+    here.write(numbers(100))
+    here.train()
+    here.config_path.write_text(here.config_path.read_text().replace('"test"', '"another"'))
+    assert here.start("up").wait(60) == 3
+    assert "the store holds lineage" in here.log("up")
+
+
+def test_a_port_that_is_held_for_a_while_ends_no_serving_that_ran(folder: Callable[..., Folder]) -> None:
+    """Workers of a killed process hold it while they drain; the configuration that served is not wrong."""
+    here = folder()
+    here.write(numbers(300))
+    here.trained()
+    up = here.start("up")
+    here.wait_ready()
+    (serving,) = (one["pid"] for one in here.status()["serving"])
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(serving, signal.SIGKILL)
+        wait_for(lambda: not _bound(holder, here.port), 5)
+        holder.listen()
+        wait_for(lambda: "cannot be listened on" in here.log("up"))
+        assert up.poll() is None
+    here.wait_ready(60)
+
+
+def _bound(holder: socket.socket, port: int) -> bool:
+    """Tell whether somebody else has the port; it is taken when not."""
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        return True
+    return False
 
 
 def test_a_start_with_the_wrong_task_binds_nothing(folder: Callable[..., Folder]) -> None:

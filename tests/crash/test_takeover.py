@@ -68,7 +68,7 @@ def test_what_a_sleeper_writes_when_it_wakes_is_void(folder: Callable[..., Folde
             assert sleeper.poll() is None
     sleeper.send_signal(signal.SIGSTOP)
     time.sleep(float(os.environ.get("HOLDFAST_TEST_PAUSE", "0.2")))
-    here.train()
+    here.run("train", "--until-end", "--take-over")
     served = here.lineage.serving("linear")
     after = here.state()
     numbers_then = here.lineage.numbers
@@ -164,11 +164,16 @@ def test_up_does_not_start_an_overtaken_trainer_again(folder: Callable[..., Fold
     assert len(here.lineage.epochs) == 2
     with here.http() as client:
         assert client.post("/predict", json={"x": {"f0": 1.0}}).status_code == 200
+        wait_for(lambda: "learns, and not holdfast up: another process took over" in client.get("/ready").json()["why"])
     here.write(numbers(300, first=300))
     wait_for(
         lambda: here.learner()["events"]["learnt"] == 600 and here.learner()["serving"] == here.lineage.numbers[-1]
     )
     assert other.poll() is None
+    other.terminate()
+    with here.http() as client:
+        wait_for(lambda: client.get("/ready").json()["why"] == "nothing learns: another process took over the lineage")
+        assert client.get("/ready").json()["learning"] == "stopped"
 
 
 def test_a_new_lineage_begins_anew_and_the_old_one_counts_no_more(folder: Callable[..., Folder]) -> None:

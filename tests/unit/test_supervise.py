@@ -1,0 +1,51 @@
+"""What ``up`` does when the system gives it nothing: no process, no room for a log."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from snapshots import Lineage, LocalStore
+from stream.supervise import Child, Supervisor
+
+
+def test_a_log_that_cannot_be_written_holds_no_child_up() -> None:
+    """A full disk takes nothing; the child's lines are read on, or it would wait for ever in the middle of one."""
+    child = Child("serve")
+    child.process = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfor n in range(20_000): print('line', n, file=sys.stderr)"],
+        stderr=subprocess.PIPE,
+    )
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        child.listen(full)
+        assert child.process.wait(30) == 0
+        assert child.words().endswith("line 19999")
+
+
+def test_a_child_that_the_system_does_not_start_is_tried_later(tmp_path: Path) -> None:
+    """With the arguments of its first start, since it never had one; the others go on."""
+    too_long = {"FILLER": "x" * 200_000}
+    supervisor = Supervisor(tmp_path / "holdfast.toml", too_long, ["train"], io.BytesIO(), {"train": ["--accept"]})
+    (child,) = supervisor.children
+    supervisor.watch()
+    assert child.process is None
+    assert child.again_at is not None
+    assert supervisor._first == {"train": ["--accept"]}
+
+
+def test_a_file_that_is_being_replaced_does_not_end_up(tmp_path: Path) -> None:
+    """An editor's lock is a link to nothing; it counts as no file."""
+    (tmp_path / ".#model.py").symlink_to("nowhere")
+    (tmp_path / "model.py").write_text("")
+    supervisor = Supervisor(tmp_path / "holdfast.toml", {}, [])
+    assert list(supervisor._files()) == [str(tmp_path / "model.py")]
+
+
+def test_a_start_that_left_no_snapshot_binds_nothing(tmp_path: Path) -> None:
+    """Neither name nor task, also when it took an epoch; the key that decides the holdout stays."""
+    lineage = Lineage(LocalStore(tmp_path))
+    first = lineage.charter("a", "binary", 0.0)
+    lineage.begin_epoch(None, 0.0, "somebody")
+    assert lineage.store.create("snapshots/000000000000/linear.model-0", b"of a trainer that was killed")
+    second = Lineage(LocalStore(tmp_path)).charter("b", "multiclass", 1.0)
+    assert (second.name, second.task, second.key) == ("b", "multiclass", first.key)
