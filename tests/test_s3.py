@@ -102,9 +102,9 @@ def test_predictions_never_fail_while_the_store_has_a_bad_day(
 ) -> None:
     """Answers torn, answers to puts lost, then nothing but 503 while the trainer is killed; ``up`` goes on after it.
 
-    ``HOLDFAST_TEST_AWAY`` says how long each lasts (6 s; ``make soak``: 120).
+    ``HOLDFAST_TEST_AWAY`` says how long each lasts (4 s; ``make soak``: 120).
     """
-    seconds = float(os.environ.get("HOLDFAST_TEST_AWAY", "6"))
+    seconds = float(os.environ.get("HOLDFAST_TEST_AWAY", "4"))
     flaky = Flaky(s3.port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{flaky.port}")
     here = folder(store__url=f"s3://bucket/{tmp_path.name}")
