@@ -92,7 +92,7 @@ class Heads:
 
     def is_old(self, now: float) -> bool:
         """Tell whether the head has lived a tenth of its time, so that it is signed anew."""
-        return self.newest is None or now - self.newest.time > _RENEW * self._store.head_seconds
+        return self.newest is not None and now - self.newest.time > _RENEW * self._store.head_seconds
 
     @property
     def _seen(self) -> Path | None:

@@ -122,6 +122,11 @@ class Ledger:
                 "from a copy of the store; nothing is decided until it holds"
             )
 
+    def renew_head(self, now: float) -> None:
+        """Sign the head anew when it has lived for a while, so that it expires only when nobody is there."""
+        if self.heads is not None and self.heads.is_old(now):
+            self.sign_head(-1, now)
+
     def sign_head(self, snapshot: int, now: float) -> None:
         """Sign how far the lineage has come, where there is a key; ``snapshot`` is the newest's number."""
         if self.heads is not None:

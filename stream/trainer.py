@@ -266,6 +266,7 @@ class Trainer:
             log.error("%s. Learning goes on", self.lineage.broken)
             self._ledger_at = self.elapsed() + _BROKEN_SECONDS
             return
+        self.lineage.ledger.renew_head(self.now())
         changed = False
         for learner in self.learners:
             if learner.line < self.lineage.line(learner.name).number:

@@ -176,7 +176,7 @@ class Folder:
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
-    def wait_ready(self, seconds: float = 30) -> None:
+    def wait_ready(self, seconds: float = 60) -> None:
         """Wait until predictions are answered."""
 
         def ready() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lineages import Folder
+from lineages import Folder, wait_for
 from samples import numbers
 
 from snapshots import LocalStore
@@ -151,6 +151,17 @@ def test_the_head_only_goes_forward(tmp_path: Path) -> None:
     with pytest.raises(LedgerBrokenError, match="put back"):
         Heads(store).read()
     assert len(Ledger(SignedStore(LocalStore(tmp_path / "store"), None, [])).entries()) == 1
+
+
+def test_a_trainer_without_events_signs_the_head_anew(folder: Callable[..., Folder]) -> None:
+    """So it expires only when nobody is there."""
+    here = folder(signing__private_key_file="key.pem", signing__head_seconds=2.0)
+    (here.path / "key.pem").write_bytes(new_key())
+    here.write(numbers(100))
+    here.start("train")
+    wait_for(lambda: here.learner()["events"]["learnt"] == 100)
+    time.sleep(3)
+    here.run("verify")
 
 
 def test_a_store_from_before_is_adopted_once_and_on_request(folder: Callable[..., Folder]) -> None:
