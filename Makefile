@@ -31,13 +31,8 @@ trust: $(VENV)/test.stamp  ## how often the guard is wrong and how soon it is ri
 
 soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, 300 of up, 50 poisoned, floods of 10^6, 10,000 callers, a longer day
 	HOLDFAST_TEST_POINTS=1000 HOLDFAST_TEST_KILLS=200 HOLDFAST_TEST_FLOOD=1000000 HOLDFAST_TEST_CONNECTIONS=10000 \
-<<<<<<< ours
-	HOLDFAST_TEST_DRILLS=1 HOLDFAST_TEST_FORGED=100000 HOLDFAST_TEST_RETRAINS=200 HOLDFAST_TEST_VERDICTS=1 HOLDFAST_TEST_POISONED=50 HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=120 HOLDFAST_TEST_PAUSE=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
+	HOLDFAST_TEST_DRILLS=1 HOLDFAST_TEST_FORGED=100000 HOLDFAST_TEST_RETRAINS=200 HOLDFAST_TEST_VERDICTS=1 HOLDFAST_TEST_POISONED=50 HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=120 HOLDFAST_TEST_UP_KILLS=300 HOLDFAST_TEST_PAUSE=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
 	    tests/kafka/test_faults.py tests/kafka/test_verdicts.py tests/http/test_connections.py tests/unit/test_models_from_strangers.py tests/test_drill.py -s -p no:randomly $(ARGS)
-=======
-	HOLDFAST_TEST_DRILLS=1 HOLDFAST_TEST_RETRAINS=200 HOLDFAST_TEST_VERDICTS=1 HOLDFAST_TEST_POISONED=50 HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=120 HOLDFAST_TEST_UP_KILLS=300 HOLDFAST_TEST_PAUSE=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
-	    tests/kafka/test_faults.py tests/kafka/test_verdicts.py tests/http/test_events.py tests/test_drill.py -s -p no:randomly $(ARGS)
->>>>>>> theirs
 
 kafka: $(VENV)/run.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python tests/broker.py

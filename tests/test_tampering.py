@@ -159,7 +159,7 @@ def test_a_trainer_without_events_signs_the_head_anew(folder: Callable[..., Fold
     (here.path / "key.pem").write_bytes(new_key())
     here.write(numbers(100))
     here.start("train")
-    wait_for(lambda: here.learner()["events"]["learnt"] == 100)
+    wait_for(lambda: here.lineage.numbers and here.learner()["events"]["learnt"] == 100)
     time.sleep(3)
     here.run("verify")
 
