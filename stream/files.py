@@ -76,6 +76,7 @@ class FilesSource:
         self._lines.clear()
         self._inodes.clear()
         self._waiting.clear()
+        self._listing.again()
         self._offsets = dict(place.get(self.topic, {}))
         ended = set(topics.get(_ENDED, "").split("/"))
         for name, offset in list(self._offsets.items()):

@@ -26,6 +26,10 @@ class Listing:
         self._said: set[str] = set()
         self._next = 0.0
 
+    def again(self) -> None:
+        """Let the next look be one, however short ago the last was."""
+        self._next = 0.0
+
     def look(self, *, soon: float = 0.0) -> bool:
         """Look again, unless the last look was just now; tell whether it was looked.
 

@@ -20,7 +20,11 @@ def source(folder: Path, **more: Any) -> FilesSource:
 
 
 def read(from_: FilesSource, polls: int = 20, limit: int = 1000) -> list[Record]:
-    return [record for _ in range(polls) for record in from_.poll(limit)]
+    found: list[Record] = []
+    for _ in range(polls):
+        found += from_.poll(limit)
+        time.sleep(0.001)
+    return found
 
 
 def test_what_is_no_file_of_events_is_said_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
