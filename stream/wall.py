@@ -34,6 +34,7 @@ _CALLS = {
     "finit_module": (313, 273), "kexec_load": (246, 104), "pidfd_getfd": (438, 438), "personality": (135, 92),
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, -1), "lchown": (94, -1),
     "fchown": (93, 55), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "fchmodat2": (452, 452), "setxattrat": (463, 463),
 }  # fmt: skip
 _NETWORK = {"socket": (41, 198), "connect": (42, 203)}
 _X32 = 0x40000000

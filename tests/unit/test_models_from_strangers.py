@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo import estimators, trained
+from estimators import estimators, trained
 
 from learners.canonical import canonical_state
 from learners.safe_pickle import loads
@@ -45,7 +45,7 @@ FUZZ = r"""
 import json, os, pickle, random, struct, sys, warnings
 sys.path[:0] = json.loads(sys.argv[3])
 warnings.simplefilter("ignore")
-from zoo import estimators, trained
+from estimators import estimators, trained
 from learners import safe_pickle
 from learners.errors import LearnersError
 from learners.labels import Labels
