@@ -76,7 +76,6 @@ class FilesSource:
         self._lines.clear()
         self._inodes.clear()
         self._waiting.clear()
-        self._listing.again()
         self._offsets = dict(place.get(self.topic, {}))
         ended = set(topics.get(_ENDED, "").split("/"))
         for name, offset in list(self._offsets.items()):
@@ -139,8 +138,9 @@ class FilesSource:
 
     def poll(self, limit: int) -> list[Record]:
         """Whole lines of the files that have some, up to a chunk of each; files take turns."""
-        before = self._listing.sizes
-        if not self._waiting and self._listing.look(soon=self._poll_seconds if before else 0.0):
+        if not self._waiting:
+            before = self._listing.sizes
+            self._listing.look(self._sleep)
             self._compare(before)
         records: list[Record] = []
         while self._waiting and len(records) < limit:
@@ -231,10 +231,9 @@ class FilesSource:
 
     def ended(self) -> bool:
         """Tell whether every file was read to its marked end."""
-        if self._end is None:
-            return False
-        self._end = {name: end for name, end in self._end.items() if self._offsets.get(name, 0) < end}
-        return not self._end or self._end.keys() <= self._retired
+        return self._end is not None and all(
+            self._offsets.get(name, 0) >= end or name in self._retired for name, end in self._end.items()
+        )
 
     def commit(self, place: Place) -> None:
         """Nothing to tell: no tool watches a directory's lag."""

@@ -11,7 +11,7 @@ from stream.errors import SourceAwayError
 log = logging.getLogger("holdfast.files")
 _SUFFIX = ".jsonl"
 #: a look may take this share of the time
-_SHARE = 0.2
+_SHARE = 0.5
 
 
 class Listing:
@@ -26,19 +26,14 @@ class Listing:
         self._said: set[str] = set()
         self._next = 0.0
 
-    def again(self) -> None:
-        """Let the next look be one, however short ago the last was."""
-        self._next = 0.0
+    def look(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Look again; where a look takes long, wait a little first, so that looking keeps to its share of the time.
 
-    def look(self, *, soon: float = 0.0) -> bool:
-        """Look again, unless the last look was just now; tell whether it was looked.
-
-        ``soon`` is how many seconds after a look there may be another. Raises :class:`SourceAwayError` when there is no
-        such directory.
+        Raises :class:`SourceAwayError` when there is no such directory.
         """
+        if (early := self._next - self._clock()) > 0:
+            sleep(early)
         began = self._clock()
-        if began < self._next:
-            return False
         try:
             with os.scandir(self._directory) as entries:
                 found = {entry.name: size for entry in entries if (size := self._size(entry)) is not None}
@@ -48,8 +43,7 @@ class Listing:
             raise SourceAwayError(f"{self._directory} cannot be read: {cause.strerror}") from cause
         self.sizes = dict(sorted(found.items()))
         ended = self._clock()
-        self._next = ended + max(soon, (ended - began) / _SHARE)
-        return True
+        self._next = ended + (ended - began) / _SHARE
 
     def _size(self, entry: "os.DirEntry[str]") -> int | None:
         name = entry.name

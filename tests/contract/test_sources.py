@@ -311,10 +311,10 @@ def test_a_file_rewritten_and_grown_is_noticed(tmp_path: Path) -> None:
 def test_a_file_deleted_while_followed_is_noticed(tmp_path: Path) -> None:
     """What was not read of it is gone."""
     folder, make = files(tmp_path)
-    (folder / "a.jsonl").write_bytes(b'{"a":1}\n')
+    (folder / "a.jsonl").write_bytes(b'{"a":1}\n{"a":2}\n')
     source = make()
     source.open(source.resolve(), {})
-    source.poll(10)
+    source.poll(1)
     (folder / "a.jsonl").unlink()
     with pytest.raises(SourceLostError, match="are gone"):
         source.poll(10)
