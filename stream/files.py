@@ -147,6 +147,9 @@ class FilesSource:
             name = self._waiting.popleft()
             try:
                 found, more = self._read(name, limit - len(records))
+            except FileNotFoundError:
+                self._gone(name, self._listing.sizes.get(name))
+                continue
             except OSError as cause:
                 self._listing.say(name, str(cause.strerror))
                 continue
