@@ -339,7 +339,8 @@ class Drill:
     # What is done to processes and files ----------------------------------------------------------------------------
 
     def _kill(self, card: Card, stopping: Callable[[], bool]) -> None:
-        words = [word for word in present(self._lineage.store, time.time()) if word["host"] == platform.node()]
+        here = [word for word in present(self._lineage.store, time.time()) if word["host"] == platform.node()]
+        words = [word for word in here if word["role"] != "up"]  # which starts the others again
         killed = {word["pid"] for word in words}
         for pid in killed:
             os.kill(pid, signal.SIGKILL)

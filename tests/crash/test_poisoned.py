@@ -54,7 +54,7 @@ class Caller(threading.Thread):
 
 def kill_one(here: Folder, draw: random.Random) -> str:
     """End a process with -9, as if its machine had failed; ``up`` starts another."""
-    words = present(here.lineage.store, time.time())
+    words = [word for word in present(here.lineage.store, time.time()) if word["role"] != "up"]
     if not words:
         return ""
     word = draw.choice(words)
