@@ -121,6 +121,8 @@ class SignedStore:
     def adopt(self, name: str) -> bool:
         """Sign a blob that nobody signed; tell whether it was one. For stores from before their blobs were signed."""
         data = self.inner.get(name)
+        if data is not None and _MANIFEST.fullmatch(name) is not None:
+            return self._sign_beside(name, data)
         if data is None or _BLOB.fullmatch(name) is None or _apart(data)[1] is not None:
             return False
         self.inner.delete(name)
@@ -131,9 +133,7 @@ class SignedStore:
         if _MANIFEST.fullmatch(name) is not None and self.verifies:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
-            signature = self._private.sign(self._message(name, data)).hex()
-            found = Signature(_id_of(self._private.public_key()), signature)
-            claim(self.inner, _signature_name(name, data), msgspec.json.encode(found) + b"\n")
+            self._sign_beside(name, data)
         elif _BLOB.fullmatch(name) is not None and self.verifies:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for who decides and judges")
@@ -141,6 +141,13 @@ class SignedStore:
             found = Signature(_id_of(self._private.public_key()), signature)
             data = _together(data, msgspec.json.encode(found))
         return self.inner.create(name, data)
+
+    def _sign_beside(self, name: str, data: bytes) -> bool:
+        """Write the signature of a manifest beside it; False when there is one, or no key."""
+        if self._private is None or self.inner.get(_signature_name(name, data)) is not None:
+            return False
+        found = Signature(_id_of(self._private.public_key()), self._private.sign(self._message(name, data)).hex())
+        return claim(self.inner, _signature_name(name, data), msgspec.json.encode(found) + b"\n")
 
     def _message(self, name: str, data: bytes, form: bytes = _FORMAT) -> bytes:
         """What is signed: of which lineage, under which name, and the bytes."""

@@ -301,7 +301,7 @@ def test_the_demo_learns_serves_and_goes_on_where_it_was(tmp_path: Path) -> None
     assert "nothing is left running" in rest
     config = str(tmp_path / "holdfast-demo" / "holdfast.toml")
     once = _holdfast("status", "--config", config, cwd=tmp_path).stdout
-    second = _holdfast("demo", "--seconds", "8", cwd=tmp_path)
+    second = _holdfast("demo", "--seconds", "20", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     again = _holdfast("status", "--config", config, cwd=tmp_path).stdout
     count = [int(re.search(r"linear: ([\d,]+) consumed =", text)[1].replace(",", "")) for text in (once, again)]  # type: ignore[index]

@@ -38,6 +38,8 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
     if adopt:
         names = [name for folder in FOLDERS for name in store.names(folder)]
         printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
+        lineage = Lineage(store, looking=True).refresh()
+        lineage.ledger.sign_head(lineage.highest, time.time())
     found = []
     with printing.Progress("verifying") as progress:
         for done, check in enumerate(checks(store, time.time()), 1):
