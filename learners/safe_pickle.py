@@ -209,7 +209,7 @@ class Building:
         if hasattr(kind, "__setstate__"):
             built.__setstate__(self.of(state))
             return
-        fields, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
+        fields, slots = _parts(state)
         if fields is not None:
             vars(built).update(self._attributes(fields, kind))
         if slots is not None:
@@ -239,7 +239,12 @@ class Building:
         if made.state is not None and hasattr(kind, "__setstate__"):
             built.__setstate__(self.of(made.state))
         elif made.state is not None:
-            fields, slots = made.state if type(made.state) is tuple and len(made.state) == 2 else (made.state, None)
+            fields, slots = _parts(made.state)
             for name, value in {**self.of(fields or {}), **self.of(slots or {})}.items():
                 setattr(built, name, value)
         return built
+
+
+def _parts(state: Any) -> tuple[Any, Any]:
+    """What goes into an object's dict, and what into its slots."""
+    return state if type(state) is tuple and len(state) == 2 else (state, None)

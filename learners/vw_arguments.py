@@ -42,16 +42,16 @@ class Trial(msgspec.Struct, frozen=True):
     reductions: list[str]
 
 
-def arguments(text: str, name: str) -> list[str]:
-    """Split the arguments and refuse by name what is unsafe on a stream; adds a seed derived from ``name``."""
+def arguments(text: str, name: str, learner: str = "") -> list[str]:
+    """Split the arguments and refuse by name what is unsafe on a stream; adds a seed derived from ``name``.
+
+    ``learner`` is whose they are, for what is said of them.
+    """
     try:
         tokens = shlex.split(text)
-    except ValueError as cause:
-        raise ArgumentsRefusedError(f"learners.{name}.args: {cause}") from cause
-    try:
         vw_options.read(tokens)
-    except ArgumentsRefusedError as cause:
-        raise ArgumentsRefusedError(f"learners.{name}.args: {cause}") from cause
+    except (ValueError, ArgumentsRefusedError) as cause:
+        raise ArgumentsRefusedError(f"learners.{learner or name}.args: {cause}") from cause
     if not any(token.split("=")[0] == "--random_seed" for token in tokens):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
         tokens += ["--random_seed", str(seed)]

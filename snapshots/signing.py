@@ -119,7 +119,12 @@ class SignedStore:
         return blob
 
     def adopt(self, name: str) -> bool:
-        """Sign a blob that nobody signed; tell whether it was one. For stores from before their blobs were signed."""
+        """Sign a blob that nobody signed; tell whether it was one. For stores from before their blobs were signed.
+
+        Raises :class:`StoreError`, before anything is touched, when there is no key to sign with.
+        """
+        if self._private is None:
+            raise StoreError("nothing can be signed: set signing.private_key_file")
         data = self.inner.get(name)
         if data is not None and _MANIFEST.fullmatch(name) is not None:
             return self._sign_beside(name, data)

@@ -95,7 +95,7 @@ def fit_labels(config: Config, labels: Labels) -> None:
     """Hold the labels against the classes that Vowpal Wabbit's arguments provide for; lowers how many there may be."""
     for name, one in config.learners.items():
         if one.kind == "vw":
-            check_classes(arguments(one.args, config.name), labels, name)
+            check_classes(arguments(one.args, config.name, name), labels, name)
 
 
 def build_learner(config: Config, name: str, labels: Labels) -> Learner:
@@ -114,7 +114,7 @@ def build_learner(config: Config, name: str, labels: Labels) -> Learner:
         )
     from learners.vw_learner import VwLearner  # noqa: PLC0415  the same for Vowpal Wabbit
 
-    check_classes(arguments(one.args, config.name), labels, name)
+    check_classes(arguments(one.args, config.name, name), labels, name)
     return VwLearner(_tried(config, name), labels, namespaces=one.namespaces, weighted=not one.ignore_weights)
 
 
@@ -127,7 +127,7 @@ def _trial(tokens: tuple[str, ...], task: Task, name: str, seconds: float) -> Tr
 def _tried(config: Config, name: str) -> Trial:
     """Try Vowpal Wabbit's arguments; warn of what is not exact, refuse what drops weights."""
     one = config.learners[name]
-    found = _trial(tuple(arguments(one.args, config.name)), config.task, name, one.trial_seconds)
+    found = _trial(tuple(arguments(one.args, config.name, name)), config.task, name, one.trial_seconds)
     if not found.exact:
         log.warning(
             "learners.%s: with %s (%s) a restored model does not continue bit for bit; after a restart it goes on from "

@@ -314,6 +314,18 @@ class Config(_Table):
         return "w" if self.event.weight is None else self.event.weight
 
 
+def packed(config: Config) -> bytes:
+    """The configuration and its folder as bytes, for a process of ours; :func:`unpacked` takes them."""
+    return msgspec.msgpack.encode((str(config.base), config), enc_hook=str)
+
+
+def unpacked(data: bytes) -> Config:
+    """The configuration that :func:`packed` made."""
+    base, config = msgspec.msgpack.decode(data, type=tuple[str, Config], dec_hook=lambda _, value: Path(value))
+    config.base = Path(base)
+    return config
+
+
 def load(path: Path, environment: Mapping[str, str]) -> Config:
     """Read the file, lay the environment over it, and check everything; raise :class:`ConfigError`."""
     try:

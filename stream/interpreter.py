@@ -4,12 +4,15 @@
 as the operator. ``-P`` leaves it out, and what is handed on in ``PYTHONPATH`` never holds it.
 """
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
 from learners.search_path import search_path
 
+_PR_SET_PDEATHSIG = 1
 #: where the operator's own PYTHONPATH is kept for programs that are not ours
 _KEPT = "_HOLDFAST_PYTHONPATH"
 
@@ -17,6 +20,11 @@ _KEPT = "_HOLDFAST_PYTHONPATH"
 def command(module: str, *arguments: object) -> list[str]:
     """The command line of a module of ours."""
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Ask the kernel for this signal when the parent of this process is gone, so that nothing is left running."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def environment(base: Mapping[str, str], **more: str) -> dict[str, str]:

@@ -5,14 +5,10 @@ that ends the process, or lets it hang, is judged once more by a new one, and th
 """
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import subprocess
-import sys
-from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import TypeAlias
 
 import msgspec
@@ -24,12 +20,10 @@ from snapshots.guard import Judge, Rules
 from snapshots.looks import Looks
 from snapshots.standing import Standing
 from snapshots.verdict import Verdict
-from stream import building, interpreter, logs, wall
-from stream.config import Config
-from stream.lent import Lending, LentStore
+from stream import building, lent, logs, wall
+from stream.config import Config, packed, unpacked
 
 log = logging.getLogger("holdfast.guard")
-_PR_SET_PDEATHSIG = 1
 _TRIES, _PATIENCE_SECONDS, _END_SECONDS = 2, 900.0, 5.0
 
 
@@ -67,7 +61,7 @@ class Judging:
         self._config, self._store = config, store
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._lending: Lending | None = None
+        self._lending: lent.Lending | None = None
         self.wall = ""
 
     def judge(
@@ -112,20 +106,10 @@ class Judging:
     def _started(self) -> Connection:
         if self._connection is not None:
             return self._connection
-        ours, theirs = Pipe()
-        lent, borrowed = Pipe()
-        table = msgspec.msgpack.encode(self._config, enc_hook=str)
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            interpreter.command("stream.judging", theirs.fileno(), borrowed.fileno()),
-            pass_fds=[theirs.fileno(), borrowed.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=interpreter.environment(os.environ),
-        )
-        theirs.close()
-        borrowed.close()
-        self._lending, self._connection = Lending(self._store, lent), ours
-        ours.send_bytes(msgspec.msgpack.encode((str(self._config.base), table)))
+        self._process, ours, self._lending = lent.started("stream.judging", self._store)
+        self._connection = ours
         try:
+            ours.send_bytes(packed(self._config))
             self.wall = ours.recv_bytes().decode()
         except (EOFError, OSError):
             raise StoreError(f"the process that judges does not start: it {self._end()}") from None
@@ -191,19 +175,15 @@ class _Bench:
 
 def main() -> None:
     """Answer on the socket whose descriptor is the first argument, with the store that is lent over the second."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the guard decides when to end
+    connection, store = lent.borrowed()
     logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
-    connection, store = (Connection(int(one)) for one in sys.argv[1:3])
     with contextlib.suppress(EOFError, OSError):
-        base, table = msgspec.msgpack.decode(connection.recv_bytes(), type=tuple[str, bytes])
-        config = msgspec.msgpack.decode(table, type=Config, dec_hook=lambda _, value: Path(value))
-        config.base = Path(base)
+        config = unpacked(connection.recv_bytes())
         building.reach_modules(config)
         for kind in {one.kind for one in config.learners.values()}:
             building.import_kind(kind)
         connection.send_bytes((wall.put_up() if config.wall.enabled else wall.OFF).encode())
-        bench = _Bench(config, LentStore(store))
+        bench = _Bench(config, store)
         while True:
             connection.send_bytes(bench.answer(_questions.decode(connection.recv_bytes())))
 

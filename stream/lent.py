@@ -6,17 +6,21 @@ store goes over a socket to the parent that started it, which does no more than 
 
 import contextlib
 import logging
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
-from multiprocessing.connection import Connection
-from os import dup
+from multiprocessing.connection import Connection, Pipe
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
 from snapshots.store import Store
+from stream import interpreter
 
 log = logging.getLogger("holdfast.store")
 _Answer: TypeAlias = bytes | bool | list[str] | None
@@ -108,5 +112,36 @@ class Lending:
 
     def close(self) -> None:
         """Stop answering."""
-        with socket.socket(fileno=dup(self._connection.fileno())) as shared, contextlib.suppress(OSError):
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as shared, contextlib.suppress(OSError):
             shared.shutdown(socket.SHUT_RDWR)  # a close would wait for the thread that listens
+
+
+def started(
+    module: str, store: Store, may_create: re.Pattern[str] = _NOTHING, **environment: str
+) -> tuple["subprocess.Popen[bytes]", Connection, Lending]:
+    """Start a module of ours in a process of its own: with a connection to it, and the store lent over another.
+
+    The process gets the descriptors of both as its arguments, in this order.
+    """
+    ours, theirs = Pipe()
+    lent, lender = Pipe()
+    process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+        interpreter.command(module, theirs.fileno(), lender.fileno()),
+        pass_fds=[theirs.fileno(), lender.fileno()],
+        stdin=subprocess.DEVNULL,
+        env=interpreter.environment(os.environ, **environment),
+    )
+    theirs.close()
+    lender.close()
+    return process, ours, Lending(store, lent, may_create)
+
+
+def borrowed() -> tuple[Connection, LentStore]:
+    """The other side, in the process that was started: its connection, and the store that is lent to it.
+
+    It ends when its parent is gone, and leaves Ctrl-C, which reaches the whole group, to that.
+    """
+    interpreter.end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection, store = (Connection(int(one)) for one in sys.argv[1:3])
+    return connection, LentStore(store)

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 import msgspec
@@ -26,10 +25,9 @@ from snapshots.errors import SnapshotsError
 from snapshots.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
 from snapshots.store import Store
 from stream import errors as stream_errors
-from stream import interpreter, wire
-from stream.config import Config
+from stream import lent, wire
+from stream.config import Config, packed
 from stream.errors import GaveUpError, RaisedAtError, StreamError
-from stream.lent import Lending
 from stream.record import Record
 
 log = logging.getLogger("holdfast.trainer")
@@ -72,23 +70,13 @@ class Running:
         self._loaded: Future[dict[str, Any]] | None = None
         self._saves: dict[int, Future[wire.Saved]] = {}
         self.wall = ""
-        ours, theirs = Pipe()
-        lent, borrowed = Pipe()
-        self._connection: Connection = ours
         self._scratch = tempfile.mkdtemp(prefix="holdfast-")
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            interpreter.command("stream.worker", theirs.fileno(), borrowed.fileno()),
-            pass_fds=[theirs.fileno(), borrowed.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=interpreter.environment(os.environ, TMPDIR=self._scratch, HOLDFAST_SCRATCH=self._scratch),
+        parts = re.compile(rf"snapshots/\d{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
+        self._process, self._connection, self._lending = lent.started(
+            "stream.worker", store, parts, TMPDIR=self._scratch, HOLDFAST_SCRATCH=self._scratch
         )
-        theirs.close()
-        borrowed.close()
-        parts = rf"snapshots/\d{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}"
-        self._lending = Lending(store, lent, re.compile(parts))
         self.process = self._process.pid
-        table = msgspec.msgpack.encode(config, enc_hook=str)
-        self._send(wire.Setup(table, str(config.base), name))
+        self._send(wire.Setup(packed(config), name))
         threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True).start()
 
     # Orders ------------------------------------------------------------------------------------------------------

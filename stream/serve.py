@@ -1,7 +1,6 @@
 """``holdfast serve``: answers over HTTP, in one process or in several that share a port."""
 
 import contextlib
-import ctypes
 import functools
 import logging
 import mmap
@@ -14,10 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
 import uvicorn
 
 from learners.errors import LearnersError
@@ -25,7 +22,7 @@ from snapshots.errors import SnapshotsError
 from stream import interpreter, logs
 from stream.api import application
 from stream.bearer import tokens_of
-from stream.config import Config
+from stream.config import Config, packed, unpacked
 from stream.connection import Connection
 from stream.door import Door, Limits
 from stream.errors import CommandError, StreamError
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     import asyncio
 
 log = logging.getLogger("holdfast.serving")
-_PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
 #: the others do not wait longer for the one that dies
@@ -176,23 +172,19 @@ class _Workers:
             pass_fds=self._pass,
             env=interpreter.environment(self._environment),
         )
-        setup = msgspec.msgpack.encode((str(self._config.base), self._config), enc_hook=str)
         with contextlib.suppress(BrokenPipeError):
             if process.stdin is not None:
-                process.stdin.write(setup)
+                process.stdin.write(packed(self._config))
                 process.stdin.close()
         self._processes[index] = process
 
 
 def main() -> None:
     """One of several serving processes: its socket, the counts that they share, and its row of them."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    interpreter.end_with_parent(signal.SIGTERM)
     logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
     listening, counts, index = map(int, sys.argv[1:])
-    base, config = msgspec.msgpack.decode(
-        sys.stdin.buffer.read(), type=tuple[str, Config], dec_hook=lambda _, value: Path(value)
-    )
-    config.base = Path(base)
+    config = unpacked(sys.stdin.buffer.read())
     try:
         answer(config, os.environ, socket.socket(fileno=listening), RequestCounts(mmap.mmap(counts, 0), index))
     except (StreamError, SnapshotsError, LearnersError) as cause:

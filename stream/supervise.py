@@ -5,7 +5,6 @@ restart mends (a wrong configuration, a refusal) is said and left alone, until a
 """
 
 import contextlib
-import ctypes
 import logging
 import signal
 import subprocess
@@ -30,7 +29,6 @@ _LOOK_SECONDS = 1.0
 #: how often serving that ran is started again although it says that its configuration is wrong
 _DOUBTS = 5
 _LAST_WORDS = 5
-_PR_SET_PDEATHSIG = 1
 
 
 class Deaths:
@@ -92,7 +90,7 @@ class Child:
 
 def _die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent is gone, so that a killed ``up`` leaves nothing running."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    interpreter.end_with_parent(signal.SIGTERM)
 
 
 class Supervisor:

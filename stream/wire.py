@@ -14,10 +14,9 @@ class _Message(msgspec.Struct, tag=True, array_like=True, gc=False):
 
 
 class Setup(_Message):
-    """First word of the trainer: the whole configuration, its folder, and which learner this is."""
+    """First word of the trainer: the whole configuration, packed, and which learner this is."""
 
     config: bytes
-    base: str
     name: str
 
 

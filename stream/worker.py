@@ -6,11 +6,8 @@ is gone.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -31,15 +28,14 @@ from snapshots import SnapshotsError, Store, baselines
 from snapshots import snapshot as snapshots
 from snapshots.errors import RefusedError, StoreError
 from stream import building, logs, wall, wire
-from stream.config import Config
+from stream.config import Config, unpacked
 from stream.errors import StreamError
-from stream.lent import LentStore
+from stream.lent import borrowed
 
 if TYPE_CHECKING:
     from learners.baseline import Baseline
 
 log = logging.getLogger("holdfast.learner")
-_PR_SET_PDEATHSIG = 1
 _BACKOFF_SECONDS = 5.0
 _SETTLED_EVENTS = 1000
 
@@ -316,20 +312,17 @@ class Worker:
 
 def main() -> None:
     """Run on the sockets whose descriptors are the arguments: for orders, and for the store that the trainer lends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer decides when to end
+    connection, store = borrowed()
     logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
-    connection, store = (Connection(int(one)) for one in sys.argv[1:3])
     try:
         setup = wire.orders.decode(connection.recv_bytes())
     except EOFError:
         return
     if not isinstance(setup, wire.Setup):
         raise TypeError("the first word is a setup")
-    config = msgspec.msgpack.decode(setup.config, type=Config, dec_hook=lambda _, value: Path(value))
-    config.base = Path(setup.base)
+    config = unpacked(setup.config)
     building.reach_modules(config)
-    Worker(connection, config, setup.name, LentStore(store)).run()
+    Worker(connection, config, setup.name, store).run()
     os._exit(0)  # a part that is still being written belongs to no snapshot
 
 

@@ -98,6 +98,17 @@ def let_the_head_expire(here: Folder) -> None:
     time.sleep(0.02)
 
 
+def test_everything_is_looked_at_whatever_is_wrong(signed: Folder) -> None:
+    """A forged epoch hides neither the snapshots nor the head from ``holdfast verify``."""
+    forge_an_epoch(signed)
+    found = json.loads(signed.run("verify", "--json", code=1).stdout)
+    wrong = [one["what"] for one in found if one["wrong"]]
+    assert [one for one in wrong if not one.startswith(("epochs/", "lineage"))] == []
+    assert len([one for one in found if one["what"].startswith("snapshot ")]) == len(
+        list((signed.path / "store/snapshots").glob("*/manifest.json"))
+    )
+
+
 @pytest.mark.parametrize(
     "attack",
     [cut_the_ledger, cut_ledger_and_head, forge_an_entry, change_an_entry, forge_a_verdict, move_a_verdict,
@@ -172,6 +183,10 @@ def test_a_store_from_before_is_adopted_once_and_on_request(folder: Callable[...
     (here.path / "key.pem").write_bytes(new_key())
     here.config_path.write_text(here.config_path.read_text() + 'signing.private_key_file = "key.pem"\n')
     assert here.run("verify", code=1).stdout
+    text = here.config_path.read_text()
+    here.config_path.write_text(text.replace("signing.private_key_file", "notify.webhook"))
+    assert "nothing can be signed" in here.run("verify", "--adopt", code=4).stderr
+    here.config_path.write_text(text)
     here.run("verify", "--adopt")
     here.write(numbers(100, first=300))
     here.trained()

@@ -9,6 +9,7 @@ import msgspec
 
 from snapshots import Lineage, SnapshotsError, epochs, verdict
 from snapshots import snapshot as cuts
+from snapshots.head import Heads
 from snapshots.holdout import read_version
 from snapshots.signing import FOLDERS, SignedStore
 from stream import printing
@@ -32,7 +33,7 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
     """Check ledger, head, epochs, snapshots, verdicts and holdouts: every byte and signature; exit 1 if one is wrong.
 
     With [signing], what was forged, put back or cut off is found. --adopt trusts what is in the store now, so look at
-    it before, and stop trainer and guard.
+    it before, stop trainer and guard, and keep a copy of the store.
     """
     store = store_of(config)
     if adopt:
@@ -63,16 +64,12 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
     yield _check("lineage", lineage.refresh)
     if lineage.broken:
         yield Check("head", lineage.broken)
-    if (heads := lineage.ledger.heads) is not None:
-        yield Check("head", "" if heads.newest is not None else "nobody has signed one yet: start holdfast train")
-        if heads.newest is not None and heads.newest.expires < now:
-            hours = (now - heads.newest.time) / 3600
-            yield Check("head", f"nobody has signed a head for {hours:.0f} h: is holdfast train running, or is this a "
-                                "copy of the store from then?")  # fmt: skip
+    yield from _head(store, now)
     for name in store.names("epochs/"):
         yield _check(name, lambda name=name: epochs.read(store, int(name[7:-5])))
-    for number in lineage.numbers:
-        yield _check(f"snapshot {number}", lambda number=number: _whole(lineage, number))
+    manifests = [name for name in store.names("snapshots/") if name.endswith("/manifest.json")]
+    for number in sorted(int(name.split("/")[1]) for name in manifests):
+        yield _check(f"snapshot {number}", lambda number=number: _whole(store, number))
     for name in store.names("verdicts/"):
         yield _check(name, lambda name=name: store.get(name))
         if not verdict.is_pack(name) and (key := verdict.key_of(name)) is not None:
@@ -80,12 +77,29 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
             yield Check(name, given.why if given is not None and given.line == -1 and given.judged == 0 else "")
 
 
-def _whole(lineage: Lineage, number: int) -> None:
-    manifest = cuts.read_manifest(lineage.store, number)
+def _head(store: SignedStore, now: float) -> Iterator[Check]:
+    """Whether there is a head, and whether somebody signs it."""
+    if not store.verifies:
+        return
+    heads = Heads(store)
+    yield _check("head", heads.read)
+    if heads.newest is None:
+        yield Check("head", "nobody has signed one yet, or it was taken away: start holdfast train")
+    elif heads.newest.expires < now:
+        hours = (now - heads.newest.time) / 3600
+        yield Check(
+            "head",
+            f"nobody has signed one for {hours:.0f} h: is holdfast train running, or is this a copy of the store from "
+            "then?",
+        )
+
+
+def _whole(store: SignedStore, number: int) -> None:
+    manifest = cuts.read_manifest(store, number)
     if manifest is not None:
-        cuts.verify_all(lineage.store, manifest)
+        cuts.verify_all(store, manifest)
         for version in manifest.holdout.versions:
-            read_version(lineage.store, version)
+            read_version(store, version)
 
 
 def _check(what: str, look: object) -> Check:
