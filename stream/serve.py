@@ -38,8 +38,9 @@ _BACKLOG = 4096
 _DRAIN_SECONDS = 6.0
 #: the others do not wait longer for the one that dies
 _LONGEST_DELAY = 5.0
-#: descriptors that connections leave to everything else: the store, the source, the libraries
-_SPARE_FILES = 256
+#: descriptors that connections leave to everything else: the store, the source, the libraries, and connections that
+#: were just accepted and end others; where few files may be open, at least the smaller number
+_SPARE_FILES, _FEWEST_SPARE_FILES = 256, 64
 #: connections accepted in one turn of the loop: libuv takes one from each descriptor, and a busy turn is long
 _ACCEPTS = 8
 _HELD_BYTES = 256 * 1024 * 1024
@@ -95,7 +96,7 @@ def refuse_taken_port(config: Config) -> None:
 def limits(config: Config, files: int) -> Limits:
     """What the connections of a process may take, when it may open so many files."""
     serve = config.serve
-    spare = min(_SPARE_FILES, files // 4)
+    spare = min(_SPARE_FILES, max(_FEWEST_SPARE_FILES, files // 4))
     return Limits(
         connections=max(1, min(serve.max_connections, files - spare)),
         held_bytes=max(_HELD_BYTES, 16 * serve.max_bytes),

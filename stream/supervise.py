@@ -1,7 +1,8 @@
 """``holdfast up``: trainer, guard and serving as child processes, started again when they die.
 
 Serving never ends because another role cannot live (promise 4): who dies is started again, later and later. What no
-restart mends (a wrong configuration, a refusal) is said and left alone, until a file of the configuration changes.
+restart mends (a wrong configuration) is said and left alone, until a file of the configuration changes; what was
+refused for the state of the world (another trainer, a holdout) is said, and tried again each minute.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ DRAIN_SECONDS = 9.0
 _QUICK_SECONDS = 20.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 _LOOK_SECONDS = 1.0
+#: a role that was given up and has lived so long again is not given up; a trainer looks for another for 15 to 25 s
+_GIVEN_UP_SECONDS = 30.0
 #: how often serving that ran is started again although it says that its configuration is wrong
 _DOUBTS = 5
 _LAST_WORDS = 5
@@ -41,6 +44,10 @@ class Deaths:
     def begin(self) -> None:
         """It was started."""
         self._started = time.monotonic()
+
+    def age(self) -> float:
+        """Seconds since it was started, or died."""
+        return time.monotonic() - self._started
 
     def note(self) -> float:
         """It died: return the seconds to wait before it is started again."""
@@ -139,7 +146,7 @@ class Supervisor:
             preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
         )
         self._first.pop(child.role, None)
-        child.again_at, child.given_up = None, ""
+        child.again_at = None
         child.deaths.begin()
         child.listen(self._output)
 
@@ -151,6 +158,8 @@ class Supervisor:
                     self._start(child)
             elif child.process is not None and (code := child.process.poll()) is not None:
                 self._died(child, code)
+            elif child.given_up and child.deaths.age() > _GIVEN_UP_SECONDS:
+                child.given_up = ""  # it lives: what was in its way is gone
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
             self._say({child.role: child.given_up for child in self.children if child.given_up})
@@ -159,7 +168,7 @@ class Supervisor:
     def _died(self, child: Child, code: int) -> None:
         delay = child.deaths.note()
         if code == logs.TAKEN:
-            self._give_up(child, "another process took over the lineage")
+            self._give_up(child, "another process took over the lineage", again=True)
         elif code in (logs.WRONG, logs.REFUSED) and not self._ran(child):
             if child.role == "serve" or not self._can_serve():
                 kind = RefusedError if code == logs.REFUSED else CommandError
@@ -167,7 +176,9 @@ class Supervisor:
                     f"holdfast {child.role} ended with {code}, which no restart mends; everything is stopped. "
                     f"Its last words:\n{child.words()}"
                 )
-            self._give_up(child, f"it ended with {code}, which no restart mends: {child.words()}")
+            self._give_up(
+                child, f"it ended with {code}, which no restart mends: {child.words()}", again=code == logs.REFUSED
+            )
         else:
             if code not in (logs.WRONG, logs.REFUSED):
                 child.ran_with, child.doubts = child.files, 0
@@ -183,12 +194,15 @@ class Supervisor:
         child.doubts += 1
         return child.role == "serve" and child.files == child.ran_with and child.doubts <= _DOUBTS
 
-    def _give_up(self, child: Child, why: str) -> None:
+    def _give_up(self, child: Child, why: str, *, again: bool) -> None:
+        """Say so once. What was refused for the state of the world, not for a file, is tried ``again`` each minute."""
+        if why != child.given_up:
+            log.error(
+                "holdfast %s is not started again: %s. The others go on; it is tried again %swhen the configuration or "
+                "a module beside it changes", child.role, why, "each minute, and " if again else "",
+            )  # fmt: skip
         child.process, child.given_up = None, why
-        log.error(
-            "holdfast %s is not started again: %s. The others go on; it is tried again when the configuration or a "
-            "module beside it changes", child.role, why,
-        )  # fmt: skip
+        child.again_at = time.monotonic() + _LONGEST_DELAY if again else None
 
     def _mended(self) -> None:
         """Try again what was given up, when a file of the configuration changed."""
@@ -198,7 +212,7 @@ class Supervisor:
             for child in self.children:
                 if child.given_up:
                     log.warning("the configuration changed; holdfast %s is started again", child.role)
-                    child.again_at = time.monotonic()
+                    child.again_at, child.given_up = time.monotonic(), ""
 
     def _files(self) -> dict[str, int]:
         """When the configuration and the modules beside it were last changed."""

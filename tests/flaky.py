@@ -33,8 +33,15 @@ class Flaky:
 
     def close(self) -> None:
         """Stop listening."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+
+        def end() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.call_soon(self._loop.stop)
+
+        self._loop.call_soon_threadsafe(end)
         self._thread.join(5)
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

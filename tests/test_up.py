@@ -173,7 +173,7 @@ def test_a_port_that_is_held_for_a_while_ends_no_serving_that_ran(folder: Callab
     here.trained()
     up = here.start("up")
     here.wait_ready()
-    (serving,) = (one["pid"] for one in here.status()["serving"])
+    serving = wait_for(lambda: [one["pid"] for one in here.status()["serving"]])[0]
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         os.kill(serving, signal.SIGKILL)

@@ -136,7 +136,7 @@ class Day:
         self.trainer.send_signal(signal.SIGCONT)
 
     def overtake(self) -> None:
-        old, self.trainer = self.trainer, self.here.start("train")
+        old, self.trainer = self.trainer, self.here.start("train", "--take-over")
         if old.poll() is None:
             old.send_signal(signal.SIGSTOP)
             time.sleep(1.5)

@@ -3,9 +3,13 @@
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
 from snapshots import Lineage, LocalStore
+from stream import interpreter, logs, supervise
 from stream.supervise import Child, Supervisor
 
 
@@ -49,3 +53,24 @@ def test_a_start_that_left_no_snapshot_binds_nothing(tmp_path: Path) -> None:
     assert lineage.store.create("snapshots/000000000000/linear.model-0", b"of a trainer that was killed")
     second = Lineage(LocalStore(tmp_path)).charter("b", "multiclass", 1.0)
     assert (second.name, second.task, second.key) == ("b", "multiclass", first.key)
+
+
+@pytest.mark.parametrize(("code", "starts"), [(logs.TAKEN, True), (logs.REFUSED, True), (logs.WRONG, False)])
+def test_a_trainer_that_was_refused_is_tried_again_and_one_that_is_wrong_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, starts: bool
+) -> None:
+    """Another trainer ends some day; a wrong configuration is wrong until somebody changes it. Said once, not thrice."""
+    monkeypatch.setattr(supervise, "_LONGEST_DELAY", 0.1)
+    script = f"open({str(tmp_path / 'starts')!r}, 'a').write('x'); raise SystemExit({code})"
+    monkeypatch.setattr(interpreter, "command", lambda *_args: [sys.executable, "-c", script])
+    supervisor = Supervisor(tmp_path / "holdfast.toml", {}, ["train"], io.BytesIO())
+    until = time.monotonic() + (30 if starts else 2)
+    while time.monotonic() < until and len(_text(tmp_path / "starts")) < 3:
+        supervisor.watch()
+        time.sleep(0.02)
+    assert len(_text(tmp_path / "starts")) == (3 if starts else 1)
+    assert supervisor.children[0].given_up
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
