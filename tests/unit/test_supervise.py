@@ -59,7 +59,7 @@ def test_a_start_that_left_no_snapshot_binds_nothing(tmp_path: Path) -> None:
 def test_a_trainer_that_was_refused_is_tried_again_and_one_that_is_wrong_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, starts: bool
 ) -> None:
-    """Another trainer ends some day; a wrong configuration is wrong until somebody changes it. Said once, not thrice."""
+    """Another trainer ends some day; a wrong configuration is wrong until somebody changes it."""
     monkeypatch.setattr(supervise, "_LONGEST_DELAY", 0.1)
     script = f"open({str(tmp_path / 'starts')!r}, 'a').write('x'); raise SystemExit({code})"
     monkeypatch.setattr(interpreter, "command", lambda *_args: [sys.executable, "-c", script])
