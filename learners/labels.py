@@ -8,21 +8,34 @@ from learners.event import Label, Task
 _NUMERAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 _KNOWN = 1000
 FLOAT32_MAX = 3.4028234663852886e38
-LabelValue: TypeAlias = str | float | bool
+LabelValue: TypeAlias = str | int | float | bool
+#: so many digits are the same text again once they were a float
+_DIGITS = 15
 
 
 def canonical(value: LabelValue) -> str:
-    """Return one text per label: 1, 1.0, "1" and true are the same label.
+    """Return one text per label: 1, 1.0, "1" and true are the same label; whole numbers of any length stay apart.
 
-    >>> [canonical(v) for v in (1, 1.0, "1", True, "1.50", "UP")]
-    ['1', '1', '1', '1', '1.5', 'UP']
+    >>> [canonical(v) for v in (1, 1.0, "1", True, "1.50", "UP", "01", "9007199254740993")]
+    ['1', '1', '1', '1', '1.5', 'UP', '01', '9007199254740993']
     """
     if isinstance(value, str):
         if not _NUMERAL.fullmatch(value):
             return value
+        whole, _, decimals = value.partition(".")
+        if not decimals.strip("0"):
+            return "0" if whole == "-0" else whole
+        if len(whole) + len(decimals) > _DIGITS:
+            return f"{whole}.{decimals.rstrip('0')}"
         value = float(value)
-    number = float(value)
-    return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value))
+
+
+def _tidy(name: LabelValue) -> LabelValue:
+    """A class's name as it is answered: whole numbers without a point."""
+    return int(name) if isinstance(name, float) and name.is_integer() else name
 
 
 class UnknownLabelError(ValueError):
@@ -64,7 +77,7 @@ class Labels:
         """Return the learner's label for a JSON value; raise :class:`UnknownLabelError` when there is none."""
         if self.task == "regression" and type(value) is float:
             return self._number(value)
-        known = self._known.get(value) if isinstance(value, (float, str)) else None
+        known = self._known.get(value) if isinstance(value, (float, str, int)) else None
         if known is None:
             known = self._label_of(value)
             if len(self._known) < _KNOWN:
@@ -102,7 +115,7 @@ class Labels:
             if len(self.names) >= self.max_labels:
                 raise UnknownLabelError(f"{value!r} would be label {len(self.names) + 1} of {self.max_labels}")
             number = self._numbers[key] = len(self.names)
-            self.names.append(value)
+            self.names.append(_tidy(value))
         return number
 
     def number_of(self, name: Any) -> int:
@@ -121,6 +134,6 @@ class Labels:
                     "or begin a new lineage with another name and store"
                 )
             return
-        self.names = list(names)
+        self.names = [_tidy(name) for name in names]
         self._known.clear()
         self._numbers = {key: number for number, key in enumerate(known)}

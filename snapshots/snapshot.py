@@ -31,7 +31,7 @@ class Shared(msgspec.Struct):
     """
 
     recent_ids: bytes = b""
-    labels: list[str | float | bool] = []
+    labels: list[str | int | float | bool] = []
     rows: list[bytes] = []
     start: Place = {}
     held: Tails = msgspec.field(default_factory=Tails)

@@ -22,6 +22,7 @@ from stream.commands import (
     running,
     snapshots,
     starting,
+    tables,
     verify,
 )
 from stream.commands.base import Group, config_option
@@ -40,7 +41,7 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
 for command in (
     starting.init, starting.demo, starting.drill,
-    running.up, running.train, running.guard, running.serve, running.produce,
+    running.up, running.train, running.guard, running.serve, tables.produce,
     looking.alive, looking.status, looking.ledger, verify.verify,
     snapshots.snapshots, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,

@@ -24,7 +24,7 @@ _Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Scalar = _Number | str | bool | None
 _features = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]])
 _fields = msgspec.json.Decoder(dict[str, Raw])
-_scalar = msgspec.json.Decoder(float | str | bool | None)
+_scalar = msgspec.json.Decoder(int | float | str | bool | None)
 _identifier = msgspec.json.Decoder(str | int)
 _number = msgspec.json.Decoder(float)
 _LAST_SECOND = 253_402_300_800.0
@@ -295,7 +295,7 @@ def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         ("id", Annotated[str, Meta(min_length=1)] | int),
         ("features", Raw),
-        ("label", float | str | bool | None | UnsetType, UNSET),
+        ("label", int | float | str | bool | None | UnsetType, UNSET),
         ("weight", float | None | UnsetType, UNSET),
         ("time", float | str | None | UnsetType, UNSET),
     ]

@@ -20,6 +20,7 @@ from stream.commands.base import (
     stopping_of,
     why_option,
 )
+from stream.commands.tables import columns_of, looked_at, table_options
 from stream.config import Config
 from stream.errors import CommandError
 
@@ -97,22 +98,10 @@ def archive_verify(config: Config, *, as_json: bool) -> None:
 
 @archive.command("import")
 @click.argument("files", nargs=-1, required=True, type=FILE)
-@click.option("--label", metavar="COLUMN", help="The column that holds the label.")
-@click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
-@click.option(
-    "--id",
-    "identity",
-    metavar="COLUMN",
-    help="The column that holds the id; default NAME:ROW, by the name it is kept under.",
-)
-@click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
-@click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
+@table_options
 @click.option("--as", "name", metavar="NAME", help="Another name than the file's, under which it is kept.")
 @configured
-def archive_import(
-    config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
-    moment: str | None, features: str | None, name: str | None,
-) -> None:  # fmt: skip
+def archive_import(config: Config, files: tuple[Path, ...], name: str | None, **options: Any) -> None:
     """Bring in history, so that a first baseline exists before the first event: JSON lines, CSV, Parquet (gzip too).
 
     What was brought in once under a name is not brought in twice.
@@ -126,15 +115,15 @@ def archive_import(
     if name is not None and len(files) > 1:
         raise CommandError("--as names one file, and several are given")
     reach_modules(config)
-    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None,
-                                name or "")  # fmt: skip
+    columns = columns_of(options, name or "")
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
     erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decisions))
     labels = labels_of(config)
+    survey = looked_at(config, files, columns)
     for path in files:
         with printing.Progress(path.name, total=path.stat().st_size) as progress:
-            events = producing.events_of(config, path, columns, progress.sent)
+            events = producing.events_of(config, path, columns, progress.sent, survey)
             found = bring_in(
                 path, events, name=name or path.name, archive=kept, codec=codec_of(config, labels),
                 every=config.archive.every_events, erased=erased, now=time.time,

@@ -27,6 +27,15 @@ class Group(click.Group):
 
     group_class = type
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an option that is given twice and counts once is refused, not silently the last one."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            _refuse_twice(ctx, command, rest)
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a fault of the program still shows its trace."""
         try:
@@ -36,6 +45,17 @@ class Group(click.Group):
             raise
         except (StreamError, SnapshotsError, LearnersError) as cause:
             ctx.exit(logs.last_words(cause))
+
+
+def _refuse_twice(ctx: click.Context, command: click.Command, args: list[str]) -> None:
+    try:
+        _, _, given = command.make_parser(click.Context(command, parent=ctx)).parse_args(list(args))
+    except click.UsageError:
+        return  # it is said when the command itself reads them
+    for one in given:
+        counts_once = isinstance(one, click.Option) and not (one.multiple or one.is_flag or one.count)
+        if counts_once and given.count(one) > 1:
+            raise click.UsageError(f"{one.opts[0]} is given {given.count(one)} times, and one value counts", ctx)
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,9 +1,8 @@
-"""Commands that run: ``up``, ``train``, ``guard``, ``serve``, ``produce``."""
+"""Commands that run: ``up``, ``train``, ``guard``, ``serve``."""
 
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ import msgspec
 from snapshots.errors import LineageTakenError, SnapshotsError
 from stream import logs, printing
 from stream.commands.base import (
-    FILE,
     configured,
     json_option,
     lineage_of,
@@ -21,7 +19,6 @@ from stream.commands.base import (
     stopping_of,
 )
 from stream.config import Config
-from stream.errors import CommandError
 
 _new_lineage_option = click.option(
     "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
@@ -174,39 +171,3 @@ def serve(config: Config) -> None:
     from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
 
     serve_forever(config, os.environ, stopping_of() if config.serve.workers > 1 else lambda: False)
-
-
-@click.command()
-@click.argument("files", nargs=-1, type=FILE)
-@click.option("--demo", is_flag=True, help="Send the demo's card payments, made up on the spot, until Ctrl-C.")
-@click.option("--label", metavar="COLUMN", help="The column that holds the label.")
-@click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0.")
-@click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW.")
-@click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time.")
-@click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others.")
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes."
-)
-@click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
-@configured
-def produce(
-    config: Config, files: tuple[Path, ...], label: str | None, positive: str | None, identity: str | None,
-    moment: str | None, features: str | None, rate: float | None, topic: str | None, *, demo: bool,
-) -> None:  # fmt: skip
-    """Send events: JSON lines as they are; CSV and Parquet as events made of their rows (gzip too)."""
-    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
-
-    if bool(files) == demo:
-        raise CommandError("name the files to send, or --demo, and not both")
-    if demo:
-        sink = producing.sink_of(config, topic, Path("demo.jsonl"))
-        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of())
-        printing.echo(f"{sent} payments sent, {sink.close()} acknowledged")
-        return
-    columns = producing.Columns(label, positive, identity, moment, features.split(",") if features else None)
-    stopping = stopping_of()
-    for path in files:
-        sink = producing.sink_of(config, topic, path)
-        with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
-            producing.produce(config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping)
-        printing.echo(f"{path}: {sink.close()} events sent")

@@ -1,0 +1,244 @@
+"""Which columns of a table are what, and what their cells mean: decided once, over the whole column.
+
+A column of texts is of numbers when every cell of it is one, but for those that say that nothing is there. Digits that
+begin with a zero, whole numbers beyond 2^53 (no float holds them) and whatever ``[event.types]`` calls text stay the
+text that stands there. Ids are always that text.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from stream import moments
+from stream.errors import CommandError
+from stream.tables import Row, Table
+
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+_WHOLE = re.compile(r"[+-]?\d+")
+#: beyond it, floats skip whole numbers
+_EXACT = 2**53
+#: what people write into a column of numbers where nothing is there
+MISSING = frozenset(
+    ("NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "-", "--", "?",
+     "(null)", "\\N", "nil", "missing", "unknown")
+)  # fmt: skip
+_REMEMBERED = 10_000
+_BOOLS = {"true": True, "false": False, "1": True, "0": False}
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """Which columns of a table are what; ``features`` None means all the others.
+
+    ``name`` stands for the file's in the ids of rows that have none. ``missing`` are cells that mean nothing is there;
+    ``time_format`` as for :func:`stream.moments.parser_of`.
+    """
+
+    label: str | None = None
+    positive: str | None = None
+    id: str | None = None
+    time: str | None = None
+    features: list[str] | None = None
+    name: str = ""
+    missing: list[str] = []
+    time_format: str | None = None
+    encoding: str = "utf-8-sig"
+    delimiter: str | None = None
+
+    @property
+    def named(self) -> bool:
+        """Tell whether any column is named, so that JSON lines are the rows of a table and not events."""
+        return any(one is not None for one in (self.label, self.positive, self.id, self.time, self.features))
+
+
+class Column:
+    """What was seen of one column; ``kind`` is number, text, bool or empty."""
+
+    def __init__(self, name: str, *, typed: bool, kind: str | None, missing: Iterable[str]) -> None:
+        self.name, self.typed, self._fixed = name, typed, kind
+        self.absent = frozenset(("", *missing))
+        self.guesses: Counter[str] = Counter()
+        self.why_text = ""
+        self._numbers = self._texts = self._bools = 0
+        self._seen: set[Any] = set()
+
+    def see(self, cell: Any) -> None:
+        """Take one cell into account."""
+        if cell is None or isinstance(cell, (dict, list)) or self.why_text or self._fixed or cell in self._seen:
+            return
+        if type(cell) is not str:
+            self._see_typed(cell)
+        elif cell in self.absent:
+            return
+        elif self.typed:
+            self._texts += 1
+        elif (number := text_number(cell)) is not None and math.isfinite(number):
+            self._see_number(cell.strip(), number)
+        elif cell.strip() in MISSING:
+            self.guesses[cell] += 1
+            return
+        else:
+            self.why_text = f"{cell!r} is no number"
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(cell)
+
+    def _see_number(self, text: str, number: float) -> None:
+        self._numbers += 1
+        if abs(number) >= _EXACT and _WHOLE.fullmatch(text) and abs(int(text)) > _EXACT:
+            self.why_text = f"no float holds {text} exactly"
+
+    def _see_typed(self, cell: Any) -> None:
+        if isinstance(cell, bool):
+            self._bools += 1
+        elif isinstance(cell, int):
+            self._numbers += 1
+            if abs(cell) > _EXACT:
+                self.why_text = f"no float holds {cell} exactly"
+        elif is_number(cell):
+            self._numbers += 1
+        else:
+            self._texts += 1
+
+    @property
+    def kind(self) -> str:
+        """number, text, bool, or empty when no cell holds anything."""
+        if self._fixed:
+            return self._fixed
+        kinds = (self._numbers > 0) + (self._texts > 0) + (self._bools > 0)
+        if self.why_text or self._texts or kinds > 1:
+            return "text"
+        return "number" if self._numbers else "bool" if self._bools else "empty"
+
+    def value(self, cell: Any) -> Any:
+        """What a cell means: a number, a text, a boolean, None where nothing is there; lists and dicts as they are."""
+        if cell is None or isinstance(cell, (dict, list)):
+            return flat(cell)
+        if type(cell) is str:
+            return self._of_text(cell)
+        kind = self.kind
+        if kind == "text":
+            return text_of(cell)
+        if kind == "bool":
+            return cell if isinstance(cell, bool) else text_of(cell)
+        number = cell if isinstance(cell, int) and not isinstance(cell, bool) else float(cell)
+        return number if math.isfinite(number) else None
+
+    def _of_text(self, cell: str) -> Any:
+        if cell in self.absent:
+            return None
+        kind = self.kind
+        if kind == "empty":
+            return None
+        if kind == "number":
+            number = text_number(cell)
+            if number is None:
+                return None if cell.strip() in MISSING else cell
+            return int(cell) if abs(number) <= _EXACT and _WHOLE.fullmatch(cell.strip()) else number
+        return _BOOLS.get(cell.strip().lower(), cell) if kind == "bool" else cell
+
+
+class Survey:
+    """What the columns of some tables of one shape are, seen over all of their rows."""
+
+    def __init__(self, tables: list[Table], columns: Columns, types: Mapping[str, str]) -> None:
+        self.chosen = columns
+        for table in tables:
+            self._check_names(table)
+        self._typed = all(table.typed for table in tables)
+        self._types = types
+        self.columns: dict[str, Column] = {name: self._column(name) for table in tables for name in table.names}
+        self.rows = 0
+        self.labels: Counter[Any] = Counter()
+        self._times: list[str] = []
+        self.read_time: Callable[[str], float] = float
+        self.time_form = ""
+
+    def _check_names(self, table: Table) -> None:
+        chosen = self.chosen
+        for name in (chosen.label, chosen.id, chosen.time, *(chosen.features or [])):
+            if name is not None and name not in table.names:
+                hint = ". These are events already: leave the columns out" if {"id", "x"} <= set(table.names) else ""
+                raise CommandError(f"{table.path} has no column {name!r}; it has {', '.join(table.names)}{hint}")
+
+    def _column(self, name: str) -> Column:
+        special = name in (self.chosen.id, self.chosen.time)
+        kind = "text" if special else None if name == self.chosen.label else self._types.get(name)
+        return Column(name, typed=self._typed, kind=kind, missing=self.chosen.missing)
+
+    def look(self, rows: Iterable[Row]) -> None:
+        """See the rows of one table."""
+        label, moment = self.chosen.label, self.chosen.time
+        for row in rows:
+            self.rows += 1
+            for name, cell in row.items():
+                column = self.columns.get(name)
+                if column is None:
+                    column = self.columns[name] = self._column(name)
+                column.see(cell)
+            if label is not None and (len(self.labels) < _REMEMBERED or row.get(label) in self.labels):
+                self.labels[_hashable(row.get(label))] += 1
+            if moment is not None and len(self._times) < _REMEMBERED and row.get(moment) is not None:
+                self._times.append(text_of(row[moment]))
+
+    def decide(self) -> None:
+        """Find the form of the times; raise :class:`CommandError` where none or more than one fits."""
+        if self.chosen.time is not None:
+            absent = self.columns[self.chosen.time].absent | MISSING
+            times = [text for text in self._times if text not in absent]
+            self.read_time, self.time_form = moments.parser_of(self.chosen.time, self.chosen.time_format, times)
+
+    @property
+    def said(self) -> list[str]:
+        """What was guessed, in sentences."""
+        said = []
+        for column in self.columns.values():
+            if column.kind == "number" and column.guesses:
+                shown = ", ".join(repr(text) for text in list(column.guesses)[:3])
+                said.append(f"{column.name}: {shown} among numbers is taken for nothing (--missing names others)")
+            elif column.kind == "text" and column.why_text.startswith("no float"):
+                said.append(f"{column.name} stays text: {column.why_text}")
+        if self.time_form and self.chosen.time_format is None and "%" in self.time_form:
+            said.append(f"{self.chosen.time}: times are read as {self.time_form} (--time-format says otherwise)")
+        return said
+
+
+def text_number(text: str) -> float | None:
+    """The number that a text is, None when it is none; digits that begin with a zero are none.
+
+    >>> [text_number(one) for one in ("12", "-1.50", "1e3", ".5", "007", "0x1", "1_000", "0")]
+    [12.0, -1.5, 1000.0, 0.5, None, None, None, 0.0]
+    """
+    text = text.strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def is_number(cell: Any) -> bool:
+    """Tell whether a cell is a number of any type that a table holds: float, Decimal, a duration is none."""
+    return not isinstance(cell, (str, bytes)) and hasattr(cell, "__float__")
+
+
+def text_of(cell: Any) -> str:
+    """The text of a cell, as an id or a label is compared: 3 and 3.0 are "3", a moment is ISO 8601."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _EXACT:
+        return str(int(cell))
+    if isinstance(cell, bytes):
+        raise CommandError("a column holds bytes, which are neither text nor a number: leave it out with --features")
+    return str(cell.isoformat()) if hasattr(cell, "isoformat") else str(cell)
+
+
+def flat(cell: Any) -> Any:
+    """A nested cell as a namespace of features: a list of texts becomes names that are true."""
+    if isinstance(cell, list):
+        return {text_of(one): True for one in cell if one is not None}
+    if isinstance(cell, dict):
+        return {name: value for name, value in cell.items() if value is not None}
+    return cell
+
+
+def _hashable(cell: Any) -> Any:
+    return cell if isinstance(cell, (str, int, float, bool)) or cell is None else text_of(cell)

@@ -1,0 +1,125 @@
+"""Options that say what the columns of a table are, and ``produce``."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream import printing
+from stream.columns import Columns
+from stream.commands.base import FILE, configured, stopping_of
+from stream.config import Config
+from stream.errors import CommandError
+
+_OPTIONS = (
+    click.option("--label", metavar="COLUMN", help="The column that holds the label."),
+    click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0."),
+    click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW."),
+    click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time."),
+    click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others."),
+    click.option(
+        "--missing", multiple=True, metavar="VALUE",
+        help="A cell that means nothing is there, beside the empty one; may be given several times. "
+        "NA, null, - and the like are taken for it in columns of numbers.",
+    ),
+    click.option(
+        "--time-format", metavar="FORMAT",
+        help="How times are written: iso, s, ms, or letters of strptime ('%d.%m.%Y %H:%M'); default found out.",
+    ),
+    click.option("--encoding", default="utf-8-sig", show_default=True, help="How a CSV is written."),
+    click.option("--delimiter", metavar="CHARACTER", help="What separates a CSV's columns; default found out."),
+)  # fmt: skip
+
+
+def table_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what the columns are; see :func:`columns_of`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def columns_of(options: dict[str, Any], name: str = "") -> Columns:
+    """The columns that these options name."""
+    features, delimiter = options["features"], options["delimiter"]
+    if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
+        raise CommandError(f"--delimiter is one character, or \\t, and not {delimiter!r}")
+    return Columns(
+        options["label"], options["positive"], options["identity"], options["moment"],
+        [one.strip() for one in features.split(",")] if features else None, name, list(options["missing"]),
+        options["time_format"], options["encoding"], delimiter,
+    )  # fmt: skip
+
+
+def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
+    """The survey of the files' columns, its guesses said; None where they hold events."""
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+
+    total = sum(path.stat().st_size for path in files)
+    with printing.Progress("looking at the columns", total=total) as progress:
+        survey = producing.survey_of(config, list(files), columns, progress.sent)
+    for sentence in survey.said if survey is not None else []:
+        printing.echo(sentence, err=True)
+    return survey
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("--demo", is_flag=True, help="Send the demo's card payments, made up on the spot, until Ctrl-C.")
+@table_options
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes."
+)
+@click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
+@configured
+def produce(
+    config: Config, files: tuple[Path, ...], rate: float | None, topic: str | None, *, demo: bool, **options: Any
+) -> None:
+    """Send events: JSON lines or a JSON array as they are; CSV and Parquet as events made of their rows (gzip too).
+
+    With --label or another column, JSON lines are rows of a table, too. Says how many labels, refusals and duplicates
+    the trainer will find; exit 1 when it will refuse every event.
+    """
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+
+    if bool(files) == demo:
+        raise CommandError("name the files to send, or --demo, and not both")
+    if demo:
+        sink = producing.sink_of(config, topic, Path("demo.jsonl"))
+        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of())
+        printing.echo(f"{sent} payments sent, {sink.close()} acknowledged")
+        return
+    columns = columns_of(options)
+    stopping = stopping_of()
+    sinks = [producing.sink_of(config, topic, path) for path in files]
+    survey = looked_at(config, files, columns)
+    useless = False
+    for path, sink in zip(files, sinks, strict=True):
+        with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
+            found = producing.produce(
+                config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping, survey=survey
+            )
+        printing.echo(f"{path}: {sink.close()} events sent")
+        useless |= _say(config, found)
+    sys.exit(1 if useless else 0)
+
+
+def _say(config: Config, found: Any) -> bool:
+    """Say what the trainer makes of the events; tell whether it will refuse all of them."""
+    if config.task != "regression" and found.labels:
+        named = {True: "positive", False: "negative"} if config.task == "binary" else {}
+        shown = ", ".join(f"{count:,} {named.get(label, label)}" for label, count in found.labels.most_common(10))
+        printing.echo(f"labels: {shown}" if named else f"labels: {len(found.labels)} classes")
+    if config.task == "binary" and found.labels and len(found.labels) == 1:
+        only = "positive" if True in found.labels else "negative"
+        printing.echo(f"every label is {only}: event.positive is {config.event.positive!r}, and case counts", err=True)
+    if found.unlabelled:
+        printing.echo(f"{found.unlabelled:,} have no label at {config.event.label!r}, and teach nothing", err=True)
+    if found.duplicates:
+        printing.echo(f"{found.duplicates:,} have the id of another one, and count once", err=True)
+    if found.refused:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.refused.most_common())
+        printing.echo(f"{found.refused.total():,} will be refused ({reasons}). The first: {found.example}", err=True)
+    return bool(found.useless)

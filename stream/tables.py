@@ -1,0 +1,165 @@
+"""Tables as people have them: CSV, Parquet, JSON lines and a JSON array of objects; gzip too.
+
+Rows are read one after another, as often as somebody needs them. CSV gives texts, the others typed values; what a
+column of texts means is decided over the whole column (``stream.columns``), never here.
+"""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from stream.errors import CommandError
+
+csv.field_size_limit(16 * 2**20)
+#: characters that separate columns, the most usual first
+_DELIMITERS = ",;\t|"
+_JSON = (".jsonl", ".json", ".ndjson")
+_EVERY = 500
+_object = msgspec.json.Decoder(dict[str, Any])
+Row = dict[str, Any]
+
+
+class Table:
+    """A file of rows. ``names`` are its columns (of JSON: of the first row); ``typed`` tells whether cells have types.
+
+    Raises :class:`CommandError` for a file of another kind, and while it is read for what cannot be.
+    """
+
+    def __init__(self, path: Path, *, encoding: str = "utf-8-sig", delimiter: str | None = None) -> None:
+        self.path = path
+        self.kind = _kind_of(path)
+        self.typed = self.kind != ".csv"
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.names: list[str] = []
+        if self.kind == ".csv":
+            self._head()
+        else:
+            self.names = list(next(self.rows(), {}))
+
+    def rows(self, progress: Callable[[int, int], None] = lambda _rows, _bytes: None) -> Iterator[Row]:
+        """Every row, as a dict by column; ``progress`` is told how many, and how many bytes of the file were read."""
+        done = 0
+        try:
+            with self.path.open("rb") as file:
+                for row in self._rows(file):
+                    yield row
+                    done += 1
+                    if done % _EVERY == 0:
+                        progress(done, file.tell())
+        except UnicodeDecodeError as cause:
+            raise self._undecoded(done, cause) from cause
+        except (csv.Error, EOFError, OSError, zlib.error, LookupError, UnicodeError) as cause:
+            raise CommandError(f"{self.path} cannot be read after row {done}: {cause}") from cause
+        progress(done, self.path.stat().st_size)
+
+    def _head(self) -> None:
+        """Find the names of a CSV's columns, and what separates them when that was not said."""
+        try:
+            with self.path.open("rb") as file, self._text(file) as text:
+                line = next((line for line in text if line.strip()), "")
+        except UnicodeDecodeError as cause:
+            raise self._undecoded(0, cause) from cause
+        except (UnicodeError, EOFError, OSError, zlib.error, LookupError) as cause:
+            raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+        if self.delimiter is None:
+            self.delimiter = max(_DELIMITERS, key=lambda one: (line.count(one), -_DELIMITERS.index(one)))
+        self.names = next(csv.reader([line], delimiter=self.delimiter), [])
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice:
+            raise CommandError(f"{self.path} has the column {', '.join(sorted(twice))} twice")
+
+    def _undecoded(self, done: int, cause: UnicodeDecodeError) -> CommandError:
+        return CommandError(
+            f"{self.path} cannot be read after row {done}: {cause}. Name how it is written: --encoding utf-8, cp1252, "
+            "latin-1 or utf-16"
+        )
+
+    def _rows(self, file: IO[bytes]) -> Iterator[Row]:
+        if self.kind == ".csv":
+            with self._text(file) as text:
+                yield from self._csv_rows(text)
+        elif self.kind == ".parquet":
+            yield from self._parquet_rows(file)
+        else:
+            for number, raw in enumerate(json_values(self._plain(file)), 1):
+                try:
+                    yield _object.decode(raw)
+                except msgspec.DecodeError as cause:
+                    raise CommandError(f"{self.path}: row {number} is not a JSON object: {cause}") from cause
+
+    def _plain(self, file: IO[bytes]) -> IO[bytes]:
+        return plain(self.path, file)
+
+    def _text(self, file: IO[bytes]) -> io.TextIOWrapper:
+        return io.TextIOWrapper(self._plain(file), self.encoding, newline="")
+
+    def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Row]:
+        reader = csv.reader(text, delimiter=self.delimiter or ",")
+        names, width = self.names, len(self.names)
+        next((line for line in reader if line), None)
+        for cells in reader:
+            if len(cells) == width:
+                yield dict(zip(names, cells, strict=True))
+            elif cells:
+                raise CommandError(
+                    f"{self.path}: line {reader.line_num} has another number of values ({len(cells)}) than there are "
+                    f"columns ({width}); columns are separated by {self.delimiter!r}: if that is wrong, --delimiter"
+                )
+
+    def _parquet_rows(self, file: IO[bytes]) -> Iterator[Row]:
+        try:
+            from pyarrow import ArrowException, parquet  # noqa: PLC0415  an optional extra
+        except ImportError:
+            raise CommandError("Parquet needs pyarrow: pip install pyarrow") from None
+        source = io.BytesIO(self._plain(file).read()) if self.path.suffix == ".gz" else file
+        try:
+            for batch in parquet.ParquetFile(source).iter_batches():
+                yield from batch.to_pylist()
+        except ArrowException as cause:
+            raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+
+
+def plain(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """The bytes of an open file, unpacked when its name ends in .gz."""
+    return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[return-value]
+
+
+def is_json(path: Path) -> bool:
+    """Tell whether a file's name says that it holds JSON; raises :class:`CommandError` for an unknown ending."""
+    return _kind_of(path) in _JSON
+
+
+def json_values(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file of JSON lines, or the elements of its one array, as they stand there."""
+    lines = (line.strip(b"\r\n") for line in file if line.strip())
+    first = next(lines, None)
+    if first is None:
+        return
+    if not first.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
+        yield first
+        yield from lines
+        return
+    whole = b"\n".join([first.removeprefix(b"\xef\xbb\xbf"), *lines])
+    try:
+        for element in msgspec.json.decode(whole, type=list[msgspec.Raw]):
+            yield bytes(element)
+    except msgspec.DecodeError as cause:
+        raise CommandError(
+            f"the file begins with [, so it is one JSON array, and as such it is wrong: {cause}"
+        ) from None
+
+
+def _kind_of(path: Path) -> str:
+    names = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    kind = names[-1].lower() if names else ""
+    kind = ".csv" if kind in (".tsv", ".tab") else kind
+    if kind not in (".csv", ".parquet", *_JSON):
+        raise CommandError(f"{path}: a file ends in .csv, .tsv, .parquet, .jsonl or .json (and .gz)")
+    return kind
