@@ -73,6 +73,11 @@ class Labels:
         elif self._positive == "1":
             self._negatives = {"0", "-1"}
 
+    @property
+    def seen(self) -> list[LabelValue]:
+        """Values of labels that came, up to a thousand; refused ones are not among them."""
+        return list(self._known)
+
     def label_of(self, value: Any) -> Label:
         """Return the learner's label for a JSON value; raise :class:`UnknownLabelError` when there is none."""
         if self.task == "regression" and type(value) is float:

@@ -27,7 +27,8 @@ class Shared(msgspec.Struct):
     ``recent_ids``: 8 bytes each, the keyed hashes of recent ids, oldest first. ``labels``: the multi-class map.
     ``rows``: the newest valid labelled events' features, for the guard's fast lane.
     ``start``: where the lineage began. ``held``: rows of the holdout's candidate. ``rivalry``: the evidence of
-    challengers against the champion.
+    challengers against the champion. ``matching``: for each configured name, how many events were looked at for it and
+    how many matched.
     """
 
     recent_ids: bytes = b""
@@ -36,6 +37,7 @@ class Shared(msgspec.Struct):
     start: Place = {}
     held: Tails = msgspec.field(default_factory=Tails)
     rivalry: bytes = b""
+    matching: dict[str, list[int]] = {}
 
 
 class Cut(msgspec.Struct):

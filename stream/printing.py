@@ -85,6 +85,8 @@ def show_status(report: dict[str, Any]) -> None:
     why = f" ({source['why']})" if source["why"] else ""
     say(report["name"], "bold", (f" {report['task']}: source {source['state']}{lag}{why}", ""))
     say(f"snapshot {report['snapshot']} of {moment(report['created'])} at {place(report['place'])}")
+    for sentence in report["unmatched"]:
+        say(sentence, "yellow")
     for process in report["serving"]:
         say(
             f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "

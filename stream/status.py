@@ -31,6 +31,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "learners": _learners(lineage),
         "source": source(words),
         "refused": dict(newest.counts.refused) if newest else {},
+        "unmatched": _unmatched(newest),
         "holdout": _holdout(newest),
         "baseline": baseline(lineage, now),
         "retrain": retrain(lineage, now),
@@ -41,6 +42,12 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report
+
+
+def _unmatched(newest: Manifest | None) -> list[str]:
+    """What of the configuration matched none of the first events, in sentences."""
+    parts = newest.learners.values() if newest is not None else ()
+    return next((part.figures.get("unmatched", []) for part in parts), [])
 
 
 def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -102,7 +109,7 @@ def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -
             "unlabelled": counts.unlabelled,
         },
         "accounting_difference": counts.remaining() - part.learnt - part.quarantined,
-        **part.figures,
+        **{name: value for name, value in part.figures.items() if name != "unmatched"},
         "against_champion": _rival(part.figures.get("against_champion")),
         "verdict": verdict.verdict if verdict else None,
         "why": verdict.why if verdict else None,

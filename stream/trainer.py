@@ -27,6 +27,7 @@ from stream.config import Config
 from stream.cutting import Draft, Writer, encode_shared
 from stream.dead_letter import DeadLetters
 from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, SourceLostError, StreamError
+from stream.matching import Matching
 from stream.presence import Presence
 from stream.reasons import Refusal
 from stream.recent import RecentIds, RecentRows
@@ -105,6 +106,7 @@ class Trainer:
         self.holdout = Holdout(Sizes(rules.rows, rules.min_slice_rows, rules.min_class_rows), config.task)
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
         self.erased = Erased(membership, [])
+        self.matching = Matching(config, labels)
         self.rivalry = Rivalry(config.first_champion, config.event.max_slices)
         for learner in learners:
             learner.scored = self.rivalry.note
@@ -130,6 +132,7 @@ class Trainer:
                     done = self.step(until_end=until_end)
                 except RaisedAtError as raised:
                     self.begin_again(raised)
+            self.matching.close()
             return not until_end or self.source.ended()
         except GaveUpError as cause:
             log.warning("asked to end: %s; nothing is lost, it comes again", cause)
@@ -171,6 +174,7 @@ class Trainer:
         for record in records:
             event = self.codec.decode(record)
             self.counts.consumed += 1
+            self.matching.see(event)
             if isinstance(event, Refusal):
                 self.dead_letter(record, event)
             elif event.label is None:
@@ -499,6 +503,7 @@ class Trainer:
                     start=self.start,
                     held=self.holdout.tails(),
                     rivalry=self.rivalry.dump(),
+                    matching=self.matching.dump(),
                 )
             ),
         )
@@ -523,7 +528,10 @@ class Trainer:
             metrics=_NOTHING,
             evidence=_NOTHING,
             reference=None,
-            figures={"against_champion": self.rivalry.figures().get(learner.name)},
+            figures={
+                "against_champion": self.rivalry.figures().get(learner.name),
+                "unmatched": self.matching.sentences(),
+            },
             built_from=learner.built_from,
         )
 
@@ -566,6 +574,7 @@ class Trainer:
         self.rows.extend(shared.rows)
         self.start = shared.start
         self.rivalry.restore(shared.rivalry)
+        self.matching.restore(shared.matching)
         state = newest.holdout if newest is not None else HoldoutState()
         store = self.lineage.store
         for damage in self.holdout.restore(state, shared.held, lambda part: verify(part, store.get(part.name))):
