@@ -45,6 +45,7 @@ class Answers:
         asked = self._server.codec.question(body)
         if isinstance(asked, Refusal):
             return refused(asked)
+        self._server.strangers.see(asked[1])
         try:
             return 200, orjson.dumps(_predicted(serving, *asked))
         except Exception as cause:

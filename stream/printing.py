@@ -92,6 +92,9 @@ def show_status(report: dict[str, Any]) -> None:
             f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
             f"of {process['learner']}, {process['age_seconds']} s old"
         )
+        if process["unknown_features"]:
+            names = ", ".join(repr(name) for name in process["unknown_features"])
+            say(f"requests have features that no newly learnt event has: {names}", "yellow")
     if not report["serving"]:
         say("serving: no process")
     if (found := report["baseline"]) is not None:

@@ -26,6 +26,7 @@ from stream.building import codec_of, import_kind, labels_of, reach_modules, sto
 from stream.config import Config
 from stream.presence import Presence, present
 from stream.status import learning
+from stream.strangers import Strangers
 
 if TYPE_CHECKING:
     from snapshots.manifest import Manifest
@@ -85,6 +86,7 @@ class Server:
         self.standing: Standing | None = None
         self.wall = ""
         self.learning = ("", "")
+        self.strangers = Strangers()
         self._learning_at = 0.0
         self._refused: set[int] = set()
         self._refused_baselines: dict[int, float] = {}
@@ -177,6 +179,7 @@ class Server:
             since=current.since if current else None,
             port=self.config.serve.port,
             wall=self.wall,
+            unknown_features=dict(self.strangers.counts),
         )
 
     def _void(self, current: Serving) -> bool:
@@ -223,13 +226,15 @@ class Server:
             return
         try:
             labels = labels_of(self.config)
-            labels.restore(snapshots.read_shared(self.lineage.store, manifest).labels)
+            shared = snapshots.read_shared(self.lineage.store, manifest)
+            labels.restore(shared.labels)
             learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
         except (DamagedError, VersionMismatchError, LearnersError) as cause:
             self._refused.add(number)
             log.error("snapshot %d cannot serve: %s", number, cause)
             self.why_not = str(cause)
             return
+        self.strangers.learn(shared.rows)
         line = manifest.learners[name].line
         self.current = Serving(
             number, name, line, learner, list(labels.names), self.config.task, manifest.created, manifest.newest_event,

@@ -205,6 +205,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
         "port": word["port"],
         "learner": word["learner"],
         "snapshot": word["snapshot"],
+        "unknown_features": word.get("unknown_features", {}),
         "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 
