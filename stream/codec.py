@@ -17,6 +17,7 @@ from learners.event import Event, Features
 from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
 from stream import diagnosis
 from stream.config import EventPaths
+from stream.flattening import flattened
 from stream.reasons import Reason, Refusal, RefusedEventError
 from stream.record import Record
 
@@ -225,13 +226,27 @@ class Codec:
         try:
             features = Features(raw, _features.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise diagnosis.features(raw, field) from None
+            if not self._paths.flatten:
+                raise diagnosis.features(raw, field) from None
+            features = self._flattened(raw, field)
+            raw = features.raw
         # Every name has its colon, so as many names as colons means that none came twice.
         if b'"_' in raw or b"\\" in raw or raw.count(b":") != _names(features) or _dotted_twice(features):
             diagnosis.feature_names(raw, field)
         if self._types:
             self._check_types(features, field)
         return features
+
+    def _flattened(self, raw: bytes, field: str) -> Features:
+        """The features without lists and deeper nesting."""
+        try:
+            flat = flattened(raw, field)
+        except RecursionError:
+            raise diagnosis.features(raw, field) from None
+        try:
+            return Features(flat, _features.decode(flat))
+        except msgspec.DecodeError:
+            raise diagnosis.features(flat, field) from None
 
     def _check_types(self, features: Features, field: str) -> None:
         wanted = {"number": float, "text": str, "bool": bool}

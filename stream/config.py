@@ -72,6 +72,7 @@ class EventPaths(_Table):
     max_refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
     decoder: str | None = None
     types: dict[str, Literal["number", "text", "bool"]] = {}
+    flatten: bool = False
 
 
 class LearnerConfig(_Table):

@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from learners.labels import FLOAT32_MAX
 from stream.config import EventPaths
 from stream.reasons import Reason, RefusedEventError
+
+_MOST_DIGITS = 4000
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -27,19 +30,44 @@ def _number(text: str) -> Any:
     return value if math.isfinite(value) else _NotFinite()
 
 
-def _parse(raw: bytes, field: str) -> Any:
+def _whole(text: str) -> Any:
+    return int(text) if len(text) < _MOST_DIGITS else _number(text)
+
+
+def _parse(raw: bytes, field: str, whole: Callable[[str], Any] = _number) -> Any:
     try:
         return json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_Pairs,
             parse_float=_number,
-            parse_int=_number,
+            parse_int=whole,
             parse_constant=lambda _: _NotFinite(),
         )
     except RecursionError:
         raise RefusedEventError(Reason.TOO_DEEP, field, "nested too deep to be read") from None
     except ValueError as cause:
         raise RefusedEventError(Reason.NOT_JSON, field, f"not JSON in UTF-8: {cause}") from None
+
+
+def parsed(raw: bytes, field: str) -> Any:
+    """JSON as pairs, names repeated where they were, whole numbers exact; :class:`RefusedEventError` for others."""
+    return _parse(raw, field, _whole)
+
+
+def is_object(found: Any) -> bool:
+    """Tell whether something that was parsed is an object."""
+    return isinstance(found, _Pairs)
+
+
+def once(found: Any, field: str) -> list[tuple[str, Any]]:
+    """The pairs of an object, each name once and its number finite; raises :class:`RefusedEventError` otherwise."""
+    if not isinstance(found, _Pairs):
+        raise RefusedEventError(Reason.WRONG_TYPE, field, "features are a JSON object")
+    _refuse_twice(found, field)
+    for name, value in found:
+        if isinstance(value, _NotFinite):
+            raise RefusedEventError(Reason.BAD_NUMBER, _dotted(field, name), "the number is not finite")
+    return found
 
 
 def syntax(value: bytes, field: str, paths: EventPaths, weight: str) -> NoReturn:

@@ -87,27 +87,8 @@ def show_status(report: dict[str, Any]) -> None:
     say(f"snapshot {report['snapshot']} of {moment(report['created'])} at {place(report['place'])}")
     for sentence in report["unmatched"]:
         say(sentence, "yellow")
-    for process in report["serving"]:
-        say(
-            f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
-            f"of {process['learner']}, {process['age_seconds']} s old"
-        )
-        if process["unknown_features"]:
-            names = ", ".join(repr(name) for name in process["unknown_features"])
-            say(f"requests have features that no newly learnt event has: {names}", "yellow")
-    if not report["serving"]:
-        say("serving: no process")
-    if (found := report["baseline"]) is not None:
-        says = "answers" if found["answers"] else "stands by"
-        compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
-        compared = compared or (f": {found['waits']}" if found["waits"] else "")
-        say(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
-        if found["verdict"] == "fail":
-            say(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
-    if (training := report["retrain"])["running"] is not None:
-        say(f"a full retrain runs: {training['running']}")
-    if (last := training["last"]) is not None and last["action"] in ("retrain_failed", "refuse_baseline"):
-        say(f"the last retrain came to nothing ({moment(last['time'])}): {last['why']}")
+    _show_serving(report["serving"])
+    _show_baseline(report)
     learners = report["learners"]
     names = ["role", "verdict", "serving", "line"]
     table(
@@ -126,6 +107,35 @@ def show_status(report: dict[str, Any]) -> None:
         _show_learner(name, one)
     for number, damage in report["damaged"].items():
         say(f"snapshot {number} is refused: {damage}", "red")
+
+
+def _show_serving(processes: list[dict[str, Any]]) -> None:
+    """The sentences about what answers."""
+    for process in processes:
+        say(
+            f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
+            f"of {process['learner']}, {process['age_seconds']} s old"
+        )
+        if process["unknown_features"]:
+            names = ", ".join(repr(name) for name in process["unknown_features"])
+            say(f"requests have features that no newly learnt event has: {names}", "yellow")
+    if not processes:
+        say("serving: no process")
+
+
+def _show_baseline(report: dict[str, Any]) -> None:
+    """The sentences about the baseline and its retrains."""
+    if (found := report["baseline"]) is not None:
+        says = "answers" if found["answers"] else "stands by"
+        compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
+        compared = compared or (f": {found['waits']}" if found["waits"] else "")
+        say(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
+        if found["verdict"] == "fail":
+            say(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
+    if (training := report["retrain"])["running"] is not None:
+        say(f"a full retrain runs: {training['running']}")
+    if (last := training["last"]) is not None and last["action"] in ("retrain_failed", "refuse_baseline"):
+        say(f"the last retrain came to nothing ({moment(last['time'])}): {last['why']}")
 
 
 def _show_learner(name: str, one: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -319,3 +320,47 @@ def test_every_way_to_decode_features_gives_the_same(rows: list[dict[str, object
         looked_at = Features(raw)
         assert looked_at.values == msgspec.json.decode(raw, type=dict[str, Value])
         assert looked_at.flat() == long_way
+
+
+FLATTENED = [
+    ({"tags": ["red", "new", "red"]}, {"tags": {"red": True, "new": True}}),
+    ({"ids": [1400000000000000001, 1400000000000000002, 3.0]},
+     {"ids": {"1400000000000000001": True, "1400000000000000002": True, "3": True}}),
+    ({"user": {"home": {"city": "Ulm"}, "roles": ["a"]}}, {"user": {"home.city": "Ulm", "roles.a": True}}),
+    ({"a": {"b": {"c": {"d": 1}}}}, {"a": {"b.c.d": 1}}),
+    ({"a": [], "b": [None], "c": None}, {"a": {}, "b": {}, "c": None}),
+    ({"a": 1, "b": {"c": True}}, {"a": 1, "b": {"c": True}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("x", "flat"), FLATTENED)
+def test_lists_and_deeper_nesting_are_features_where_it_is_asked_for(x: Any, flat: Any) -> None:
+    """The same for what is learnt and for what is asked; without the setting they are refused."""
+    codec = Codec(EventPaths(flatten=True), Labels("binary"))
+    event = codec.decode(Record("t", "0", 0, 1, json.dumps({"id": "a", "x": x, "y": 1}).encode()))
+    asked = codec.question(json.dumps({"x": x}).encode())
+    assert event.features.values == asked[1].values == flat
+    at_root = Codec(EventPaths(flatten=True, features="."), Labels("binary"))
+    assert at_root.decode(Record("t", "0", 0, 1, json.dumps({"id": "a", "y": 1} | x).encode())).features.values == flat
+
+
+@pytest.mark.parametrize(
+    ("x", "reason"),
+    [
+        ('{"a": [{"b": 1}]}', Reason.WRONG_TYPE),
+        ('{"a": [[1]]}', Reason.WRONG_TYPE),
+        ('{"a": [1e999]}', Reason.WRONG_TYPE),
+        ('{"a": {"b": {"c": 1e999}}}', Reason.BAD_NUMBER),
+        ('{"a": {"b": {"c": 1, "c": 2}}}', Reason.DUPLICATE_NAME),
+        ('{"a": {"b": {"c": 1}, "b.c": 2}}', Reason.DUPLICATE_NAME),
+        ('{"a": {"b": {"c": 1}}, "a": 2}', Reason.DUPLICATE_NAME),
+        ('{"_a": {"b": {"c": 1}}}', Reason.RESERVED_NAME),
+        ('{"a": {"_b": {"c": 1}}}', Reason.RESERVED_NAME),
+        ('{"a": {"b": {"c": 1e39}}}', Reason.BAD_NUMBER),
+    ],
+)
+def test_what_cannot_be_flattened_is_refused(x: str, reason: Reason) -> None:
+    """With its own reason."""
+    codec = Codec(EventPaths(flatten=True), Labels("binary"))
+    assert codec.decode(Record("t", "0", 0, 1, b'{"id":"a","x":%s,"y":1}' % x.encode())).reason == reason
+    assert codec.question(b'{"x":%s}' % x.encode()).reason == reason
