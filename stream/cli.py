@@ -41,7 +41,7 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
 for command in (
     starting.init, starting.demo, starting.drill,
-    running.up, running.train, running.guard, running.serve, tables.produce,
+    running.up, running.train, running.guard, running.serve, tables.produce, tables.check,
     looking.alive, looking.status, looking.ledger, verify.verify,
     snapshots.snapshots, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,

@@ -65,6 +65,10 @@ class Column:
         self._numbers = self._texts = self._bools = 0
         self._seen: set[Any] = set()
 
+    def fix(self, kind: str) -> None:
+        """Say what it is, whatever its cells look like."""
+        self._fixed = kind
+
     def see(self, cell: Any) -> None:
         """Take one cell into account."""
         if cell is None or isinstance(cell, (dict, list)) or self.why_text or self._fixed or cell in self._seen:

@@ -17,11 +17,16 @@ _BEGINNING = 1_735_689_600.0
 _SECRET = ("token", ".pem")
 
 
-def write_starter(folder: Path, name: str, *, port: int = 8000, sample: int = SAMPLE_EVENTS) -> list[Path]:
-    """Write configuration, model, token and sample events; refuse to overwrite anything."""
+def write_starter(
+    folder: Path, name: str, *, port: int = 8000, sample: int = SAMPLE_EVENTS, configuration: str = "", model: str = ""
+) -> list[Path]:
+    """Write configuration, model, token and sample events; refuse to overwrite anything.
+
+    ``configuration`` and ``model`` are other texts than those of the demo's payments.
+    """
     files = {
-        folder / "holdfast.toml": CONFIGURATION.format(name=name, port=port).encode(),
-        folder / "model.py": MODEL.encode(),
+        folder / "holdfast.toml": (configuration or CONFIGURATION.format(name=name, port=port)).encode(),
+        folder / "model.py": (model or MODEL).encode(),
         folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "events-token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "signing-key.pem": new_key(),

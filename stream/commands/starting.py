@@ -1,19 +1,23 @@
 """Commands to begin with: ``init``, ``demo``, ``drill``."""
 
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from stream import printing
 from stream.commands.base import (
+    FILE,
     FOLDER,
     json_option,
     stopping_of,
 )
+from stream.commands.tables import CHECK_OPTIONS, checked, table_options
 from stream.config import load
 from stream.errors import CommandError
 
@@ -21,15 +25,61 @@ from stream.errors import CommandError
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
 @click.option("--name", default=None, help="Name of the lineage; default the folder's name.")
-def init(folder: Path, name: str | None) -> None:
-    """Write a configuration, a model.py, a token and sample events that work as they are."""
-    from stream.starter import write_starter  # noqa: PLC0415  a command imports what it needs
+@click.option("--empty", is_flag=True, help="Without sample events, so that none mix into a model of yours.")
+@click.option("--from", "source", type=FILE, metavar="FILE", help="A table to begin from: CSV, Parquet or JSON lines.")
+@table_options
+@CHECK_OPTIONS[0]
+@CHECK_OPTIONS[1]
+def init(folder: Path, name: str | None, source: Path | None, *, empty: bool, **options: Any) -> None:
+    """Write a configuration, a model.py, a token and sample events that work as they are.
+
+    With --from FILE and --label COLUMN they are made for that table, and its rows become the first events; see what
+    they will be with holdfast check FILE --label COLUMN.
+    """
+    from stream.starter import SAMPLE_EVENTS, write_starter  # noqa: PLC0415  a command imports what it needs
 
     chosen = name or folder.resolve().name or "holdfast"
-    for path in write_starter(folder, "".join(c if c.isalnum() or c in "._-" else "-" for c in chosen)):
+    chosen = "".join(c if c.isalnum() or c in "._-" else "-" for c in chosen)
+    where = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    if source is None:
+        _refuse_options(options)
+        for path in write_starter(folder, chosen, sample=0 if empty else SAMPLE_EVENTS):
+            printing.echo(f"wrote {path}")
+        if empty:
+            printing.echo(f"Now: {where}holdfast produce FILE    (there are no events yet)")
+        printing.echo(f"{'Then' if empty else 'Now'}: {where}holdfast up    (and in another terminal: holdfast status)")
+        return
+    if options["label"] is None:
+        raise CommandError(f"which column of {source} is the label? --label COLUMN; holdfast check {source} lists them")
+    found = checked(source, options, chosen)
+    printing.show_check(found)
+    if found.sent.useless:
+        raise CommandError("every row would be refused, so nothing was written")
+    written = write_starter(folder, chosen, sample=0, configuration=found.configuration, model=found.model)
+    for path in written:
         printing.echo(f"wrote {path}")
-    where = "" if folder == Path() else f"cd {folder} && "
-    printing.echo(f"Now: {where}holdfast up    (and in another terminal: holdfast status)")
+    if not empty:
+        _fill(folder, source, found)
+    printing.echo(f"Now: {where}holdfast up    (and in another terminal: {where}holdfast status)")
+    printing.echo("Ask it: curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d "
+                  f"{shlex.quote(found.asked)}")  # fmt: skip
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value not in (None, (), "utf-8-sig")]
+    if given:
+        raise CommandError(f"--{given[0].replace('_', '-')} is about a table: name it with --from FILE")
+
+
+def _fill(folder: Path, source: Path, found: Any) -> None:
+    """Make the table's rows the first events."""
+    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+
+    config = load(folder / "holdfast.toml", {})
+    sink = producing.sink_of(config, None, source)
+    with printing.Progress(source.name, total=source.stat().st_size) as progress:
+        producing.produce(config, source, sink, found.columns, survey=found.survey, progress=progress.sent)
+    printing.echo(f"{sink.close():,} rows of {source} are the first events")
 
 
 @click.command()

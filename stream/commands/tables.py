@@ -1,4 +1,4 @@
-"""Options that say what the columns of a table are, and ``produce``."""
+"""Options that say what the columns of a table are, and the commands that read one: ``produce`` and ``check``."""
 
 import sys
 import time
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from stream import printing
 from stream.columns import Columns
-from stream.commands.base import FILE, configured, stopping_of
+from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.config import Config
 from stream.errors import CommandError
 
@@ -123,3 +124,46 @@ def _say(config: Config, found: Any) -> bool:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.refused.most_common())
         printing.echo(f"{found.refused.total():,} will be refused ({reasons}). The first: {found.example}", err=True)
     return bool(found.useless)
+
+
+CHECK_OPTIONS = (
+    click.option(
+        "--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Default found out from the label."
+    ),
+    click.option("--exclude", metavar="A,B,…", help="Columns that are left out, such as those known only afterwards."),
+)  # fmt: skip
+
+
+def checked(path: Path, options: dict[str, Any], name: str = "", port: int = 8000) -> Any:
+    """Look at a table, with a bar for each pass over it."""
+    from stream.check import check as look  # noqa: PLC0415  a command imports what it needs
+
+    size = path.stat().st_size
+    exclude = [one.strip() for one in (options["exclude"] or "").split(",") if one.strip()]
+    with printing.Steps() as steps:
+        return look(
+            path, columns_of(options), task=options["task"], exclude=exclude, name=name, port=port,
+            progress=lambda what, rows, done: steps.say(f"{what} {path.name}: {rows:,} rows", done, size),
+        )  # fmt: skip
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=FILE)
+@table_options
+@CHECK_OPTIONS[0]
+@CHECK_OPTIONS[1]
+@json_option
+def check(path: Path, *, as_json: bool, **options: Any) -> None:
+    """Look at a table: its columns, what they are good for, which task, what would be refused; nothing is written.
+
+    FILE is a CSV, Parquet or JSON lines (gzip too). Exit 1 when every row would be refused.
+    """
+    found = checked(path, options)
+    if as_json:
+        printing.as_json({
+            **msgspec.to_builtins(found.found), "configuration": found.configuration, "model": found.model,
+            "refused": dict(found.sent.refused) if found.sent is not None else {}, "asked": found.asked,
+        })  # fmt: skip
+    else:
+        printing.show_check(found)
+    sys.exit(1 if found.sent is not None and found.sent.useless else 0)
