@@ -75,8 +75,7 @@ def _cut(source: Path, folder: Path, rows: int) -> Path:
 
 
 def _last_column(table: Path) -> str:
-    opened = gzip.open(table, "rt") if table.suffix == ".gz" else table.open()
-    with opened as lines:
+    with gzip.open(table, "rt") if table.suffix == ".gz" else table.open() as lines:
         return lines.readline().strip().rsplit(",", 1)[-1]
 
 

@@ -187,9 +187,7 @@ def show_check(checked: Any) -> None:
         say(f"{sent.unlabelled:,} rows have no label, and teach nothing")
     if sent.duplicates:
         say(f"{sent.duplicates:,} rows have the id of another one, and count once")
-    say(
-        f"A folder that learns this: holdfast init DIR --from {found.path} --label {found.label!r} with the same options"
-    )
+    say(f"A folder that learns this: holdfast init DIR --from {found.path} --label {found.label!r} …")
 
 
 _ROLES = {
