@@ -32,6 +32,8 @@ from snapshots.store import Store
 from snapshots.verdict import Finding, Verdict
 
 ENOUGH_ROWS = 32
+#: a regression whose root mean squared error is five times the labels' deviation is worse than a constant for certain
+_CONSTANT_EVENTS, _CONSTANT_R2 = 500, 1 - 5.0**2
 #: reverts for the same cause in the same slice after which a third is not believed
 REPEATED = 2
 REPEATED_SECONDS = 30 * 86_400.0
@@ -114,7 +116,7 @@ class Judge:
                 blank, verdict=quick, why=why, figures=figures, found="broken" if quick == "fail" else "pass"
             )
             if quick == "fail" or not manifest.holdout.versions:
-                return verdict, None
+                return against_constant(verdict, manifest.task, part), None
             return self._score(verdict, manifest, part, restored, known)
         except (DamagedError, LearnersError) as cause:  # a store or a library that is away is no fault of the snapshot
             return msgspec.structs.replace(blank, verdict="fail", why=str(cause), found="damaged"), None
@@ -392,6 +394,26 @@ def fast_lane(
             why = f"it predicts the same for all of {distinct} different rows, and the one before did not"
             return "fail", why, figures
     return "pass", f"loads, and predicts finite numbers on {len(rows)} recent events (fast lane only)", figures
+
+
+def against_constant(verdict: Verdict, task: str, part: LearnerPart) -> Verdict:
+    """Hold a regression back while nothing but the fast lane judges it and a constant would be far better.
+
+    By its own error on the newest events, each predicted before it was learnt. It is suspect, not failed: a target far
+    from 0 is learnt slowly, and nothing is lost by waiting.
+    """
+    recent = part.figures.get("recent") or {}
+    explained, events = recent.get("r2"), recent.get("n") or 0
+    if verdict.verdict != "pass" or task != "regression" or events < _CONSTANT_EVENTS:
+        return verdict
+    if explained is not None and math.isfinite(explained) and explained >= _CONSTANT_R2:
+        return verdict
+    times = "" if explained is None or not math.isfinite(explained) else f", {math.sqrt(1 - explained):,.0f} times it"
+    why = (
+        f"its error on the newest {events:,} events is far above that of always predicting their mean{times}; not "
+        "promoted until that is better: scale the features and the target, or lower the learning rate"
+    )
+    return msgspec.structs.replace(verdict, verdict="suspect", why=why, found="suspect")
 
 
 def _asked(learner: Learner, rows: Sequence[Features]) -> tuple[list[Prediction], list[Exception]]:
