@@ -1,0 +1,184 @@
+"""``check`` and ``init --from``: what a table is taken for, and folders that learn, are guarded and answer."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.check import Checked, check
+from stream.columns import Columns
+from stream.errors import CommandError
+from stream.moments import parser_of
+
+ROWS = 400
+WORDS = ["free", "prize", "call", "now", "later", "home", "lunch", "ok", "see", "you", "win", "cash"]
+
+
+def table(tmp_path: Path, columns: dict[str, Callable[[int], Any]], rows: int = ROWS) -> Path:
+    """A CSV whose cells are made by row."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([make(row) for make in columns.values()] for row in range(rows))
+    path = tmp_path / "t.csv"
+    path.write_text(out.getvalue(), newline="")
+    return path
+
+
+def found(
+    path: Path, label: str | None = "y", task: Any = None, exclude: list[str] | None = None, **columns: Any
+) -> Checked:
+    """What is found of a table."""
+    return check(path, Columns(label=label, **columns), task=task, exclude=exclude or [])
+
+
+COLUMNS: dict[str, tuple[Callable[[int], Any], str]] = {
+    "number": (lambda n: n * 7 % 101 / 10, "number"),
+    "code": (lambda n: n * 7 % 12, "code"),
+    "flag": (lambda n: n % 2, "number"),
+    "text": (lambda n: ["a", "b", "c"][n * 5 % 3], "category"),
+    "zip": (lambda n: f"0{1000 + n % 5}", "category"),
+    "many": (lambda n: f"user {n * 7919 % 399}", "hashed"),
+    "long id": (lambda n: 1400000000000000001 + n * 31 % 397, "hashed"),
+    "message": (lambda n: " ".join(WORDS[(n * k) % 12] for k in range(1, 6)) + f" {n}", "words"),
+    "day": (lambda n: f"{n % 12 + 1}/{n % 28 + 1}/2011", "date"),
+    "moment": (lambda n: f"2013-01-01T{n % 24:02}:00:00Z", "date"),
+    "same": (lambda _: "x", "constant"),
+    "nothing": (lambda _: "", "constant"),
+    "row": (lambda n: n + 1, "counter"),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_is_taken_for_what_it_is(tmp_path: Path, name: str) -> None:
+    """Each kind alone beside a label."""
+    make, role = COLUMNS[name]
+    one = found(table(tmp_path, {name: make, "y": lambda n: n * 11 % 7 % 2})).found.columns[name]
+    assert one.role == role
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "positive"),
+    [
+        (lambda n: n % 2, "binary", 1),
+        (lambda n: ["ham", "spam"][n % 3 == 0], "binary", "spam"),
+        (lambda n: [" <=50K", " >50K"][n % 3 == 0], "binary", " >50K"),
+        (lambda n: ["no", "yes"][n % 3 > 0], "binary", "yes"),
+        (lambda n: [2, 1][n % 3 == 0], "binary", 1),
+        (lambda n: n % 4, "multiclass", None),
+        (lambda n: ["a", "b", "c"][n % 3], "multiclass", None),
+        (lambda n: n * 7 % 101, "regression", None),
+        (lambda n: n * 7 % 101 / 10, "regression", None),
+    ],
+)
+def test_the_label_decides_the_task(tmp_path: Path, label: Callable[[int], Any], task: str, positive: Any) -> None:
+    """And the proposed configuration refuses no row."""
+    checked = found(table(tmp_path, {"a": lambda n: n * 7 % 13 / 3, "y": label}))
+    assert (checked.found.task, checked.found.positive) == (task, positive)
+    assert checked.sent is not None
+    assert not checked.sent.refused, checked.sent.example
+    assert not checked.sent.unlabelled
+
+
+@pytest.mark.parametrize(
+    ("leak", "word"),
+    [
+        (lambda n: n * 11 % 7 % 2, "equals the label"),
+        (lambda n: ["x", "y"][n * 11 % 7 % 2], "determines the label"),
+        (lambda n: 10.0 * (n * 11 % 7 % 2) + n % 101 / 1000, "follows the label"),
+    ],
+)
+def test_columns_that_hold_the_label_are_suspected(tmp_path: Path, leak: Callable[[int], Any], word: str) -> None:
+    """And one that does not is not; what is left out is not asked about."""
+    path = table(tmp_path, {"leak": leak, "fair": lambda n: n * 3 % 17, "y": lambda n: n * 11 % 7 % 2})
+    columns = found(path).found.columns
+    assert word in columns["leak"].suspect
+    assert not columns["fair"].suspect
+    assert "--exclude leak" in " ".join(found(path).found.said)
+    assert not any("leak" in one for one in found(path, exclude=["leak"]).found.said)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "word"),
+    [
+        ({"y": lambda n: n % 3}, {"task": "binary"}, "more than two values"),
+        ({"y": lambda n: "abc"[n % 3]}, {"task": "regression"}, "not a column of numbers"),
+        ({"y": lambda n: "abc"[n % 2]}, {"positive": "z"}, "no value of"),
+        ({"y": lambda _: ""}, {}, "holds nothing"),
+        ({"a": lambda n: n, "y": lambda n: n % 2}, {"exclude": ["b"]}, "no column 'b'"),
+        ({"a": lambda n: n}, {}, "no column 'y'"),
+    ],
+)
+def test_what_cannot_be_learnt_says_why(
+    tmp_path: Path, columns: dict[str, Callable[[int], Any]], options: dict[str, Any], word: str
+) -> None:
+    """Before anything is written."""
+    with pytest.raises(CommandError, match=word):
+        found(table(tmp_path, columns), **options)
+
+
+def test_ids_and_times_are_found_and_said(tmp_path: Path) -> None:
+    """An id that repeats is said, too."""
+    path = table(
+        tmp_path,
+        {"order_id": lambda n: f"o{n}", "day": COLUMNS["day"][0], "a": lambda n: n * 7 % 13, "y": lambda n: n % 2},
+    )
+    checked = found(path)
+    assert (checked.found.id, checked.found.time) == ("order_id", "day")
+    assert parser_of("day", None, ["1/1/2011", "2/28/2011"])[1] == checked.columns.time_format
+    assert "order_id" not in checked.asked
+    repeated = found(path, id="a")
+    assert "have an id that came before" in " ".join(repeated.found.said)
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """``holdfast`` in a folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stream.cli", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("label", "measure"),
+    [(lambda n: ["no", "yes"][n * 7 % 12 > 5], "accuracy"), (lambda n: f"c{n * 7 % 12 // 4}", "accuracy")],
+    ids=["binary", "multiclass"],
+)
+def test_a_folder_made_of_a_table_of_all_kinds_learns_it(
+    tmp_path: Path, label: Callable[[int], Any], measure: str
+) -> None:
+    """Both learners, from two commands; nothing is refused, quarantined or unknown."""
+    path = table(tmp_path, {name: make for name, (make, _) in COLUMNS.items()} | {"label": label}, 1200)
+    said = command(tmp_path, "init", "shop", "--from", str(path), "--label", "label")
+    assert "1,200 rows of" in said
+    assert "curl -s http://127.0.0.1:8000/predict" in said
+    shop = tmp_path / "shop"
+    command(shop, "train", "--until-end")
+    report = json.loads(command(shop, "status", "--json"))
+    assert report["unmatched"] == []
+    for name, one in report["learners"].items():
+        events = one["events"]
+        assert (events["consumed"], events["dead_lettered"], events["quarantined"]) == (1200, 0, 0), name
+    assert report["learners"]["model"]["metrics"][measure] > 0.9
+    command(shop, "guard", "--once")
+
+
+def test_an_empty_folder_has_no_events(tmp_path: Path) -> None:
+    """So that a sample mixes into nobody's model; options of a table without one are an error."""
+    command(tmp_path, "init", "shop", "--empty")
+    assert not (tmp_path / "shop" / "events").exists()
+    refused = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "init", "other", "--label", "y"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 2
+    assert "--from FILE" in refused.stderr
