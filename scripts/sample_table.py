@@ -1,6 +1,6 @@
 """Write ``examples/payments.csv.gz``: two thousand card payments of the demo as a table, for the README.
 
-    python scripts/sample_table.py
+python scripts/sample_table.py
 """
 
 import csv

@@ -9,16 +9,22 @@ it. The role of the timestamp in The Update Framework (https://theupdateframewor
 
 import contextlib
 import logging
+import os
+import re
+import threading
 from pathlib import Path
 
 import msgspec
 
 from snapshots.errors import DamagedError, LedgerBrokenError, StoreError
-from snapshots.signing import SignedStore
+from snapshots.signing import NO_LINEAGE, SignedStore
 
 log = logging.getLogger("holdfast.snapshots")
 _FOLDER = "ledger/head/"
+_NAME = re.compile(r"ledger/head/(\d{12})\.json")
 _KEPT = 3
+#: lineages whose newest head is remembered
+_LINEAGES = 100
 #: how much of its time a head may have lived before it is signed anew
 _RENEW = 0.1
 
@@ -42,15 +48,17 @@ class Heads:
 
     def __init__(self, store: SignedStore) -> None:
         self._store = store
-        self._highest = self._remembered()
+        self._highest = self._remembered().get(store.lineage(), 0)
+        self._wrong: set[int] = set()
         self.newest: Head | None = None
 
     def read(self) -> Head | None:
-        """Return the newest head; raise :class:`LedgerBrokenError` when it is older than one that was seen."""
-        names = self._store.names(_FOLDER)
-        number = max((int(n) for one in names if (n := one[len(_FOLDER) : -len(".json")]).isdigit()), default=0)
-        if self.newest is None or self.newest.number != number:
-            self.newest = self._decoded(number) if number else None
+        """Return the newest head; raise :class:`LedgerBrokenError` when it is older than one that was seen.
+
+        What lies among the heads and is not signed counts as if it were not there, and is said once.
+        """
+        self.newest = next(filter(None, map(self._held, reversed(self._numbers()))), None)
+        number = self.newest.number if self.newest is not None else 0
         if number < self._highest:
             raise LedgerBrokenError(
                 f"the head of the ledger is number {number}, and number {self._highest} was seen here: the store was "
@@ -61,12 +69,23 @@ class Heads:
             self._remember()
         return self.newest
 
-    def _decoded(self, number: int) -> Head | None:
+    def _numbers(self) -> list[int]:
+        """The numbers that files of heads have, smallest first; whose they are is another question."""
+        return [int(found[1]) for name in self._store.names(_FOLDER) if (found := _NAME.fullmatch(name)) is not None]
+
+    def _held(self, number: int) -> Head | None:
+        """A head whose signature holds, None for another."""
+        if self.newest is not None and self.newest.number == number:
+            return self.newest
+        if number in self._wrong:
+            return None
         try:
             data = self._store.get(_name(number))
             return msgspec.json.decode(data, type=Head) if data is not None else None
         except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
-            raise LedgerBrokenError(f"{_name(number)} does not hold: {cause}") from cause
+            self._wrong.add(number)
+            log.error("%s does not hold, and does not count: %s", _name(number), cause)
+            return None
 
     def write(self, entries: int, last: str, snapshot: int, now: float) -> None:
         """Sign a head that says at least so much; nothing is written by who has no key, or when the store is away."""
@@ -80,15 +99,28 @@ class Heads:
                     if before.entries > entries:
                         entries, last = before.entries, before.last
                 number = (before.number if before else self._highest) + 1
+                while number in self._wrong:  # somebody put a file there that is none of ours
+                    number += 1
                 mine = Head(number, now, now + self._store.head_seconds, entries, last, snapshot)
                 if self._store.create(_name(number), msgspec.json.encode(mine) + b"\n"):
                     break
             self.newest, self._highest = mine, number
             self._remember()
-            for name in self._store.names(_FOLDER)[:-_KEPT]:
-                self._store.delete(name)
+            for old in self._numbers():
+                if old <= number - _KEPT:
+                    self._store.delete(_name(old))
         except (StoreError, LedgerBrokenError) as cause:
             log.error("the head of the ledger is not signed anew: %s", cause)
+
+    def expired(self, now: float) -> str:
+        """Say that nobody has signed for too long, empty when somebody has or there is no head."""
+        if self.newest is None or now <= self.newest.expires:
+            return ""
+        days = (now - self.newest.time) / 86_400
+        return (
+            f"the newest signed word on the ledger is {days:.1f} days old and has expired: either nobody decided and "
+            "no trainer ran since, or this store was frozen or put back. See: holdfast verify"
+        )
 
     def is_old(self, now: float) -> bool:
         """Tell whether the head has lived a tenth of its time, so that it is signed anew."""
@@ -98,18 +130,28 @@ class Heads:
     def _seen(self) -> Path | None:
         return self._store.seen
 
-    def _remembered(self) -> int:
-        if self._seen is None:
-            return 0
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return msgspec.json.decode(self._seen.read_bytes(), type=dict[str, int]).get(self._store.lineage(), 0)
-        return 0
+    def _remembered(self) -> dict[str, int]:
+        """The newest numbers that were seen here, by lineage: a lineage that comes back is not a new one."""
+        return remembered(self._seen)
 
     def _remember(self) -> None:
         """Note the newest number; who may not write beside the configuration remembers while it lives."""
-        if self._seen is not None:
-            with contextlib.suppress(OSError):
-                self._seen.write_bytes(msgspec.json.encode({self._store.lineage(): self._highest}))
+        if self._seen is None or (lineage := self._store.lineage()) == NO_LINEAGE:
+            return
+        known = self._remembered()
+        known[lineage] = max(self._highest, known.pop(lineage, 0))
+        fresh = self._seen.with_name(f"{self._seen.name}.{os.getpid()}-{threading.get_native_id()}")
+        with contextlib.suppress(OSError):
+            fresh.write_bytes(msgspec.json.encode(dict(list(known.items())[-_LINEAGES:])))
+            fresh.replace(self._seen)
+
+
+def remembered(seen: Path | None) -> dict[str, int]:
+    """Which lineages were seen here, and how far; nothing when there is no such file, or it cannot be read."""
+    if seen is not None:
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(seen.read_bytes(), type=dict[str, int])
+    return {}
 
 
 def _name(number: int) -> str:

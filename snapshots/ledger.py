@@ -122,6 +122,10 @@ class Ledger:
                 "from a copy of the store; nothing is decided until it holds"
             )
 
+    def expired(self, now: float) -> str:
+        """Say that the head has expired; empty when it has not, or nothing is signed."""
+        return self.heads.expired(now) if self.heads is not None else ""
+
     def renew_head(self, now: float) -> None:
         """Sign the head anew when it has lived for a while, so that it expires only when nobody is there."""
         if self.heads is not None and self.heads.is_old(now):

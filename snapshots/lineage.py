@@ -16,13 +16,17 @@ from snapshots import verdict as verdicts
 from snapshots.baselines import accepted, last_outcome
 from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError
+from snapshots.head import remembered
 from snapshots.holdout import HeldRow, read_version
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
+from snapshots.signing import SignedStore
 from snapshots.store import Store, claim
 from snapshots.verdict import Verdict
 
 log = logging.getLogger("holdfast.snapshots")
+#: no trainer leaves so many numbers out
+_REACH = 1000
 _STOPS, _RESUMES = ("stop_learning", "open_breaker"), ("resume_learning", "half_open", "close_breaker")
 
 
@@ -75,11 +79,16 @@ class Lineage:
         twin.epochs = list(self.epochs)
         return twin
 
-    def charter(self, name: str, task: str, now: float) -> Charter:
-        """Return the charter, writing it when the store is new; refuse a store that holds another lineage."""
+    def charter(self, name: str, task: str, now: float, *, anew: bool = False) -> Charter:
+        """Return the charter, writing it when the store is new; refuse a store that holds another lineage.
+
+        Where a signed lineage was seen before, an empty store is a new one only when that is meant (``anew``).
+        """
         fresh = Charter(name=name, task=task, key=secrets.token_hex(32), created=now)
         data = self.store.get("lineage.json")
         if data is None:
+            if not anew:
+                self._refuse_emptied()
             claim(self.store, "lineage.json", msgspec.json.encode(fresh) + b"\n")
             data = self.store.get("lineage.json") or b""
         try:
@@ -99,6 +108,16 @@ class Lineage:
             )
         return found
 
+    def _refuse_emptied(self) -> None:
+        """Refuse to begin in silence where a signed lineage was."""
+        store = self.store
+        if isinstance(store, SignedStore) and store.verifies and remembered(store.seen):
+            raise RefusedError(
+                "the store holds no lineage, and one was seen from here before: it was emptied, or store.url is "
+                "another. Restore it from a copy. If it was you: holdfast train --new-lineage begins anew (or remove "
+                f"{store.seen})"
+            )
+
     def _begun(self) -> bool:
         """Tell whether there is a snapshot, a decision or an archive; a start that came to nothing leaves none."""
         snapshots = (name for name in self.store.names("snapshots/") if name.endswith("/manifest.json"))
@@ -112,6 +131,7 @@ class Lineage:
         found = {int(parts[1]) for parts in folders if parts[2:] == ["manifest.json"] and parts[1].isdigit()}
         for gone in self._manifests.keys() - found:
             del self._manifests[gone]
+        found = self._within_reach(found)
         self.highest = max(found, default=-1)
         signed = self.ledger.heads.newest.snapshot if self.ledger.heads and self.ledger.heads.newest else -1
         self.cut_back = self.highest < signed
@@ -128,6 +148,11 @@ class Lineage:
             del self._verdicts[key]
         self._read_verdicts(set(self.numbers))
         return self
+
+    def _within_reach(self, found: set[int]) -> set[int]:
+        """Numbers of snapshots without those far beyond the newest that holds: nobody counted on to them."""
+        newest = next((number for number in sorted(found, reverse=True) if self.manifest(number) is not None), -1)
+        return {number for number in found if number <= newest + _REACH}
 
     def refresh_entries(self) -> None:
         """Look for new decisions only; those from before the present lineage began are left out."""

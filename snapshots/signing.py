@@ -35,6 +35,7 @@ _SIGNED = re.compile(rb',?("signed":)?(\{"key":"[0-9a-f]{16}","signature":"[0-9a
 _END_BYTES = 200
 #: what is signed as a whole: everything of a lineage that says what counts
 FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/")
+NO_LINEAGE = "none"
 _MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
 
 
@@ -101,7 +102,7 @@ class SignedStore:
     def lineage(self) -> str:
         """Which lineage the store holds: the digest of ``lineage.json`` in hex, or ``none``."""
         self._message("", b"")
-        return (self._lineage or b"none").decode()
+        return (self._lineage or NO_LINEAGE.encode()).decode()
 
     def _opened(self, name: str, data: bytes) -> bytes:
         """A blob without its signature, once that holds."""
@@ -159,7 +160,7 @@ class SignedStore:
         if self._lineage is None:
             found = self.inner.get("lineage.json")
             self._lineage = hashlib.sha256(found).hexdigest().encode() if found is not None else None
-        return b"\n".join((form, self._lineage or b"none", name.encode(), data))
+        return b"\n".join((form, self._lineage or NO_LINEAGE.encode(), name.encode(), data))
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""

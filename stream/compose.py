@@ -59,9 +59,12 @@ def dead_letters_of(config: Config, store: Store) -> DeadLetters:
     return KafkaDeadLetters(config.source.kafka, config.name, store)
 
 
-def membership_of(config: Config, lineage: Lineage, now: float) -> Membership:
-    """Holdout membership under the lineage's key; refuses a store that holds another lineage."""
-    charter = lineage.charter(config.name, config.task, now)
+def membership_of(config: Config, lineage: Lineage, now: float, *, anew: bool = False) -> Membership:
+    """Holdout membership under the lineage's key; refuses a store that holds another lineage.
+
+    ``anew``: also where a signed lineage was seen before and its store is empty now.
+    """
+    charter = lineage.charter(config.name, config.task, now, anew=anew)
     return Membership(bytes.fromhex(charter.key), config.holdout.rate, config.holdout.by)
 
 
@@ -93,7 +96,7 @@ def trainer_of(
     if not begin.take_over:
         alone.refuse_company(store, now, sleep, stopping)
     lineage = Lineage(store, looking=True)  # learning goes on when the ledger does not hold; deciding does not
-    membership = membership_of(config, lineage, now())
+    membership = membership_of(config, lineage, now(), anew=begin.fresh)
     if isinstance(directory := bare(store), LocalStore):
         directory.sweep()
     sweep(store, now())

@@ -131,7 +131,7 @@ class Server:
         while not self._stop.is_set():
             try:
                 self.follow()
-                self.store_trouble = ""
+                self.store_trouble = self.lineage.ledger.expired(self.now())
             except SnapshotsError as cause:
                 if not self.store_trouble:
                     log.error("%s; serving goes on from memory", cause)

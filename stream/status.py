@@ -38,7 +38,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
         "wall": _walls(words),
-        "store": {"trouble": lineage.broken},
+        "store": {"trouble": lineage.broken or lineage.ledger.expired(now)},
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,10 @@ from snapshots.ledger import Decision, Ledger
 from snapshots.signing import SignedStore, new_key
 
 
-@pytest.fixture
-def signed(folder: Callable[..., Folder]) -> Folder:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A signed lineage of a few snapshots that passed, one of which was reverted to."""
-    here = folder(signing__private_key_file="key.pem")
+    here = Folder(tmp_path_factory.mktemp("signed") / "lineage", signing__private_key_file="key.pem")
     (here.path / "key.pem").write_bytes(new_key())
     for number in range(3):
         here.write(numbers(200, first=200 * number))
@@ -30,6 +30,14 @@ def signed(folder: Callable[..., Folder]) -> Folder:
     here.trained()
     here.run("verify")
     return here
+
+
+@pytest.fixture
+def signed(once: Folder, tmp_path: Path) -> Iterator[Folder]:
+    """A copy of it, for one attack."""
+    here = once.copy(tmp_path / "copy")
+    yield here
+    here.end()
 
 
 def ledger_files(here: Folder) -> list[Path]:
@@ -44,6 +52,13 @@ def cut_ledger_and_head(here: Folder) -> None:
     cut_the_ledger(here)
     for head in (here.path / "store/ledger/head").iterdir():
         head.unlink()
+
+
+def hide_the_head(here: Folder) -> None:
+    """Names that are read as larger numbers, with nothing in them that is signed."""
+    cut_the_ledger(here)
+    for name in ("999.json", "999999999999.json", "000000000099.json"):
+        (here.path / "store/ledger/head" / name).touch()
 
 
 def forge_an_entry(here: Folder) -> None:
@@ -111,7 +126,8 @@ def test_everything_is_looked_at_whatever_is_wrong(signed: Folder) -> None:
 
 @pytest.mark.parametrize(
     "attack",
-    [cut_the_ledger, cut_ledger_and_head, forge_an_entry, change_an_entry, forge_a_verdict, move_a_verdict,
+    [cut_the_ledger, cut_ledger_and_head, hide_the_head, forge_an_entry, change_an_entry, forge_a_verdict,
+     move_a_verdict,
      forge_an_epoch, take_snapshots_away, change_a_model, put_the_store_back, let_the_head_expire],
 )  # fmt: skip
 def test_what_was_done_to_the_store_is_found(signed: Folder, attack: Callable[[Folder], None]) -> None:
@@ -150,6 +166,7 @@ def test_the_head_only_goes_forward(tmp_path: Path) -> None:
     """Whoever signs one that says less takes over what the one before said; a smaller number is refused."""
     (tmp_path / "key.pem").write_bytes(new_key())
     store = SignedStore(LocalStore(tmp_path / "store"), tmp_path / "key.pem", [], seen=tmp_path / "seen.json")
+    store.create("lineage.json", b"{}")
     ledger = Ledger(store)
     ledger.append(1.0, lambda _: Decision("pin", "me", snapshot=1))
     ledger.sign_head(7, 2.0)
@@ -191,3 +208,54 @@ def test_a_store_from_before_is_adopted_once_and_on_request(folder: Callable[...
     here.write(numbers(100, first=300))
     here.trained()
     assert here.learner()["events"]["learnt"] == 400
+
+
+def test_what_is_not_signed_is_not_remembered(signed: Folder) -> None:
+    """A forged head, seen once and taken away, leaves nothing behind; with it there, the trainer signs on."""
+    forged = signed.path / "store/ledger/head/000000000099.json"
+    forged.write_bytes(b"{}")
+    signed.run("status")
+    signed.write(numbers(100, first=800))
+    signed.train()
+    forged.unlink()
+    signed.run("verify")
+    signed.write(numbers(100, first=900))
+    signed.trained()
+    signed.run("verify")
+
+
+def test_a_forged_snapshot_far_away_counts_for_nothing(signed: Folder) -> None:
+    """The next snapshot is the one after the newest that is signed; the head is not signed for a forged number."""
+    before = signed.lineage.numbers[-1]
+    forged = signed.path / "store/snapshots/999999999998/manifest.json"
+    forged.parent.mkdir()
+    forged.write_bytes(b"x")
+    signed.write(numbers(100, first=800))
+    signed.trained()
+    assert before < signed.lineage.numbers[-1] < before + 10
+    shutil.rmtree(forged.parent)
+    signed.run("verify")
+
+
+def test_an_emptied_store_is_no_new_lineage(signed: Folder) -> None:
+    """Unless it is meant; and the old store, put back later, is still known to be old."""
+    copy = signed.path / "old"
+    shutil.copytree(signed.path / "store", copy)
+    signed.write(numbers(100, first=800))
+    signed.trained()
+    shutil.rmtree(signed.path / "store")
+    assert "was emptied" in signed.run("train", "--until-end", code=3).stderr
+    signed.run("train", "--until-end", "--new-lineage")
+    shutil.rmtree(signed.path / "store")
+    copy.rename(signed.path / "store")
+    assert "put back" in signed.run("verify", code=1).stdout
+
+
+def test_an_expired_head_is_said_by_everyone(signed: Folder) -> None:
+    """Not only by ``verify``: commands that look, and ``/ready``."""
+    let_the_head_expire(signed)
+    assert "has expired" in signed.run("status").stderr
+    signed.start("serve")
+    signed.wait_ready()
+    with signed.http() as client:
+        wait_for(lambda: "has expired" in client.get("/ready").json().get("store", ""))

@@ -3,6 +3,7 @@
 import getpass
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -101,8 +102,8 @@ def lineage_of(config: Config) -> Lineage:
     from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
 
     lineage = Lineage(store_of(config), looking=True).refresh()
-    if lineage.broken:
-        printing.echo(f"holdfast: {lineage.broken}", err=True)
+    if trouble := lineage.broken or lineage.ledger.expired(time.time()):
+        printing.echo(f"holdfast: {trouble}", err=True)
     return lineage
 
 
