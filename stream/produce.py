@@ -191,7 +191,7 @@ def _as_they_are(path: Path, progress: Progress) -> Iterator[tuple[bytes, None]]
     sent = 0
     try:
         with path.open("rb") as file:
-            for value in json_values(plain(path, file)):
+            for value in json_values(path, plain(path, file)):
                 yield value, None
                 sent += 1
                 if sent % 500 == 0:

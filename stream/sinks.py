@@ -96,6 +96,10 @@ class FilesSink:
         self._file: IO[bytes] | None = None
         self._done = 0
 
+    def is_file(self, path: Path) -> bool:
+        """Tell whether another name is that of the file that is appended to."""
+        return path.exists() and self._path.exists() and path.samefile(self._path)
+
     def send(self, value: bytes, key: str | None) -> None:  # noqa: ARG002  a file has no keys
         """Append a line."""
         if self._file is None:
@@ -123,5 +127,8 @@ def sink_of(config: Config, topic: str | None, path: Path) -> Sink:
             raise CommandError(
                 f"{path} lies in the directory of events already, so it is read as it is; nothing was sent"
             )
-        return FilesSink(directory, path.name.split(".")[0])
+        sink = FilesSink(directory, path.name.split(".")[0])
+        if sink.is_file(path):
+            raise CommandError(f"{path} is the very file that its events would be appended to; nothing was sent")
+        return sink
     return KafkaSink(config, topic or config.source.topics[0])

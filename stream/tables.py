@@ -10,7 +10,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 import msgspec
 
@@ -21,6 +21,8 @@ csv.field_size_limit(16 * 2**20)
 _DELIMITERS = ",;\t|"
 _JSON = (".jsonl", ".json", ".ndjson")
 _EVERY = 500
+#: longer than any event may be; and an array, which has to be read as a whole
+_LONGEST, _LARGEST_ARRAY = 32 * 2**20, 2**30
 _object = msgspec.json.Decoder(dict[str, Any])
 Row = dict[str, Any]
 
@@ -88,7 +90,7 @@ class Table:
         elif self.kind == ".parquet":
             yield from self._parquet_rows(file)
         else:
-            for number, raw in enumerate(json_values(self._plain(file)), 1):
+            for number, raw in enumerate(json_values(self.path, self._plain(file)), 1):
                 try:
                     yield _object.decode(raw)
                 except msgspec.DecodeError as cause:
@@ -101,7 +103,7 @@ class Table:
         return io.TextIOWrapper(self._plain(file), self.encoding, newline="")
 
     def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Row]:
-        reader = csv.reader(text, delimiter=self.delimiter or ",")
+        reader = csv.reader(_lines(self.path, text), delimiter=self.delimiter or ",")
         names, width = self.names, len(self.names)
         next((line for line in reader if line), None)
         for cells in reader:
@@ -136,9 +138,19 @@ def is_json(path: Path) -> bool:
     return _kind_of(path) in _JSON
 
 
-def json_values(file: IO[bytes]) -> Iterator[bytes]:
+def _lines(path: Path, file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Lines with their ends; one without an end is not read into memory for ever."""
+    number = 0
+    while line := file.readline(_LONGEST):
+        number += 1
+        if len(line) == _LONGEST:
+            raise CommandError(f"{path}: line {number} is longer than {_LONGEST:,} characters: no row is")
+        yield line
+
+
+def json_values(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     """The lines of a file of JSON lines, or the elements of its one array, as they stand there."""
-    lines = (line.strip(b"\r\n") for line in file if line.strip())
+    lines = (line.strip(b"\r\n") for line in _lines(path, file) if line.strip())
     first = next(lines, None)
     if first is None:
         return
@@ -146,14 +158,18 @@ def json_values(file: IO[bytes]) -> Iterator[bytes]:
         yield first
         yield from lines
         return
-    whole = b"\n".join([first.removeprefix(b"\xef\xbb\xbf"), *lines])
+    whole = bytearray(first.removeprefix(b"\xef\xbb\xbf"))
+    for line in lines:
+        whole += b"\n" + line
+        if len(whole) > _LARGEST_ARRAY:
+            raise CommandError(
+                f"{path} is one JSON array of over {_LARGEST_ARRAY:,} bytes: make it a line for each event"
+            )
     try:
         for element in msgspec.json.decode(whole, type=list[msgspec.Raw]):
             yield bytes(element)
     except msgspec.DecodeError as cause:
-        raise CommandError(
-            f"the file begins with [, so it is one JSON array, and as such it is wrong: {cause}"
-        ) from None
+        raise CommandError(f"{path} begins with [, so it is one JSON array, and as such it is wrong: {cause}") from None
 
 
 def _kind_of(path: Path) -> str:

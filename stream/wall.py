@@ -38,6 +38,8 @@ _CALLS = {
 }  # fmt: skip
 _NETWORK = {"socket": (41, 198), "connect": (42, 203)}
 _X32 = 0x40000000
+#: ``ioctl``: its number, where its request lies in what the filter reads, and the requests TIOCSTI and TIOCLINUX
+_IOCTL, _REQUEST, _TERMINAL = (16, 29), 24, (0x5412, 0x541C)
 #: what is said where ``wall.enabled`` is false
 OFF = "off, as wall.enabled says"
 
@@ -109,23 +111,30 @@ def _seccomp(libc: ctypes.CDLL, *, connect: bool, listen: bool) -> str:
     calls = {**_CALLS, **({} if connect else _NETWORK)}
     if listen:
         del calls["listen"]
-    program = _filter([numbers[column] for numbers in calls.values() if numbers[column] >= 0], architecture)
+    program = _filter(
+        [numbers[column] for numbers in calls.values() if numbers[column] >= 0], architecture, _IOCTL[column]
+    )
     given = _Program(len(program) // 8, program)
     if libc.syscall(call, _SET_FILTER, _ALL_THREADS, ctypes.byref(given)) != 0:
         return f"no seccomp: {_why(ctypes.get_errno())}"
     return ""
 
 
-def _filter(calls: Sequence[int], architecture: int) -> bytes:
+def _filter(calls: Sequence[int], architecture: int, ioctl: int) -> bytes:
     """A program of classic BPF: EPERM for these calls and for calls of another architecture, else go on.
+
+    Of ``ioctl``, what types into a terminal is refused: a shell that reads from it would run that.
 
     A jump counts the lines that it leaves out.
     """
     load, equal, least, answer = 0x20, 0x15, 0x35, 0x06
-    refusal = 5 + len(calls)
+    terminal = 5 + len(calls)
+    refusal = terminal + 2 + len(_TERMINAL)
     lines = [
         (load, 0, 0, 4), (equal, 0, refusal - 2, architecture), (load, 0, 0, 0), (least, refusal - 4, 0, _X32),
         *((equal, refusal - at, 0, number) for at, number in enumerate(calls, 5)),
+        (equal, 0, refusal - terminal - 1, ioctl), (load, 0, 0, _REQUEST),
+        *((equal, refusal - at, 0, number) for at, number in enumerate(_TERMINAL, terminal + 2)),
         (answer, 0, 0, _ALLOW), (answer, 0, 0, _REFUSE | errno.EPERM),
     ]  # fmt: skip
     return b"".join(struct.pack("<HBBI", *line) for line in lines)

@@ -37,15 +37,22 @@ ATTEMPTS = {
     "trace": "libc.ptrace(16, PARENT, 0, 0) == 0 or open('/refused')",
     "another's memory": "libc.process_vm_readv(PARENT, None, 0, None, 0, 0) == 0 or open('/refused')",
     "io_uring": "libc.syscall(425, 1, ctypes.create_string_buffer(256)) >= 0 or open('/refused')",
+    "typing into a terminal": "asked(0x5412)",
+    "pasting into a terminal": "asked(0x541C)",
     "namespace": "libc.unshare(0x10000000) == 0 or open('/refused')",
 }
 BEGIN = """
-import ctypes, json, os, pathlib, socket, subprocess, sys
+import ctypes, fcntl, json, os, pathlib, socket, subprocess, sys
 libc = ctypes.CDLL(None)
 OUT, PORT, PARENT = sys.argv[1], int(sys.argv[2]), os.getppid()
 from stream import wall
 said = wall.put_up([pathlib.Path(sys.argv[3])])
 did = []
+def asked(request):
+    try:
+        fcntl.ioctl(0, request, b"x")
+    except OSError as cause:
+        return cause.errno != 1 or open("/refused")  # the kernel was asked, and found no terminal
 for name, attempt in json.load(sys.stdin).items():
     try:
         eval(attempt)

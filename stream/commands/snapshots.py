@@ -1,5 +1,6 @@
 """``holdfast snapshots``: list, show, verify, pin, revert, take out and bring in."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -188,6 +189,7 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
     if part is None:
         raise RefusedError(f"snapshot {number} holds no {name}; it holds {', '.join(manifest.learners)}")
     data = manifests.verify(part.model, lineage.store.get(part.model.name))
+    _refuse_what_does_not_load(config, lineage, manifest, name)
     try:
         with file.open("xb") as out:
             out.write(data)
@@ -196,10 +198,20 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
     except OSError as cause:
         raise CommandError(f"{file} cannot be written: {cause.strerror}") from cause
     how = (
-        f"vw {' '.join(part.built_from['trial']['tokens'])} -i {file}" if part.kind == "vw"
+        f"vw {shlex.join([*part.built_from['trial']['tokens'], '-i', str(file)])}" if part.kind == "vw"
         else f"pickle.load(open({str(file)!r}, 'rb')) with river {manifest.versions['river']}"
     )  # fmt: skip
     printing.echo(f"wrote {len(data):,} bytes; load it with: {how}")
+
+
+def _refuse_what_does_not_load(config: Config, lineage: Lineage, manifest: manifests.Manifest, name: str) -> None:
+    """Nobody is handed a file, and told to load it, that Holdfast itself would not load."""
+    from stream.building import labels_of, reach_modules, types_of  # noqa: PLC0415  learners are slow to import
+
+    reach_modules(config)
+    labels = labels_of(config)
+    labels.restore(cuts.read_shared(lineage.store, manifest).labels)
+    cuts.read_learner(lineage.store, manifest, name, labels, types_of(config, name))
 
 
 @snapshots.command("import")

@@ -1,6 +1,7 @@
 """What the cells of a table mean: decided over the whole column, and never changed where they identify something."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from lineages import Folder
 
 from learners.labels import Labels, canonical
+from stream import tables
 from stream.codec import Codec
 from stream.columns import Columns, Survey
 from stream.config import EventPaths
@@ -231,3 +233,21 @@ def test_rows_of_json_are_a_table_when_columns_are_named(folder: Callable[..., F
     assert first == {
         "id": "a.jsonl:1", "x": {"n": 1, "user": {"age": 3}, "tags": {"a": True, "b": True}, "zip": "01000"}, "y": 1,
     }  # fmt: skip
+
+
+def test_a_line_without_an_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the packed file is; of both kinds."""
+    monkeypatch.setattr(tables, "_LONGEST", 1000)
+    for name, first in (("a.csv.gz", b"a,b\n"), ("a.jsonl.gz", b'{"a": 1}\n')):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(first + b"[" * 5000))
+        with pytest.raises(CommandError, match="is longer than"):
+            list(Table(path).rows())
+
+
+def test_a_file_is_not_sent_into_itself(folder: Callable[..., Folder]) -> None:
+    """Also not under another name of the same file."""
+    here = folder()
+    here.write([{"id": "a", "x": {"a": 1}, "y": 1}])
+    (here.path / "a.jsonl").hardlink_to(here.events / "a.jsonl")
+    assert "very file" in here.run("produce", "a.jsonl", code=2).stderr
