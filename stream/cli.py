@@ -42,7 +42,7 @@ for command in (
     starting.init, starting.demo, starting.drill,
     running.up, running.train, running.guard, running.serve, running.produce,
     looking.alive, looking.status, looking.ledger, verify.verify,
-    snapshots.snapshots, archive.archive, learning.learning, learning.promote,
+    snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget,
 ):  # fmt: skip
