@@ -13,6 +13,7 @@ import click
 from stream import logs
 from stream.commands import (
     archive,
+    dead_letters,
     forget,
     holdout,
     learning,
@@ -44,7 +45,7 @@ for command in (
     looking.alive, looking.status, looking.ledger, verify.verify,
     snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,
-    quarantine.quarantine, holdout.holdout, forget.forget,
+    quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,
 ):  # fmt: skip
     main.add_command(command)
 
