@@ -18,6 +18,7 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from learners.extras import install
 from learners.labels import canonical
 from stream.config import Config
 from stream.dead_letter import producer_settings
@@ -256,7 +257,7 @@ def _parquet_rows(path: Path, plain: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415  an optional extra
     except ImportError:
-        raise CommandError("Parquet needs pyarrow: pip install 'holdfast[parquet]'") from None
+        raise CommandError(f"Parquet needs pyarrow: {install('parquet')}") from None
     source = io.BytesIO(plain.read()) if path.suffix == ".gz" else plain
     try:
         for batch in parquet.ParquetFile(source).iter_batches():

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from learners.extras import install
 from snapshots import baselines, fallback
 from snapshots.errors import RefusedError
 from snapshots.ledger import Decision, Entry
@@ -98,7 +99,7 @@ def _retrain(
 def _refuse_without(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise CommandError(f"retrains need {', '.join(missing)}: pip install 'holdfast[retrain]'")
+        raise CommandError(f"retrains need {', '.join(missing)}: {install('retrain')}")
 
 
 def _came_of(outcome: Any) -> dict[str, Any]:
