@@ -26,6 +26,7 @@ from stream.commands import (
     verify,
 )
 from stream.commands.base import Group, config_option
+from stream.errors import ConfigError
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +37,10 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
     Start with: holdfast demo
     """
-    logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
+    form = os.environ.get("HOLDFAST_LOG") or "console"
+    logs.configure(form)
+    if form not in logs.FORMS:
+        raise ConfigError(f"HOLDFAST_LOG = {form} is not allowed: write {', '.join(logs.FORMS)}")
 
 
 for command in (

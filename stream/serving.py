@@ -227,8 +227,8 @@ class Server:
             learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
         except (DamagedError, VersionMismatchError, LearnersError) as cause:
             self._refused.add(number)
-            log.error("snapshot %d cannot serve: %s", number, cause)
-            self.why_not = str(cause)
+            log.error("snapshot %d of %s cannot serve: %s", number, name, cause)
+            self.why_not = f"snapshot {number} of {name} cannot serve: {cause}"
             return
         line = manifest.learners[name].line
         self.current = Serving(

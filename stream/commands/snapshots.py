@@ -223,7 +223,7 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
             "know where the file comes from, add --trust. Nothing was changed"
         )
     begin = beginning(operator=operator(), imports={name: str(file.resolve())})
-    number = trainer_of(config, stopping=stopping_of(), begin=begin).first_snapshot()
+    number = trainer_of(config, stopping=stopping_of("the first snapshot is written"), begin=begin).first_snapshot()
     printing.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
 
 

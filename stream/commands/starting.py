@@ -53,7 +53,9 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
     from stream.demo import Demo  # noqa: PLC0415  a command imports what it needs
 
     after = None if no_poison else poison
-    Demo(folder, rate=rate, port=port, environment=os.environ, poison=after).run(seconds, stopping_of())
+    Demo(folder, rate=rate, port=port, environment=os.environ, poison=after).run(
+        seconds, stopping_of("trainer, guard and serving end; up to 9 s")
+    )
 
 
 @click.command()
@@ -99,7 +101,9 @@ def drill(
             stage = stage_of(load(against, os.environ), name, rate, really=really)
         else:
             stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ, name, store)
-        card = Drill(name, stage, seconds).run(lambda text: printing.echo(text, err=True), stopping_of())
+        card = Drill(name, stage, seconds).run(
+            lambda text: printing.echo(text, err=True), stopping_of("what the drill started ends; up to 9 s")
+        )
     if as_json:
         printing.as_json(msgspec.to_builtins(card))
     else:
