@@ -6,6 +6,7 @@ A letter is known by its origin, topic, partition and offset: after a crash it m
 import base64
 import hashlib
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ log = logging.getLogger("holdfast.dead_letter")
 ADDRESS = re.compile(r"dead-letters/[0-9a-f]{64}")
 _PATIENCE_SECONDS = 30.0
 _METADATA_SECONDS = 10.0
+#: a letter in a file is about so long
+_USUAL_BYTES = 1000
 Header = tuple[str, bytes | None]
 
 
@@ -61,13 +64,17 @@ class _Line(msgspec.Struct):
 _line = msgspec.json.Decoder(_Line)
 
 
-def letters_of(config: Config, store: Store, *, seconds: float = _PATIENCE_SECONDS) -> Iterator[Letter]:
-    """Every letter, each once, in the order of its partition.
+def letters_of(
+    config: Config, store: Store, *, seconds: float = _PATIENCE_SECONDS, newest: int | None = None
+) -> Iterator[Letter]:
+    """Every letter, each once, in the order of its partition; with ``newest`` only about so many of each partition.
 
     Raises :class:`CommandError` when nothing comes for so many ``seconds``.
     """
     seen: set[tuple[str, str, int]] = set()
-    found = _from_files(config) if config.source.kind == "files" else _from_kafka(config, store, seconds)
+    found = (
+        _from_files(config, newest) if config.source.kind == "files" else _from_kafka(config, store, seconds, newest)
+    )
     for letter in found:
         origin = (letter.topic, letter.partition, letter.offset)
         if origin not in seen:
@@ -75,17 +82,19 @@ def letters_of(config: Config, store: Store, *, seconds: float = _PATIENCE_SECON
             yield letter
 
 
-def _from_files(config: Config) -> Iterator[Letter]:
+def _from_files(config: Config, newest: int | None) -> Iterator[Letter]:
     folder = config.base / config.source.directory
     for path in sorted(folder.with_name(folder.name + SUFFIX).glob("*")):
         if path.is_file() and not path.name.startswith("."):
-            yield from _in_file(path)
+            yield from _in_file(path, newest)
 
 
-def _in_file(path: Path) -> Iterator[Letter]:
+def _in_file(path: Path, newest: int | None) -> Iterator[Letter]:
     """The letters of a file; a line that a crash tore is none, and comes again whole."""
     try:
         with path.open("rb") as file:
+            if newest is not None:  # from the middle of a line on, perhaps, which is no letter
+                file.seek(max(0, file.seek(0, os.SEEK_END) - newest * _USUAL_BYTES))
             for line in file:
                 try:
                     one = _line.decode(line)
@@ -98,7 +107,7 @@ def _in_file(path: Path) -> Iterator[Letter]:
         raise CommandError(f"{path} cannot be read: {cause.strerror}") from cause
 
 
-def _from_kafka(config: Config, store: Store, seconds: float) -> Iterator[Letter]:
+def _from_kafka(config: Config, store: Store, seconds: float, newest: int | None) -> Iterator[Letter]:
     consumer = reader(config, "dead-letters")
     try:
         for topic in config.source.topics:
@@ -106,6 +115,7 @@ def _from_kafka(config: Config, store: Store, seconds: float) -> Iterator[Letter
                 low, high = consumer.get_watermark_offsets(
                     TopicPartition(topic + SUFFIX, partition), timeout=min(seconds, _METADATA_SECONDS)
                 )
+                low = low if newest is None else max(low, high - newest)
                 for message in between(consumer, topic + SUFFIX, partition, low, high, seconds):
                     letter = _of_message(message, store)
                     if letter is not None:

@@ -86,11 +86,14 @@ class _Open(BaseModel):
 
 
 class SourceState(BaseModel):
-    """How the source is read; ``lag``: offsets of Kafka, bytes of files."""
+    """How the source is read; ``unit`` is that of ``lag``, ``rate`` is in events a second."""
 
     state: str
     why: str
     lag: int | None
+    unit: str
+    rate: float | None
+    seconds_left: float | None
 
 
 class Counts(BaseModel):
@@ -165,6 +168,7 @@ class SnapshotRow(_Open):
     place: _Offsets | None
     line: int | None
     verdict: str | None
+    why: str | None
     serving: bool
     pinned: bool
     bytes: int | None
