@@ -25,6 +25,7 @@ from stream.config import Config
 from stream.errors import CommandError
 
 _UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"
+_DRIFTS = "these payments drift by design: what makes one a fraud turns slowly, once around in 40,000 payments"
 _SENT_WAITS = "what was sent is made durable"
 _new_lineage_option = click.option(
     "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
@@ -208,6 +209,7 @@ def produce(
         raise CommandError("name the files to send, or --demo, and not both")
     if demo:
         sink = producing.sink_of(config, topic, Path("demo.jsonl"))
+        printing.echo(_DRIFTS, err=True)
         sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of(_SENT_WAITS))
         printing.echo(f"{sent} payments sent, {sink.close()} acknowledged")
         return
