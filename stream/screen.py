@@ -53,7 +53,7 @@ def shown(scene: Scene) -> Group:
     story = [Text(one, style=f"bold {colour}") for one, colour in zip(scene.story[1:], _COLOURS, strict=False)]
     facts = Text.assemble(
         (f"{scene.consumed:,}", "bold"), f" payments, {scene.rate:,.0f}/s; snapshot {scene.snapshot} is written, ",
-        ("-" if scene.serving is None else str(scene.serving), "bold"), " answers; the newest payment that it knows is ",
+        ("-" if scene.serving is None else str(scene.serving), "bold"), " answers, whose newest payment is ",
         ("-" if scene.freshness is None else duration(max(0.0, scene.freshness)), "bold"), " old",
     )  # fmt: skip
     hints = [line for said, command in scene.hints for line in (Text(said, style="dim"), Text(command, style="cyan"))]
