@@ -15,6 +15,7 @@ import numpy.typing as npt
 from learners.encoding import Encoder, Encoding
 from learners.errors import LearnersError, StateRefusedError
 from learners.event import Features, Prediction, Task
+from learners.extras import install
 from learners.labels import LabelValue
 
 _MAGIC = b"holdfast baseline 1\n"
@@ -94,7 +95,7 @@ def _session(graph: bytes) -> Any:
     try:
         import onnxruntime  # noqa: PLC0415  an optional extra
     except ImportError:
-        raise BaselineMissingError("a baseline needs onnxruntime: pip install 'holdfast[baseline]'") from None
+        raise BaselineMissingError(f"a baseline needs onnxruntime: {install('baseline')}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -193,8 +193,7 @@ def build(
     wanted = base.Regressor if labels.task == "regression" else base.Classifier
     if not isinstance(_final(model), wanted):
         raise FactoryRefusedError(
-            f"learners.{name}: {factory} gave a {type(_final(model)).__name__}; task {labels.task!r} needs a "
-            f"river {wanted.__name__}"
+            f"learners.{name}: {factory} gave {_named(model)}; task {labels.task!r} needs a river {wanted.__name__}"
         )
     learner = RiverLearner(model, labels, factory=factory, types=types, weighted=not ignore_weights, fresh=True)
     try:
@@ -210,6 +209,17 @@ def build(
             f"learner that takes them, or set learners.{name}.ignore_weights = true"
         )
     return learner
+
+
+def _named(model: Any) -> str:
+    """What a factory gave instead of an estimator, and what to write when that is plain."""
+    if inspect.isclass(model):
+        return f"the class {model.__name__}, and not one of it: write return {model.__name__}()"
+    if model is None:
+        return "nothing: end it with return"
+    if inspect.isroutine(model):
+        return f"the function {model.__name__}, and not what it returns: write return {model.__name__}()"
+    return f"a {type(_final(model)).__name__}"
 
 
 def _where(cause: Exception) -> str:
@@ -234,8 +244,15 @@ def imported(factory: str) -> Callable[[], Any]:
     except Exception as cause:
         raise FactoryRefusedError(f"the module of factory {factory!r} cannot be imported: {_where(cause)}") from cause
     if not callable(make):
-        raise FactoryRefusedError(f"factory {factory!r} is not a function")
+        raise FactoryRefusedError(
+            f"factory {factory!r} is {_thing(make)}, and not a function: every start needs a fresh one. Write "
+            f"def {function}(): return …, with what makes it behind return"
+        )
     return make  # type: ignore[no-any-return]
+
+
+def _thing(found: Any) -> str:
+    return f"a {type(found).__name__} that is made already" if isinstance(found, base.Estimator) else f"{found!r:.50}"
 
 
 def _refuse_impure(model: Any, labels: Labels, name: str, factory: str) -> None:

@@ -10,6 +10,7 @@
     ├── NumberTakenError        a snapshot's number exists with other bytes
     ├── LedgerBrokenError       the chain of digests in the ledger does not hold
     └── RefusedError            a decision that cannot be taken; nothing was changed
+        └── NothingToLearnError a retrain that has no data, or none that is new: no failure
 """
 
 
@@ -43,3 +44,7 @@ class LedgerBrokenError(SnapshotsError):
 
 class RefusedError(SnapshotsError):
     """A decision that cannot be taken; the message says why. Nothing was changed."""
+
+
+class NothingToLearnError(RefusedError):
+    """There is nothing that a retrain could learn, or nothing new; the message says what there is."""

@@ -131,6 +131,33 @@ def holdout_gate(judged: Judged | None, against: str, rules: Rules) -> Gate:
     return Gate("holdout", round(mean, 6), rules.min_gain, passed=passed, why=said)
 
 
+def doubts(newest: Rows | None, current: Asked | None, task: Task, rules: Rules, against: str) -> list[str]:
+    """Why the gates cannot, or can hardly, pass, whatever is trained: told before anything is.
+
+    A candidate can win back no more than what counts now loses, and the interval of the difference is about as wide as
+    that of these losses.
+    """
+    rows = newest.rows if newest is not None else []
+    if newest is None or len(rows) < _FEWEST_ROWS:
+        lack = f"{len(rows)} rows were never learnt, and {_FEWEST_ROWS} are needed"
+        return [f"gate holdout cannot pass: {lack}. Set holdout.rate and wait for events"]
+    found = []
+    said = (current or Constant(task, rows)).predict_many([Features(row.features) for row in rows])
+    lost = losses(task, [row.label for row in rows], said, newest.scale)
+    wanted = max(rules.min_gain, half_width(lost, _ERROR / rules.retrains_per_year) + rules.min_gain - rules.tolerance)
+    mean = float(lost.mean())
+    if wanted > mean / 2:
+        can = "cannot" if wanted > mean else "can hardly"
+        found.append(
+            f"gate holdout {can} pass: with {len(rows):,} rows a candidate has to be better by about {wanted:.4f}, and "
+            f"{against} loses {mean:.4f} in all. More held-out rows would tell, or a larger gates.tolerance"
+        )
+    slices = {name: sum(name in row.slices for row in rows) for row in rows for name in row.slices}
+    if slices and max(slices.values()) < 2:
+        found.append(f"gate slices cannot pass: none of the {len(slices)} slices has two rows")
+    return found
+
+
 def half_width(values: npt.NDArray[np.float64], error: float) -> float:
     """Half of the interval of a mean that is wrong with this probability (Student's t; one look, at a fixed number)."""
     if len(values) < 2:

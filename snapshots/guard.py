@@ -459,8 +459,13 @@ def target_of(lineage: Lineage, verdict: Verdict, compared: int | None) -> int |
 
 
 def advice(lineage: Lineage, learner: str) -> str | None:
-    """What ``status`` recommends: ``follow`` when over a fifth of the recent looks were suspect or moved."""
-    found = [v for n in lineage.numbers[-_RECENT_LOOKS:] if (v := lineage.verdict(n, learner)) is not None]
+    """What ``status`` recommends: ``follow`` when over a fifth of the recent looks were suspect or moved.
+
+    Only looks at the present line count: what led to a revert was harm, and no stream that moves.
+    """
+    line = lineage.line(learner).number
+    recent = [v for n in lineage.numbers[-_RECENT_LOOKS:] if (v := lineage.verdict(n, learner)) is not None]
+    found = [one for one in recent if one.line == line]
     uneasy = [one for one in found if one.verdict == "suspect" or one.found == "moved"]
     if len(found) < _RECENT_LOOKS // 2 or len(uneasy) <= _UNEASY_SHARE * len(found):
         return None

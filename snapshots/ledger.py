@@ -21,7 +21,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
-    ``only`` and ``without`` which ranges of it. ``salt`` and ``hashes`` (hex) say what was forgotten.
+    ``only`` and ``without`` which ranges of it; for ``replay_letters`` ``only`` names the letters.
+    ``salt`` and ``hashes`` (hex) say what was forgotten.
     ``replaces`` is who was champion before a ``promote``, ``seconds`` what a retrain took, times its processes,
     and ``expected`` the loss that it was hoped to win back.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from learners.extras import install
 from snapshots.beneath import steps
 from snapshots.errors import DamagedError, StoreError
 from snapshots.unsaid import without_passwords, without_values
@@ -24,7 +25,7 @@ class ObjectStore:
             import obstore  # noqa: PLC0415  an optional extra
             from obstore.store import S3Store  # noqa: PLC0415  the same
         except ImportError as cause:
-            raise StoreError(f"store.url {url!r} needs obstore: pip install 'holdfast[s3]'") from cause
+            raise StoreError(f"store.url {url!r} needs obstore: {install('s3')}") from cause
         parts, url = urlsplit(url), without_passwords(url)
         if parts.scheme != "s3" or not parts.netloc:
             raise StoreError(f"store.url {url!r} is neither a directory nor s3://bucket/prefix")

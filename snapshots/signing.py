@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from learners.extras import install
 from snapshots.errors import DamagedError, StoreError
 from snapshots.private import said_if_readable
 from snapshots.store import Store, claim
@@ -36,7 +37,7 @@ _END_BYTES = 200
 #: what is signed as a whole: everything of a lineage that says what counts
 FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/")
 NO_LINEAGE = "none"
-_MISSING = "signing needs the package cryptography: pip install 'holdfast[signing]'"
+_MISSING = f"signing needs the package cryptography: {install('signing')}"
 
 
 class Signature(msgspec.Struct, frozen=True):

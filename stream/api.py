@@ -16,32 +16,37 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from snapshots.errors import RefusedError, SnapshotsError
 from stream import status as states
 from stream.bearer import Token, Tokens
-from stream.bodies import EventBody, Problem, Question, Questions, RevertRequest
+from stream.bodies import EventBody, Question, Questions, RevertRequest
 from stream.building import intake_of
 from stream.errors import ConfigError, StreamError, TooLargeError
 from stream.fast_path import FAULT, FastPath
 from stream.hosts import Hosts
 from stream.intake import Intake
+from stream.manual import add_manual
 from stream.metrics import HoldfastCollector, RequestCounts
 from stream.predicting import Answer, Answers, detail, not_understood, refused
 from stream.reasons import Reason, Refusal
 from stream.serving import Server
+from stream.shapes import (
+    Alive,
+    Predicted,
+    PredictedTogether,
+    Responses,
+    SnapshotRow,
+    Status,
+    Taken,
+    answer_as,
+    answer_of,
+    decision,
+    ready_or_not,
+    responses_of,
+)
 
-_CODES = {
-    400: "the body is not JSON, or the header Host names another service",
-    401: "the bearer token is missing or wrong",
-    403: "this is off: there is no token for it",
-    409: "refused, and nothing was changed; the detail says why",
-    413: "larger than serve.max_bytes or serve.max_instances",
-    422: "the body is not what belongs here; field and reason say what is wrong",
-    500: "a fault of this service; its log says which",
-    503: "not now; the detail says why",
-}
 #: so many threads read the store for those who look; each more would make predictions wait for the interpreter
 _LOOKERS = 2
 _WAITING_LOOKERS = 32
@@ -81,7 +86,7 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
         summary="Take one event; 202 once it is durable in the source",
         status_code=202,
         dependencies=[allowed],
-        responses=_responses(400, 401, 403, 413, 422, 500, 503),
+        responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
     )
     async def events(request: Request) -> Response:
         began = time.perf_counter()
@@ -108,9 +113,11 @@ def build_app(server: Server, answers: Answers, counts: RequestCounts, tokens: T
         description="Predictions from the newest good snapshot.",
         version="0.1.0",
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
+    add_manual(app)
     _add_predictions(app, answers)
     _add_looks(app, server, counts, tokens)
     _add_revert(app, server, tokens.changes)
@@ -125,7 +132,7 @@ def _add_predictions(app: FastAPI, answers: Answers) -> None:
         "/predict",
         openapi_extra=_body_schema(Question),
         summary="Predict one event",
-        responses=_responses(400, 413, 422, 500, 503),
+        responses=answer_of(Predicted) | responses_of(400, 408, 413, 422, 500, 503),
     )
     async def predict(request: Request) -> Response:
         return _response(await answers.counted("/predict", await request.body()))
@@ -134,7 +141,7 @@ def _add_predictions(app: FastAPI, answers: Answers) -> None:
         "/predict/batch",
         openapi_extra=_body_schema(Questions),
         summary="Predict several events, all or none",
-        responses=_responses(400, 413, 422, 500, 503),
+        responses=answer_of(PredictedTogether) | responses_of(400, 408, 413, 422, 500, 503),
     )
     async def predict_batch(request: Request) -> Response:
         return _response(await answers.counted("/predict/batch", await request.body()))
@@ -146,39 +153,45 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
     registry.register(HoldfastCollector(server, counts))
     threads = anyio.CapacityLimiter(_LOOKERS)
 
+    every = answer_as({"type": "array", "items": decision()})
+
     async def looked(look: Callable[[], object]) -> Response:
         if threads.statistics().tasks_waiting >= _WAITING_LOOKERS:
             return _response((503, detail("too many look at once: try again")))
         return _response((200, await anyio.to_thread.run_sync(lambda: orjson.dumps(look()), limiter=threads)))
 
-    guarded: dict[str, Any] = {"responses": _responses(400, 500, 503)}
+    guarded: dict[str, Any] = {"responses": responses_of(400, 408, 500, 503)}
     if tokens.read is not None:
         off = "looking over HTTP is off: serve.read_token_file holds no token"
         guarded = {
-            "responses": _responses(400, 401, 403, 500, 503),
+            "responses": responses_of(400, 401, 403, 408, 500, 503),
             "dependencies": [Depends(_bearer([tokens.read, tokens.changes], off))],
         }
 
-    @app.get("/health", summary="The process is alive", responses=_responses(400, 500))
-    async def health() -> dict[str, str]:
-        return {"status": "alive"}
+    @app.get("/health", summary="The process is alive", responses=responses_of(400, 408, 500, 503))
+    async def health() -> Alive:
+        return Alive(status="alive")
 
-    @app.get("/ready", summary="Requests can be answered, and from how old a snapshot", responses=_ready())
+    @app.get("/ready", summary="Requests can be answered, and from how old a snapshot", responses=ready_or_not())
     async def ready() -> JSONResponse:
         able, word = server.readiness()
         return JSONResponse(word, 200 if able else 503)
 
-    one, many = guarded | {"response_model": dict[str, Any]}, guarded | {"response_model": list[dict[str, Any]]}
-
-    @app.get("/status", summary="The state of the lineage, as holdfast status --json", **one)
+    @app.get(
+        "/status", summary="The state of the lineage, as holdfast status --json", **_with(guarded, answer_of(Status))
+    )
     async def status() -> Response:
         return await looked(lambda: states.status(server.view(), server.config, server.now()))
 
-    @app.get("/snapshots", summary="Every snapshot, as holdfast snapshots list --json", **many)
+    @app.get(
+        "/snapshots",
+        summary="Every snapshot, as holdfast snapshots list --json",
+        **_with(guarded, answer_of(list[SnapshotRow])),
+    )
     async def snapshots() -> Response:
         return await looked(lambda: states.listing(server.view()))
 
-    @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **many)
+    @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **_with(guarded, every))
     async def ledger() -> Response:
         return await looked(lambda: [msgspec.to_builtins(entry) for entry in server.view().ledger.entries()])
 
@@ -186,11 +199,18 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
         "/metrics",
         summary="Prometheus metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_responses(400, 500)},
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **responses_of(400, 408, 500, 503),
+        },
     )
     async def metrics() -> Response:
         text = await anyio.to_thread.run_sync(generate_latest, registry, limiter=threads)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _with(guarded: dict[str, Any], answer: Responses) -> dict[str, Any]:
+    return {**guarded, "responses": answer | guarded["responses"]}
 
 
 def _add_revert(app: FastAPI, server: Server, token: Token) -> None:
@@ -199,31 +219,54 @@ def _add_revert(app: FastAPI, server: Server, token: Token) -> None:
 
     @app.post(
         "/revert",
-        summary="Put a learner back to an earlier snapshot",
+        openapi_extra=_body_schema(RevertRequest, required=False),
+        summary="Put a learner back to an earlier snapshot; without a body to the passing one before what serves",
         dependencies=[Depends(_bearer([token], off))],
-        responses=_responses(400, 401, 403, 409, 413, 422, 500, 503),
+        responses=answer_as(decision()) | responses_of(400, 401, 403, 408, 409, 413, 422, 500, 503),
     )
-    def revert(wanted: RevertRequest) -> dict[str, Any]:
-        if not _is_text(wanted.why) or not _is_text(wanted.learner or ""):
-            raise HTTPException(422, "why and learner are text in UTF-8")
-        by = f"operator:{_user()}@http"
-        lineage = server.view()
-        entry = lineage.ledger.append(
-            server.now(),
-            lambda _: lineage.decide_revert(wanted.learner, wanted.snapshot, by=by, why=wanted.why, stay=wanted.stay),
-        )
-        return msgspec.to_builtins(entry)  # type: ignore[no-any-return]
+    async def revert(request: Request) -> Response:
+        wanted = _wanted(await request.body())
+        return _response((200, await anyio.to_thread.run_sync(lambda: _revert(server, wanted))))
+
+
+def _wanted(body: bytes) -> RevertRequest:
+    """Read what to revert to. The body is JSON whatever its header says: plain ``curl -d`` calls it a form."""
+    try:
+        wanted = RevertRequest.model_validate_json(body or b"{}")
+    except ValidationError as cause:
+        raise RequestValidationError(
+            [{**error, "loc": ("body", *error["loc"])} for error in cause.errors(include_url=False)]
+        ) from None
+    if not _is_text(wanted.why) or not _is_text(wanted.learner or ""):
+        raise HTTPException(422, "why and learner are text in UTF-8")
+    return wanted
+
+
+def _revert(server: Server, wanted: RevertRequest) -> bytes:
+    """Decide it; the entry of the ledger, as JSON."""
+    by = f"operator:{_user()}@http"
+    lineage = server.view()
+    entry = lineage.ledger.append(
+        server.now(),
+        lambda _: lineage.decide_revert(wanted.learner, wanted.snapshot, by=by, why=wanted.why, stay=wanted.stay),
+    )
+    return msgspec.json.encode(entry)
 
 
 def _add_faults(app: FastAPI) -> None:
     """Say what is wrong, in JSON, never with a trace."""
 
     @app.exception_handler(RequestValidationError)
-    async def not_valid(request: Request, cause: RequestValidationError) -> Response:
+    async def not_valid(_: Request, cause: RequestValidationError) -> Response:
         first = cause.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
-        hint = "" if "json" in request.headers.get("content-type", "") else "; send Content-Type: application/json"
-        return _response(not_understood(f"{first['msg']}{hint}", field, "bad_request"))
+        return _response(not_understood(first["msg"], field, "bad_request"))
+
+    @app.exception_handler(405)
+    async def not_this_way(request: Request, cause: HTTPException) -> Response:
+        ways = (cause.headers or {}).get("Allow", "")
+        why = f"{request.url.path} takes {ways}, and not {request.method}: /docs lists what there is"
+        return Response(detail(why), 405, cause.headers, "application/json")
 
     @app.exception_handler(RefusedError)
     async def not_allowed(_: Request, cause: RefusedError) -> Response:
@@ -260,24 +303,14 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
+def _body_schema(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     schema = model.model_json_schema()
     inner = schema.pop("$defs", {})
     if inner:
         schema = orjson.loads(
             orjson.dumps(schema).replace(b'{"$ref":"#/$defs/Question"}', orjson.dumps(inner["Question"]))
         )
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Problem, "description": _CODES[code]} for code in codes}
-
-
-def _ready() -> dict[int | str, dict[str, Any]]:
-    """What ``/ready`` answers: its 503 is the same word as its 200, and says why."""
-    word = {"application/json": {"schema": {"type": "object", "required": ["ready"]}}}
-    return {**_responses(400, 500), 503: {"description": "not yet: why says what is missing", "content": word}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _bearer(tokens: list[Token], off: str, count: Callable[[int], None] = lambda _code: None) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from learners.extras import install
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.manifest import Place
 from snapshots.store import Store, claim
@@ -86,7 +87,7 @@ def arrow() -> Any:
         import pyarrow as pa  # noqa: PLC0415  an optional extra
         import pyarrow.parquet  # noqa: PLC0415  the same
     except ImportError:
-        raise CommandError("the archive needs pyarrow: pip install 'holdfast[archive]'") from None
+        raise CommandError(f"the archive needs pyarrow: {install('archive')}") from None
     return pa
 
 

@@ -54,9 +54,15 @@ def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
         return None
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as cause:
         raise ConfigError(f"event.decoder {name!r} cannot be imported: {cause}. Write it as module:function") from cause
+    if not callable(found) or isinstance(found, type):
+        raise ConfigError(
+            f"event.decoder {name!r} is {'a class' if isinstance(found, type) else 'no function'}: write "
+            f"def {function}(value: bytes): return …, a function that takes a record's bytes and returns the event"
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def store_of(config: Config) -> SignedStore:

@@ -50,7 +50,8 @@ class Changes:
         self._slice = config.event.slices[0] if config.event.slices else ""
         values = Counter(self._value(one) for one in samples)
         self._value_most = values.most_common(1)[0][0]
-        self._where = f"{self._slice}={self._value_most}"
+        #: the slice that some of the changes are about
+        self.where = f"{self._slice}={self._value_most}"
 
     def change(self, name: str) -> Change:
         """The change of a catastrophe; raises :class:`CommandError` where the stream has no slice for it."""
@@ -69,9 +70,9 @@ class Changes:
         """What a catastrophe does to these events."""
         return {
             "poison": "every label is another one from now on",
-            "slice": f"the labels of {self._where} are others from now on",
-            "forget": f"only {self._where} is left, and all of it is labelled {self._labels[-1]}",
-            "shift": f"{self._where} comes no more; the rest is as it was",
+            "slice": f"the labels of {self.where} are others from now on",
+            "forget": f"only {self.where} is left, and all of it is labelled {self._labels[-1]}",
+            "shift": f"{self.where} comes no more; the rest is as it was",
             "diverge": "every number a million times too large, labels without meaning",
         }[name]
 

@@ -13,6 +13,7 @@ import click
 from stream import logs
 from stream.commands import (
     archive,
+    dead_letters,
     forget,
     holdout,
     learning,
@@ -26,6 +27,7 @@ from stream.commands import (
     verify,
 )
 from stream.commands.base import Group, config_option
+from stream.errors import ConfigError
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,16 +38,19 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
     Start with: holdfast demo
     """
-    logs.configure(os.environ.get("HOLDFAST_LOG", "console"))
+    form = os.environ.get("HOLDFAST_LOG") or "console"
+    logs.configure(form)
+    if form not in logs.FORMS:
+        raise ConfigError(f"HOLDFAST_LOG = {form} is not allowed: write {', '.join(logs.FORMS)}")
 
 
 for command in (
     starting.init, starting.demo, starting.drill,
     running.up, running.train, running.guard, running.serve, tables.produce, tables.check,
     looking.alive, looking.status, looking.ledger, verify.verify,
-    snapshots.snapshots, archive.archive, learning.learning, learning.promote,
+    snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,
-    quarantine.quarantine, holdout.holdout, forget.forget,
+    quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,
 ):  # fmt: skip
     main.add_command(command)
 

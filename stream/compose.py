@@ -27,6 +27,7 @@ from stream.trainer import Begin, Trainer
 if TYPE_CHECKING:
     from stream.archiving import Archiver
     from stream.erasing import Erasing
+    from stream.resending import Resending
     from stream.retraining import Retraining
     from stream.scheduling import Scheduler
 
@@ -203,6 +204,20 @@ def erasing_of(
         sleep=sleep,
         say=say,
     )
+
+
+def resending_of(
+    config: Config, *, by: str, why: str, now: Callable[[], float] = time.time, sends: bool = True
+) -> "Resending":
+    """Build what sends dead letters back; without ``sends`` it may only look."""
+    from stream.dataset import labels_for  # noqa: PLC0415  a command imports what it needs
+    from stream.resending import Resending, way_of  # noqa: PLC0415  the same
+
+    reach_modules(config)
+    lineage = Lineage(store_of(config)).refresh()
+    codec = codec_of(config, labels_for(lineage, labels_of(config)))
+    way = way_of(config, lineage) if sends else None
+    return Resending(config, lineage, codec, way, by=by, why=why, now=now)
 
 
 def scheduler_of(

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from learners.labels import canonical
 from snapshots.retention import Keep
+from stream import choices
 from stream.errors import ConfigError
 
 _FORBIDDEN_KAFKA = {
@@ -368,6 +369,7 @@ def _value(text: str) -> Any:
 def check(table: dict[str, Any], base: Path) -> Config:
     """Turn a table into a configuration, or say what is wrong and what to write instead."""
     _refuse_unknown(table, Config, "")
+    choices.refuse_others(table, Config)
     try:
         config = msgspec.convert({**table, "base": ""}, Config, strict=True, dec_hook=lambda _, value: Path(value))
     except msgspec.ValidationError as cause:

@@ -24,11 +24,11 @@ from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots import snapshot as snapshots
 from snapshots.beneath import make_folder
+from snapshots.errors import NothingToLearnError
 from snapshots.holdout import HeldRow, Membership
 from snapshots.manifest import Quarantined, Ranges
 from stream.archive import NO_ID, Archive, File, Row, digest_of
 from stream.codec import Codec
-from stream.errors import CommandError
 from stream.reasons import Refusal
 from stream.record import Record
 
@@ -194,7 +194,7 @@ class Gathering:
         files = self.archive.files()
         total = sum(self.archive.about(file).events for file in files)
         if not total:
-            raise CommandError(
+            raise NothingToLearnError(
                 "the archive holds no event: set archive.enabled and run holdfast up, or bring history in with "
                 "holdfast archive import FILE"
             )

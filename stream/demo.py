@@ -1,19 +1,20 @@
 """``holdfast demo``: payments made up on the spot, learnt, guarded and served, with a live table."""
 
 import contextlib
+import shlex
 import socket
 import sys
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from snapshots import Lineage, SnapshotsError
+from stream import screen
 from stream import status as states
 from stream.building import store_of
 from stream.catastrophes import SETTINGS, Changes, Payments
@@ -26,8 +27,8 @@ from stream.supervise import Supervisor
 from stream.watching import first_harm, has_level
 
 _PORT = 8000
-#: of poison, suspicion and revert, in the order they are told
-_COLOURS = ("red", "yellow", "green")
+#: how often a point is added to what is drawn
+_POINT_SECONDS = 2.0
 
 
 class Poison:
@@ -36,6 +37,7 @@ class Poison:
     def __init__(self, config: Config, lineage: Lineage, payments: Payments, after: float) -> None:
         samples = [payment(number, 0.0, drifting=False) for number in range(1000)]
         self._changes = Changes(config, samples)
+        self._after = after
         self._champion, self._lineage, self._payments = config.first_champion, lineage, payments
         self._not_before = time.time() + after
         self._began: float | None = None
@@ -58,7 +60,7 @@ class Poison:
             return
         self._began = time.time()
         self._payments.change = self._changes.change("slice")
-        self._say(f"POISON: {self._changes.words('slice')}, as if somebody upstream had broken a join")
+        self._say(f"POISON: {self._changes.words('slice')}, as if a join upstream were broken")
 
     def _follow(self, began: float) -> None:
         revert = next((e for e in self._lineage.entries if e.time >= began and e.action == "revert"), None)
@@ -66,16 +68,32 @@ class Poison:
         if harm is not None:
             self._seen = True
             self._say(
-                f"SEEN after {harm[1].judged - began:.1f} s: {harm[1].why}. From here on no new snapshot is "
-                "promoted; the last good one answers"
+                f"SEEN after {harm[1].judged - began:.1f} s: {self._where(harm[1].slices)} got worse. No new snapshot "
+                "is promoted; the last good one answers"
             )
         if revert is not None:
             self._over = True
             self._payments.change = None
             self._say(
-                f"UNDONE after {revert.time - began:.1f} s: {revert.learner} is back at snapshot {revert.snapshot}; "
-                f"what it learnt since is quarantine {revert.seq}, and the payments are right again; nobody was asked"
+                f"UNDONE after {revert.time - began:.1f} s: {revert.learner} is back at snapshot {revert.snapshot}, "
+                f"what it learnt since is quarantine {revert.seq}, the payments are right again; nobody was asked"
             )
+
+    def _where(self, found: list[str]) -> str:
+        """What the guard saw, with the part that was poisoned named in any case."""
+        names = ", ".join(name or "all payments" for name in found[:3]) or "what is served"
+        poisoned = self._changes.where
+        return names if poisoned in found else f"{names} (of which {poisoned} is poisoned)"
+
+    @property
+    def opening(self) -> str:
+        """What is going to happen, as long as it has not."""
+        if self.said:
+            return "the story so far"
+        if has_level(self._lineage, self._champion):
+            left = max(0.0, self._not_before - time.time())
+            return f"all is well; in {left:.0f} s the labels of {self._changes.where} are poisoned: watch the guard"
+        return f"the guard gets to know the learners; then, after {self._after:.0f} s, the payments are poisoned"
 
     def _say(self, text: str) -> None:
         self.said.append(f"{time.strftime('%H:%M:%S')} {text}")
@@ -108,6 +126,8 @@ class Demo:
         self._payments = Payments(self._config.base / self._config.source.directory, rate)
         self._lineage = Lineage(store_of(self._config))
         self._poison = Poison(self._config, self._lineage, self._payments, poison) if poison is not None else None
+        self._history: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=screen.POINTS))
+        self._point_at = 0.0
         self._last = (time.monotonic(), 0)
         self._rate = 0.0
 
@@ -120,6 +140,7 @@ class Demo:
             (self._path.parent, "bold"),
             (f"; the processes' logs are in {self._log}", ""),
         )
+        say("They are made up, and do not drift: what makes one a fraud stays as it is, until they are poisoned.")
         say("The learners are checked and the first snapshot is written: a few seconds …")
         with self._log.open("ab") as log:
             supervisor = Supervisor(self._path, self._environment, output=log)
@@ -137,14 +158,15 @@ class Demo:
                 supervisor.stop()
         say("")
         say("The demo ended; nothing is left running. It goes on from here next time.")
-        say(f"Look at what it kept: holdfast status --config {self._path}")
+        say("Look at what it kept:")
+        say(f"holdfast status --config {shlex.quote(str(self._path))}")
 
     @contextlib.contextmanager
     def _screen(self) -> Any:
         if sys.stdout.isatty():
             # Lines are folded to the screen; the other console leaves that to the terminal, which a live table cannot.
             with Live(console=Console(highlight=False), auto_refresh=False) as live:
-                yield lambda report: live.update(self._table(report), refresh=True)
+                yield lambda report: live.update(screen.shown(self._scene(report)), refresh=True)
         else:
             yield lambda report: say(self._line(report))
 
@@ -154,6 +176,7 @@ class Demo:
             if not report["learners"]:
                 return
             self._measure(report)
+            self._draw(report)
             for said in self._poison.look() if self._poison else ():
                 if not sys.stdout.isatty():
                     say(said)
@@ -173,15 +196,28 @@ class Demo:
         manifest = self._lineage.manifest(serving[0]) if serving else None
         return None if manifest is None else time.time() - manifest.newest_event
 
+    def _draw(self, report: dict[str, Any]) -> None:
+        """Add a point to what is drawn, now and then."""
+        if time.monotonic() < self._point_at:
+            return
+        self._point_at = time.monotonic() + _POINT_SECONDS
+        for name, one in report["learners"].items():
+            if one["recent"]["accuracy"] is not None:
+                self._history[name].append(one["recent"]["accuracy"])
+
     def _curl(self) -> str:
-        body = '{"x": {"amount": 950, "country": "br", "device": "web", "merchant": "jewels", "night": true}}'
-        return f"curl -s http://127.0.0.1:{self._port}/predict -d '{body}'"
+        return f"""curl -s http://localhost:{self._port}/predict -d '{{"x":{{"amount":950,"country":"br"}}}}'"""
 
     def _serving(self, report: dict[str, Any]) -> Any:
         return report["serving"][0]["snapshot"] if report["serving"] else None
 
     def _line(self, report: dict[str, Any]) -> str:
-        recent = "  ".join(f"{name} {figure(one['recent']['accuracy'])}" for name, one in report["learners"].items())
+        known = [point for points in self._history.values() for point in points]
+        low, high = min(known, default=0.0), max(known, default=1.0)
+        recent = "  ".join(
+            f"{name} {screen.sparkline(list(self._history[name])[-10:], low, high)} {figure(one['recent']['accuracy'])}"
+            for name, one in report["learners"].items()
+        )
         fresh = self._freshness(report)
         return (
             f"{figure(self._last[1])} payments  {self._rate:,.0f}/s  recent accuracy: {recent}  snapshot "
@@ -189,28 +225,22 @@ class Demo:
             f"{'-' if fresh is None else f'{fresh:.2f} s'}  try: {self._curl()}"
         )
 
-    def _table(self, report: dict[str, Any]) -> Group:
-        table = Table(title="card payments: which are fraud?", title_justify="left")
-        for column in ("", *report["learners"]):
-            table.add_column(column)
-        learners = report["learners"].values()
-        table.add_row("role", *(one["role"] for one in learners))
-        for metric in ("accuracy", "f1", "log_loss", "roc_auc"):
-            table.add_row(f"recent {metric}", *(figure(one["recent"][metric]) for one in learners))
-        table.add_row("accuracy, whole life", *(figure(one["metrics"]["accuracy"]) for one in learners))
-        table.add_row("verdict", *(figure(one["verdict"]) for one in learners))
-        fresh = self._freshness(report)
-        facts = Text.assemble(
-            (f"{self._last[1]:,}", "bold"), f" payments consumed, {self._rate:,.0f} a second\n",
-            f"snapshot {report['snapshot']} written, snapshot ", (figure(self._serving(report)), "bold"), " answers\n",
-            "freshness: ", ("-" if fresh is None else f"{fresh:.2f} s", "bold"), " since the newest event it knows\n\n",
-            "ask it:    ", (self._curl(), "cyan"), "\n",
-            "undo it:   ", (f"holdfast snapshots revert --previous --config {self._path}", "cyan"), "\n",
-            "end it:    Ctrl-C",
+    def _scene(self, report: dict[str, Any]) -> screen.Scene:
+        quoted = shlex.quote(str(self._path))
+        opening = self._poison.opening if self._poison else "nothing drifts and nothing is poisoned"
+        rows = [
+            screen.Row(name, one["role"], list(self._history[name]), one["verdict"])
+            for name, one in report["learners"].items()
+        ]
+        hints = [
+            ("ask it, in another terminal:", self._curl()),
+            ("undo what it learnt last:", f"holdfast revert --config {quoted}"),
+            ("look closer (Ctrl-C here ends the demo):", f"holdfast status --watch --config {quoted}"),
+        ]
+        return screen.Scene(
+            [f"card payments, which are fraud? {opening}", *(self._poison.said if self._poison else [])], rows,
+            self._last[1], self._rate, report["snapshot"], self._serving(report), self._freshness(report), hints,
         )  # fmt: skip
-        said = self._poison.said if self._poison else []
-        story = [Text(one, style=f"bold {colour}") for one, colour in zip(said, _COLOURS, strict=False)]
-        return Group(table, facts, *story)
 
 
 def free_port() -> int:

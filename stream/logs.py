@@ -3,6 +3,7 @@
 ``extra=facts(snapshot=7)`` adds fields to the JSON line; the console has them in the text already.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,6 +22,8 @@ from stream.errors import CommandError, ConfigError
 
 #: exit codes, as the command documents them
 WRONG, REFUSED, TROUBLE, TAKEN = 2, 3, 4, 5
+#: what HOLDFAST_LOG may say
+FORMS = ("console", "json")
 _LONGEST = 20_000
 
 
@@ -81,6 +84,17 @@ def _fault(kind: type[BaseException], cause: BaseException, trace: TracebackType
         sys.__excepthook__(kind, cause, trace)
         return
     logging.getLogger("holdfast").critical("%s: %s", kind.__name__, cause, exc_info=(kind, cause, trace))
+
+
+def say_ending(waits_for: str) -> None:
+    """Say that a process was asked to end, and what it waits for; may be called from a handler of signals.
+
+    Not through logging: what the signal interrupted may hold its stream.
+    """
+    said = f"asked to end; waiting: {waits_for}"
+    line = terminal.as_json({"time": round(time.time(), 3), "level": "info", "logger": "holdfast", "message": said})
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode() if as_json() else f"holdfast: {said}\n".encode())
 
 
 def last_words(cause: Exception) -> int:

@@ -1,10 +1,14 @@
-"""Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python."""
+"""Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python.
 
-import contextlib
+What an alert is made of always has a sample, whatever is gone: a comparison with nothing is nothing, and never fires.
+"""
+
+import math
 import mmap
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,7 +16,9 @@ from prometheus_client.registry import Collector
 
 from snapshots.errors import SnapshotsError
 from snapshots.manifest import WRITE_BUCKETS, LearnerPart, Manifest
+from stream.config import Config
 from stream.presence import present
+from stream.reasons import Reason
 
 if TYPE_CHECKING:
     from stream.serving import Server
@@ -33,7 +39,18 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "prequential metric over the life or the recent window",
     ),
     "holdfast_lag": ("gauge", (), "what waits in the source: offsets of Kafka, bytes of files"),
-    "holdfast_source_reading": ("gauge", (), "1 while the trainer reads, 0 while it waits for the source or the disk"),
+    "holdfast_source_reading": (
+        "gauge",
+        (),
+        "1 while the trainer reads, 0 while it waits for the source or the disk, is gone, or cannot be seen",
+    ),
+    "holdfast_alive": (
+        "gauge",
+        ("role",),
+        "1 while a process of this role has spoken within ten seconds, 0 when not; the roles that should run",
+    ),
+    "holdfast_ready": ("gauge", (), "1 while predictions are answered"),
+    "holdfast_store_reachable": ("gauge", (), "1 while this process can read the store"),
     "holdfast_process_resident_bytes": ("gauge", ("role", "pid"), "resident memory of each process, learners included"),
     "holdfast_snapshot_write_duration_seconds": (
         "histogram",
@@ -41,10 +58,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "from a cut to its snapshot being durable, since the lineage began",
     ),
     "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
-    "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot"),
+    "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot; +Inf without one"),
     "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
     "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
-    "holdfast_event_age_seconds": ("gauge", (), "time since the newest event in the snapshot that answers"),
+    "holdfast_event_age_seconds": (
+        "gauge",
+        (),
+        "time since the newest event in the snapshot that answers; +Inf while nothing answers",
+    ),
     "holdfast_reverts_total": ("counter", ("learner", "by"), "reverts in the ledger, by guard or operator"),
     "holdfast_breaker_open": (
         "gauge",
@@ -103,8 +124,8 @@ class RequestCounts:
         return float(sum(self._all[column::_COLUMNS]))
 
     def by_code(self) -> dict[int, int]:
-        """How many requests got each status."""
-        return {code: count for code, column in _COLUMN.items() if (count := int(self._sum(column)))}
+        """How many requests got each status that is counted, 0 where none did."""
+        return {code: int(self._sum(column)) for code, column in _COLUMN.items()}
 
     def durations(self) -> tuple[list[int], float]:
         """How many requests took how long, and the seconds of all."""
@@ -126,22 +147,37 @@ class HoldfastCollector(Collector):
         """Every metric as it stands."""
         found: dict[str, Any] = {name: _family(name) for name in METRICS}
         newest = self._server.newest
-        if newest is not None:
-            self._place(found, newest)
-            for name, part in newest.learners.items():
+        self._place(found, newest)
+        for name in self._learners():
+            part = newest.learners.get(name) if newest is not None else None
+            if newest is not None and part is not None:
                 _learner(found, name, part, newest)
-        current = self._server.current
-        if current is not None:
-            now = self._server.now()
-            found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
-            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.created)
-            found["holdfast_event_age_seconds"].add_metric([], now - current.newest_event)
+            else:
+                found["holdfast_accounting_difference"].add_metric([name], 0)
+                found["holdfast_quarantined_events"].add_metric([name], 0)
+        self._answers(found)
         self._guard(found, newest)
         for code, count in self._counts.by_code().items():
             found["holdfast_requests_total"].add_metric([str(code)], count)
         _histogram(found["holdfast_request_duration_seconds"], _BUCKETS, *self._counts.durations())
         self._processes(found)
         yield from found.values()
+
+    def _learners(self) -> list[str]:
+        """Those of the newest snapshot, and those that are configured and in none yet."""
+        newest = self._server.newest
+        return list(dict.fromkeys([*(newest.learners if newest is not None else ()), *self._server.config.learners]))
+
+    def _answers(self, found: dict[str, Any]) -> None:
+        """What answers here, and how old it is."""
+        current, now = self._server.current, self._server.now()
+        age = math.inf
+        if current is not None:
+            found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
+            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.created)
+            age = now - current.newest_event
+        found["holdfast_event_age_seconds"].add_metric([], age)
+        found["holdfast_ready"].add_metric([], float(current is not None))
 
     def _guard(self, found: dict[str, Any], newest: Manifest | None) -> None:
         """What guard and operators decided, as the watcher last read it."""
@@ -157,20 +193,13 @@ class HoldfastCollector(Collector):
         reverts = Counter(
             (entry.learner or "", entry.by.split(":")[0]) for entry in list(lineage.entries) if entry.action == "revert"
         )
-        for (learner, by), count in reverts.items():
-            found["holdfast_reverts_total"].add_metric([learner, by], count)
-        for learner in newest.learners if newest is not None else ():
-            versus = newest.learners[learner].figures.get("baseline") if newest is not None else None
-            if versus:
-                for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")):
-                    found["holdfast_baseline_difference"].add_metric([learner, end], versus[name])
-                found["holdfast_baseline_events"].add_metric([learner], versus["events"])
-            rival = newest.learners[learner].figures.get("against_champion") if newest is not None else None
-            if rival:
-                for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")):
-                    found["holdfast_champion_difference"].add_metric([learner, end], rival[name])
-            state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0)
+        for learner, by in dict.fromkeys([*product(self._learners(), ("guard", "operator")), *reverts]):
+            found["holdfast_reverts_total"].add_metric([learner, by], reverts[learner, by])
+        for learner in self._learners():
+            state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0) if newest is not None else 0.0
             found["holdfast_breaker_open"].add_metric([learner], state)
+        for learner in newest.learners if newest is not None else ():
+            _compared(found, learner, newest.learners[learner].figures if newest is not None else {})
             for number in reversed(list(lineage.numbers)):
                 verdict = lineage.verdict(number, learner)
                 if verdict is not None and "loss" in verdict.figures:
@@ -179,26 +208,54 @@ class HoldfastCollector(Collector):
 
     def _processes(self, found: dict[str, Any]) -> None:
         """What each process last said of itself; nothing when the store is away."""
-        words = []
-        with contextlib.suppress(SnapshotsError):
+        words, reachable = [], not self._server.store_trouble
+        try:
             words = present(self._server.lineage.store, self._server.now())
+        except SnapshotsError:
+            reachable = False
+        found["holdfast_store_reachable"].add_metric([], float(reachable))
         for word in words:
             found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
-            if word["role"] == "trainer":
-                found["holdfast_source_reading"].add_metric([], float(word["state"] == "reading"))
-                if word["lag"] is not None:
-                    found["holdfast_lag"].add_metric([], word["lag"])
+        trainers = [word for word in words if word["role"] == "trainer"]
+        found["holdfast_source_reading"].add_metric([], float(any(word["state"] == "reading" for word in trainers)))
+        for word in trainers[-1:]:
+            if word["lag"] is not None:
+                found["holdfast_lag"].add_metric([], word["lag"])
+        spoke = {word["role"] for word in words}
+        for role, name in roles_of(self._server.config).items():
+            found["holdfast_alive"].add_metric([role], float(name in spoke))
 
-    def _place(self, found: dict[str, Any], newest: Manifest) -> None:
+    def _place(self, found: dict[str, Any], newest: Manifest | None) -> None:
+        refused = newest.counts.refused if newest is not None else {}
+        for reason in dict.fromkeys([*Reason, *refused]):
+            found["holdfast_dead_lettered_total"].add_metric([reason], refused.get(reason, 0))
+        age = math.inf if newest is None else self._server.now() - newest.created
+        found["holdfast_snapshot_age_seconds"].add_metric([], age)
+        if newest is None:
+            return
         counts = newest.counts
         for name in ("consumed", "unlabelled", "duplicate", "held_out"):
             found[f"holdfast_{name}_total"].add_metric([], getattr(counts, name))
-        for reason, count in counts.refused.items():
-            found["holdfast_dead_lettered_total"].add_metric([reason], count)
         found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
-        found["holdfast_snapshot_age_seconds"].add_metric([], self._server.now() - newest.created)
         written = newest.written
         _histogram(found["holdfast_snapshot_write_duration_seconds"], WRITE_BUCKETS, written.counts, written.seconds)
+
+
+def _compared(found: dict[str, Any], learner: str, figures: dict[str, Any]) -> None:
+    """How a learner compares with the baseline and with the champion on fresh events."""
+    for against, metric in (("baseline", "baseline"), ("against_champion", "champion")):
+        versus: dict[str, Any] = figures.get(against) or {}
+        for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")) if versus else ():
+            found[f"holdfast_{metric}_difference"].add_metric([learner, end], versus[name])
+        if versus and against == "baseline":
+            found["holdfast_baseline_events"].add_metric([learner], versus["events"])
+
+
+def roles_of(config: Config) -> dict[str, str]:
+    """The roles that should run, as ``holdfast alive`` names them, each with the name that its processes give."""
+    found = {"train": "trainer", "guard": "guard", "serve": "serving"}
+    found |= {"archive": "archiver"} if config.archive.enabled else {}
+    return found | ({"retrain": "scheduler"} if config.retrain.enabled else {})
 
 
 def _histogram(family: Any, bounds: Sequence[float], counts: Sequence[int], seconds: float) -> None:

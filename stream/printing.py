@@ -52,7 +52,31 @@ def moment(seconds: float | None) -> str:
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-_SHOWN = 24
+def duration(seconds: float) -> str:
+    """How long, in the unit that people would take.
+
+    >>> [duration(one) for one in (0.0042, 3.21, 95, 7300, 200_000)]
+    ['4 ms', '3.2 s', '1.6 min', '2.0 h', '2.3 d']
+    """
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
+    for most, unit, name in ((90.0, 1.0, "s"), (5400.0, 60.0, "min"), (129_600.0, 3600.0, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds / 86_400:.1f} d"
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit that people would take.
+
+    >>> [size(one) for one in (17, 12_345, 45_100_000_000)]
+    ['17 B', '12.3 kB', '45.1 GB']
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def figure(value: Any) -> str:
@@ -81,131 +105,6 @@ def place(where: dict[str, dict[str, int]]) -> str:
     return ", ".join(f"{topic}[{p}]@{offset}" for topic, parts in where.items() for p, offset in parts.items()) or "-"
 
 
-def show_status(report: dict[str, Any]) -> None:
-    """Print ``holdfast status``."""
-    source = report["source"]
-    lag = "" if source["lag"] is None else f", {source['lag']:,} waiting"
-    why = f" ({source['why']})" if source["why"] else ""
-    say(report["name"], "bold", (f" {report['task']}: source {source['state']}{lag}{why}", ""))
-    say(f"snapshot {report['snapshot']} of {moment(report['created'])} at {place(report['place'])}")
-    for sentence in report["unmatched"]:
-        say(sentence, "yellow")
-    _show_serving(report["serving"])
-    _show_baseline(report)
-    learners = report["learners"]
-    names = ["role", "verdict", "serving", "line"]
-    table(
-        "learners",
-        ["", *learners],
-        [
-            *([name, *(one[name] for one in learners.values())] for name in names),
-            *(
-                [f"recent {name}", *(one["recent"].get(name) for one in learners.values())]
-                for name in _metric_names(learners)
-            ),
-            *([name, *(one["metrics"].get(name) for one in learners.values())] for name in _metric_names(learners)),
-        ],
-    )
-    for name, one in learners.items():
-        _show_learner(name, one)
-    for number, damage in report["damaged"].items():
-        say(f"snapshot {number} is refused: {damage}", "red")
-
-
-def _show_serving(processes: list[dict[str, Any]]) -> None:
-    """The sentences about what answers."""
-    for process in processes:
-        say(
-            f"serving: process {process['pid']} on port {process['port']} answers from snapshot {process['snapshot']} "
-            f"of {process['learner']}, {process['age_seconds']} s old"
-        )
-        if process["unknown_features"]:
-            names = ", ".join(repr(name) for name in process["unknown_features"])
-            say(f"requests have features that no newly learnt event has: {names}", "yellow")
-    if not processes:
-        say("serving: no process")
-
-
-def _show_baseline(report: dict[str, Any]) -> None:
-    """The sentences about the baseline and its retrains."""
-    if (found := report["baseline"]) is not None:
-        says = "answers" if found["answers"] else "stands by"
-        compared = f": {found['words']} since {moment(found['compared']['since'])}" if found["words"] else ""
-        compared = compared or (f": {found['waits']}" if found["waits"] else "")
-        say(f"baseline {found['number']} ({found['kind']}, {found['rows']:,} events) {says}{compared}")
-        if found["verdict"] == "fail":
-            say(f"baseline {found['number']} fails, and is not fallen back to: {found['holdout']['why']}")
-    if (training := report["retrain"])["running"] is not None:
-        say(f"a full retrain runs: {training['running']}")
-    if (last := training["last"]) is not None and last["action"] in ("retrain_failed", "refuse_baseline"):
-        say(f"the last retrain came to nothing ({moment(last['time'])}): {last['why']}")
-
-
-def _show_learner(name: str, one: dict[str, Any]) -> None:
-    """The sentences about one learner."""
-    events = one["events"]
-    parts = " + ".join(f"{count:,} {kind}" for kind, count in events.items() if kind != "consumed" and count)
-    sign = "=" if one["accounting_difference"] == 0 else "≠"
-    say(f"{name}: {events['consumed']:,} consumed {sign} {parts or '0'}")
-    if one["against_champion"] is not None:
-        say(f"{name} against {one['against_champion']['champion']}: {one['against_champion']['words']}")
-    if one["verdict"] in ("suspect", "fail"):
-        say(f"{name} is not promoted: {one['why'] or ''}", "yellow")
-    if one["breaker"] != "closed" or one["learning"] != "on":
-        why = f": {one['stopped_why']}" if one["stopped_why"] else ""
-        say(f"{name} learns nothing: learning is {one['learning']}, breaker {one['breaker']}{why}", "yellow")
-    if one["advice"]:
-        say(f"{name}: {one['advice']}")
-
-
-def show_check(checked: Any) -> None:
-    """Print what ``holdfast check`` found of a table."""
-    found, sent = checked.found, checked.sent
-    rows = [
-        [
-            one.name,
-            _ROLES.get(one.role, one.role),
-            f"{one.share_missing:.1%}" if one.share_missing else "",
-            _values(one),
-        ]
-        for one in found.columns.values()
-    ]
-    table(f"{found.path}: {found.rows:,} rows", ["column", "what it is", "missing", "values"], rows)
-    if found.task is not None:
-        counts = ", ".join(f"{text} {count / found.rows:.2%}" for text, count in list(found.labels.items())[:10])
-        shares = "" if found.task == "regression" else f": {counts}"
-        say(f"task {found.task}, label {found.label}{shares}")
-    for sentence in found.said:
-        say(f"- {sentence}")
-    if sent is None:
-        say("Which column is the label? holdfast check FILE --label COLUMN")
-        return
-    if sent.refused:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sent.refused.most_common())
-        say(f"{sent.refused.total():,} rows would be refused ({reasons}). The first: {sent.example}", "yellow")
-    if sent.unlabelled:
-        say(f"{sent.unlabelled:,} rows have no label, and teach nothing")
-    if sent.duplicates:
-        say(f"{sent.duplicates:,} rows have the id of another one, and count once")
-    say(f"A folder that learns this: holdfast init DIR --from {found.path} --label {found.label!r} …")
-
-
-_ROLES = {
-    "number": "number", "code": "whole number of few values", "category": "text of few values",
-    "hashed": "text of many values",
-    "words": "free text", "date": "date", "nested": "nested", "constant": "always the same: left out",
-    "counter": "counts the rows: left out", "time": "time of the event",
-}  # fmt: skip
-
-
-def _values(one: Any) -> str:
-    if one.low is not None and one.role in ("number", "counter"):
-        return f"{one.low:g} to {one.high:g}"
-    many = f"{one.distinct:,}{'+' if one.many else ''} values: "
-    shown = ", ".join(text if len(text) <= _SHOWN else text[:_SHOWN] + "…" for text in list(one.values)[:4])
-    return many + shown if one.values else ""
-
-
 def _after(seconds: float | None, what: str) -> str:
     return what or "not at all" if seconds is None else f"after {seconds:.1f} s: {what}"
 
@@ -223,10 +122,6 @@ def show_card(card: Any) -> None:
         found.add_row(name, Text(shown(what)))
     found.add_row("", Text("passed", "bold green") if card.passed else Text("FAILED", "bold red"))
     say(found)
-
-
-def _metric_names(learners: dict[str, Any]) -> list[str]:
-    return next((list(one["metrics"]) for one in learners.values()), [])
 
 
 def ranges(found: dict[str, dict[str, list[int | None]]]) -> str:

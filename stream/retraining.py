@@ -19,7 +19,7 @@ from learners.errors import LearnersError
 from snapshots import Lineage, baselines, erasure, gates
 from snapshots import snapshot as snapshots
 from snapshots.baselines import BaselineManifest
-from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, NothingToLearnError, RefusedError, SnapshotsError
 from snapshots.gates import Gate
 from snapshots.holdout import HeldRow, Membership, read_version, spread
 from snapshots.lease import Lease
@@ -46,13 +46,14 @@ class Outcome(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    """What a retrain would do: the data, the device, and how the last one went."""
+    """What a retrain would do: the data, the device, and how the last one went; ``doubts``: why gates may not pass."""
 
     dataset: Dataset
     device: str
     kind: str
     current: int | None
     same_data: bool
+    doubts: list[str] = []
 
 
 class Retraining:
@@ -94,7 +95,7 @@ class Retraining:
         if found.rows < rules.fewest_rows:
             left_out = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items()) or "nothing"
             since = f" since baseline {warm.number}; leave out --warm" if warm is not None else ""
-            raise RefusedError(
+            raise NothingToLearnError(
                 f"the archive holds {found.rows:,} events that may be learnt{since}, and retrain.fewest_rows asks for "
                 f"{rules.fewest_rows:,}; left out: {left_out}. Nothing was changed"
             )
@@ -104,13 +105,24 @@ class Retraining:
         """Look at the data and at the device, in a folder of its own; nothing is changed."""
         work = self.config.base / f"{self.config.retrain.work}-dry-run"
         try:
-            dataset, _ = self.gather(work=work)
+            dataset, folder = self.gather(work=work)
+            doubts = self.doubts(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         current = self.lineage.baseline()
         manifest = baselines.read(self.lineage.store, current) if current is not None else None
         same = manifest is not None and manifest.data_version == dataset.version
-        return Plan(dataset, self._device(), self._kind(), current, same)
+        return Plan(dataset, self._device(), self._kind(), current, same, doubts)
+
+    def doubts(self, folder: Path) -> list[str]:
+        """Why the gates can hardly pass, as far as that is seen before anything is trained."""
+        newest, _ = self.held(folder)
+        current, against = self.current()
+        found = gates.doubts(newest, current, self.config.task, self.rules(), against)
+        done = baselines.outcomes(self.lineage.decisions)
+        if done and done[-1].action == baselines.REFUSED and done[-1].by == "gate":
+            found.append(f"the last one, baseline {done[-1].baseline}, was turned down: {done[-1].why}")
+        return found
 
     def _device(self) -> str:
         from learners.retrain import device_of  # noqa: PLC0415  torch, an optional extra
@@ -160,6 +172,10 @@ class Retraining:
                 raise RefusedError("another retrain has been done meanwhile; nothing was changed")
             try:
                 yield lease
+            except NothingToLearnError as cause:
+                if order.after is not None:  # who asked has to be answered, or would ask again at once
+                    self.say_skipped(order, str(cause))
+                raise
             except RefusedError:
                 raise
             except Exception as cause:
@@ -199,7 +215,7 @@ class Retraining:
         manifest = baselines.read(self.lineage.store, number) if number is not None else None
         same = manifest is not None and manifest.data_version == dataset.version and manifest.warm_from is None
         if manifest is not None and same and not order.again and manifest.recipe == msgspec.to_builtins(self._recipe()):
-            raise RefusedError(
+            raise NothingToLearnError(
                 f"nothing is new since baseline {number}: the same data and recipe; nothing was changed. With --again "
                 "it is made all the same"
             )
@@ -218,6 +234,13 @@ class Retraining:
                 f"baseline {start.number} cannot be gone on from, since this is another: {', '.join(changed)}. Leave "
                 "out --warm"
             )
+
+    def say_skipped(self, order: Order, why: str) -> None:
+        """Write into the ledger that there was nothing to learn."""
+        decision = Decision(
+            baselines.SKIPPED, f"retrain on {platform.node()}", why, cause=order.trigger.split(":", 1)[0]
+        )
+        self.lineage.ledger.append(self.now(), lambda _: decision)
 
     def say_failed(self, order: Order, cause: Exception, seconds: float) -> None:
         """Write into the ledger that it failed, so that also a retrain by hand or by cron is seen to have."""
@@ -338,28 +361,33 @@ class Retraining:
     def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path, since: float | None) -> list[Gate]:
         """Hold a candidate against the baseline that counts, on rows that were never learnt."""
         self.lineage.refresh()
-        number = self.lineage.baseline()
-        current, against = None, "the shares of the labels"
-        try:
-            if number is not None:
-                current, against = read_baseline(self.lineage, number), f"baseline {number}"
-        except (DamagedError, LearnersError) as cause:
-            log.error("the candidate is held against the shares of the labels: %s", cause)
-            against = f"the shares of the labels, since baseline {number} cannot be loaded,"
+        current, against = self.current()
         newest, floors = self.held(folder)
         if since is not None:
             floors = [*floors, *([newest] if newest is not None else [])]
             newest = self.younger(since, manifest.number)
-        rules, limits = self.config.gates, self.config.holdout
         return gates.all_gates(
-            model, current, self.config.task, newest, floors,
-            gates.Rules(
-                rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
-                rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds,
-                rules.max_calibration_loss,
-            ),
-            against=against,
+            model, current, self.config.task, newest, floors, self.rules(), against=against,
             megabytes=manifest.model.bytes / 1e6, seconds=float(manifest.trained["seconds"]),
+        )  # fmt: skip
+
+    def current(self) -> tuple[Baseline | None, str]:
+        """What a candidate is held against, and what that is called."""
+        number = self.lineage.baseline()
+        try:
+            if number is not None:
+                return read_baseline(self.lineage, number), f"baseline {number}"
+        except (DamagedError, LearnersError) as cause:
+            log.error("the candidate is held against the shares of the labels: %s", cause)
+            return None, f"the shares of the labels, since baseline {number} cannot be loaded,"
+        return None, "the shares of the labels"
+
+    def rules(self) -> gates.Rules:
+        """The limits of the gates, from the configuration."""
+        rules, limits = self.config.gates, self.config.holdout
+        return gates.Rules(
+            rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
+            rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds, rules.max_calibration_loss,
         )  # fmt: skip
 
     def held(self, folder: Path) -> tuple[gates.Rows | None, list[gates.Rows]]:

@@ -243,7 +243,8 @@ class Running:
             self._fail(RaisedAtError(self.name, origins[reply.index], reply.error))
 
     def _failed(self, reply: wire.Failed) -> None:
-        cause: Exception = _ERRORS.get(reply.kind, StreamError)(reply.message)
+        message = reply.message if self.name in reply.message else f"learners.{self.name}: {reply.message}"
+        cause: Exception = _ERRORS.get(reply.kind, StreamError)(message)
         waiting: Future[Any] | None = self._loaded
         if reply.order == "Save":
             waiting, cause = self._saves.pop(reply.number, None), self._trouble or cause

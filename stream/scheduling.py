@@ -134,15 +134,14 @@ class Scheduler:
         done = [e for e in baselines.outcomes(self.lineage.refresh().ledger.entries()) if e.seq > self._after]
         if done and done[-1].action == baselines.FAILED:
             log.error("the retrain failed: %s", done[-1].why)
+        elif done and done[-1].action == baselines.SKIPPED:
+            log.info("no retrain: %s", done[-1].why)
         elif done:
             log.info("the retrain is done: %s: %s", done[-1].action, done[-1].why)
         elif self.stopping():
             log.info("the retrain was ended; the next goes on from its last epoch")
         elif process.returncode == logs.REFUSED:
             log.info("no retrain: %s", said.strip())
-            if "nothing is new" in said:
-                self.decide(baselines.SKIPPED, _last(said), trigger.kind)
-                return
             if not any(words in said for words in _ELSEWHERE):
                 self.failed(_last(said), trigger)
         else:

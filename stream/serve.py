@@ -32,6 +32,7 @@ from stream.supervise import Deaths
 
 if TYPE_CHECKING:
     import asyncio
+    from types import FrameType
 
 log = logging.getLogger("holdfast.serving")
 _BACKLOG = 4096
@@ -65,7 +66,7 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     server = Server(config, now=time.time)
     server.shut_in()
     server.start()
-    web = uvicorn.Server(
+    web = _Web(
         uvicorn.Config(
             application(server, tokens_of(config, environment, time.monotonic), counts),
             log_config=None,
@@ -86,6 +87,15 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
         pass
     finally:
         server.stop()
+
+
+class _Web(uvicorn.Server):
+    """Says what it waits for when it is asked to end."""
+
+    def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
+        """SIGTERM or SIGINT has arrived."""
+        logs.say_ending("requests under way are answered, for up to 3 s")
+        super().handle_exit(sig, frame)
 
 
 def refuse_taken_port(config: Config) -> None:

@@ -231,8 +231,8 @@ class Server:
             learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
         except (DamagedError, VersionMismatchError, LearnersError) as cause:
             self._refused.add(number)
-            log.error("snapshot %d cannot serve: %s", number, cause)
-            self.why_not = str(cause)
+            log.error("snapshot %d of %s cannot serve: %s", number, name, cause)
+            self.why_not = f"snapshot {number} of {name} cannot serve: {cause}"
             return
         self.strangers.learn(shared.rows)
         line = manifest.learners[name].line
@@ -256,11 +256,11 @@ class Server:
         }
         waiting, since = self.unjudged
         word["unjudged"] = {"snapshots": waiting, "seconds": round(max(0.0, self.now() - since), 3) if since else 0.0}
-        state, why = self.learning
+        state, why = self.learning if not self.store_trouble else ("unknown", "the store cannot be read")
         if state:
             word["learning"] = state
         if why:
-            word["why"] = why
+            word["learning_why"] = why
         if self.store_trouble:
             word["store"] = self.store_trouble
         return True, word
@@ -271,7 +271,7 @@ def answer_of(serving: Serving, prediction: Prediction, identity: object) -> dic
     answer: dict[str, object] = {"id": identity, "prediction": prediction.value}
     if prediction.probabilities is not None or serving.task == "multiclass":
         if prediction.value is not None:
-            answer["prediction"] = serving.labels[int(prediction.value)]
+            answer["prediction"] = _whole(serving.labels[int(prediction.value)])
         if prediction.probabilities is not None:
             answer["probabilities"] = {
                 _text(serving.labels[number]): chance for number, chance in prediction.probabilities.items()
@@ -283,7 +283,11 @@ def answer_of(serving: Serving, prediction: Prediction, identity: object) -> dic
     return answer
 
 
+def _whole(label: LabelValue) -> LabelValue:
+    """A class that is a whole number, as one: events may say 2 or 2.0, which is one label."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
+
+
 def _text(label: LabelValue) -> str:
-    if isinstance(label, float) and label.is_integer():
-        return str(int(label))
+    label = _whole(label)
     return label if isinstance(label, str) else str(label).lower() if isinstance(label, bool) else str(label)

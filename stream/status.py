@@ -13,9 +13,12 @@ from snapshots.holdout import FIRST_ROWS, read_version, shares
 from snapshots.lease import Lease
 from snapshots.manifest import HoldoutState, Manifest
 from stream.config import Config
+from stream.disk import free_bytes
 from stream.presence import has_ended, present
 
 _DAY_SECONDS = 86_400.0
+_UNITS = {"kafka": "offsets", "files": "bytes"}
+_PACE_SECONDS, _PACE_SNAPSHOTS = 10.0, 50
 
 
 def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "created": newest.created if newest else None,
         "place": newest.place if newest else {},
         "learners": _learners(lineage),
-        "source": source(words),
+        "source": {**source(words), **pace(lineage, config, words)},
         "refused": dict(newest.counts.refused) if newest else {},
         "unmatched": _unmatched(newest),
         "holdout": _holdout(newest),
@@ -38,7 +41,10 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
         "wall": _walls(words),
-        "store": {"trouble": lineage.broken or lineage.ledger.expired(now)},
+        "store": {
+            "trouble": lineage.broken or lineage.ledger.expired(now),
+            "free_bytes": free_bytes(lineage.store),
+        },
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report
@@ -63,6 +69,35 @@ def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "why": f"nothing learns: {given_up[0]}" if given_up else "no trainer has spoken within ten seconds",
         "lag": None,
     }
+
+
+def pace(lineage: Lineage, config: Config, words: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How fast events are learnt (``rate``, events a second) and how long what waits takes at that (``seconds_left``).
+
+    Over the newest snapshots, ten seconds of them where there are. None while nobody reads, or nothing came lately.
+    """
+    found: dict[str, Any] = {"unit": _UNITS[config.source.kind], "rate": None, "seconds_left": None}
+    trainer = next((word for word in words if word["role"] == "trainer"), None)
+    newest = lineage.newest()
+    if newest is None or trainer is None or trainer["state"] != "reading":
+        return found
+    before = newest
+    for number in reversed(lineage.numbers[-_PACE_SNAPSHOTS:]):
+        before = lineage.manifest(number) or before
+        if newest.created - before.created >= _PACE_SECONDS:
+            break
+    seconds = newest.created - before.created
+    if seconds > 0 and newest.counts.consumed > before.counts.consumed:
+        found["rate"] = round((newest.counts.consumed - before.counts.consumed) / seconds, 3)
+        moved = _whole(newest) - _whole(before)
+        if trainer["lag"] and moved > 0:
+            found["seconds_left"] = round(trainer["lag"] * seconds / moved, 3)
+    return found
+
+
+def _whole(manifest: Manifest) -> int:
+    """How far the source was read: the offsets of all partitions together."""
+    return sum(offset for partitions in manifest.place.values() for offset in partitions.values())
 
 
 def learning(lineage: Lineage, words: Sequence[dict[str, Any]]) -> tuple[str, str]:
@@ -191,9 +226,10 @@ def words_of(versus: dict[str, Any], who: str = "online ") -> str:
     """How the online model, or a challenger, compares, as people say it."""
     sign, low, high = versus["difference"], versus["low"], versus["high"]
     better = sign <= 0
-    ends = (-high, -low) if better else (low, high)
+    ends = (0.0 - high, 0.0 - low) if better else (low, high)
+    sure = "" if low > 0 or high < 0 else "no difference for certain, "
     return (
-        f"{who}{'better' if better else 'worse'} by {abs(sign):.4f} [{ends[0]:.4f}, {ends[1]:.4f}] over "
+        f"{sure}{who}{'better' if better else 'worse'} by {abs(sign):.4f} [{ends[0]:.4f}, {ends[1]:.4f}] over "
         f"{versus['events']:,} events"
     )
 
@@ -210,13 +246,13 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
     }
 
 
-def listing(lineage: Lineage) -> list[dict[str, Any]]:
-    """Every snapshot, a row for each of its learners, newest first."""
+def listing(lineage: Lineage, last: int | None = None) -> list[dict[str, Any]]:
+    """Every snapshot, or the last so many, a row for each of its learners, newest first."""
     lineage.refresh()
     pinned, champion = lineage.pinned(), lineage.champion()
     rows = []
     serving = lineage.serving(champion) if champion else None
-    for number in reversed(lineage.numbers):
+    for number in reversed(lineage.numbers[-(last or 0) :]):
         manifest = lineage.manifest(number)
         if manifest is None:
             rows.append(_damaged(number, lineage.damaged.get(number, "gone"), pinned=number in pinned))
@@ -232,6 +268,7 @@ def listing(lineage: Lineage) -> list[dict[str, Any]]:
                     "place": manifest.place,
                     "line": part.line,
                     "verdict": verdict.verdict if verdict else None,
+                    "why": verdict.why if verdict else None,
                     "serving": name == champion and number == serving,
                     "pinned": number in pinned,
                     "bytes": part.model.bytes,
@@ -242,8 +279,16 @@ def listing(lineage: Lineage) -> list[dict[str, Any]]:
 
 
 def _damaged(number: int, why: str, *, pinned: bool) -> dict[str, Any]:
-    blank = dict.fromkeys(("learner", "created", "learnt", "place", "line", "bytes", "sha256"))
-    return {**blank, "snapshot": number, "verdict": "fail", "serving": False, "pinned": pinned, "damaged": why}
+    blank: dict[str, Any] = dict.fromkeys(("learner", "created", "learnt", "place", "line", "bytes", "sha256"))
+    return {
+        **blank,
+        "snapshot": number,
+        "verdict": "fail",
+        "serving": False,
+        "pinned": pinned,
+        "why": why,
+        "damaged": why,
+    }
 
 
 def quarantine(lineage: Lineage) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import IO, Any, AnyStr
 
 import msgspec
 
+from learners.extras import install
 from stream.errors import CommandError
 
 csv.field_size_limit(16 * 2**20)
@@ -119,7 +120,7 @@ class Table:
         try:
             from pyarrow import ArrowException, parquet  # noqa: PLC0415  an optional extra
         except ImportError:
-            raise CommandError("Parquet needs pyarrow: pip install pyarrow") from None
+            raise CommandError(f"Parquet needs pyarrow: {install('parquet')}") from None
         source = io.BytesIO(self._plain(file).read()) if self.path.suffix == ".gz" else file
         try:
             for batch in parquet.ParquetFile(source).iter_batches():

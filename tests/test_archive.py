@@ -14,6 +14,7 @@ import pytest
 from lineages import Folder, wait_for
 from samples import numbers
 
+from learners.extras import install
 from snapshots.store import LocalStore
 from stream.archive import Archive, File, Part, Row, active
 
@@ -184,7 +185,7 @@ def test_without_pyarrow_it_is_said_what_to_install() -> None:
         "try: arrow()\nexcept CommandError as cause: print(cause)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'holdfast[archive]'" in done.stdout
+    assert install("archive") in done.stdout
 
 
 def test_the_archive_is_kept_within_a_size(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_champion_that_learns_no_more_is_said_where_it_answers(folder: Callabl
         word = client.get("/ready").json()
         assert client.post("/predict", json={"x": {"f0": 1.0}}).status_code == 200
     assert word["learning"] == "stopped"
-    assert "fragile learns nothing: fragile raised at" in word["why"]
+    assert "fragile learns nothing: fragile raised at" in word["learning_why"]
     assert "event.max_refused_share" in here.run("status").stdout
 
 

@@ -37,7 +37,7 @@ def archive_run(config: Config, *, until_end: bool) -> None:
     """Run the archiver: read the source beside the trainer, and write what is valid and labelled."""
     from stream.compose import archiver_of  # noqa: PLC0415  a command imports what it needs
 
-    stopping = stopping_of()
+    stopping = stopping_of("what was read is written to the archive")
     with printing.Progress(enabled=until_end) as progress:
         archiver = archiver_of(config, stopping=stopping, progress=progress.consumed)
         ended = archiver.run(until_end=until_end)

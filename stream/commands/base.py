@@ -85,11 +85,16 @@ def load_config(ctx: click.Context, path: Path | None) -> Config:
     return load(chosen, os.environ)
 
 
-def stopping_of() -> Callable[[], bool]:
-    """Tell whether SIGTERM or SIGINT has arrived."""
+def stopping_of(waits_for: str) -> Callable[[], bool]:
+    """Tell whether SIGTERM or SIGINT has arrived; whoever sent it is told what is waited for."""
     asked: list[int] = []
+
+    def arrived(number: int, _frame: object) -> None:
+        asked.append(number)
+        logs.say_ending(waits_for)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda arrived, _frame: asked.append(arrived))
+        signal.signal(number, arrived)
     return lambda: bool(asked)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from learners.extras import install
 from stream import printing
 from stream.commands.base import configured, json_option, operator, why_option
 from stream.config import Config
@@ -28,7 +29,7 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
     again if it was cut off; exit 1 when nothing was found.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise CommandError("the archive cannot be looked at without pyarrow: pip install 'holdfast[archive]'")
+        raise CommandError(f"the archive cannot be looked at without pyarrow: {install('archive')}")
     from stream.compose import erasing_of  # noqa: PLC0415  a command imports what it needs
 
     with printing.Steps(enabled=not as_json) as steps:

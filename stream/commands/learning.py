@@ -40,7 +40,10 @@ def _learning(config: Config, learner: str, why: str, action: str) -> None:
     def decide(_: list[Entry]) -> Decision:
         newest = lineage.refresh().newest()
         if newest is None or learner not in newest.learners:
-            raise RefusedError(f"there is no learner {learner!r} in the newest snapshot; nothing was changed")
+            known = ", ".join(newest.learners) if newest is not None else "none yet"
+            raise RefusedError(
+                f"there is no learner {learner!r} in the newest snapshot, only {known}; nothing was changed"
+            )
         if (lineage.stopped(learner) is None) == (action == "resume_learning"):
             raise RefusedError(f"{learner} is not stopped; nothing was changed" if action == "resume_learning"
                                else f"{learner} is stopped already; nothing was changed")  # fmt: skip

@@ -1,20 +1,29 @@
 """Commands that look: ``alive``, ``status``, ``ledger``."""
 
+import contextlib
 import platform
+import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
-from stream import printing
+from snapshots import Lineage, SnapshotsError
+from stream import overview, printing, terminal
 from stream import status as states
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of
 from stream.config import Config
-from stream.errors import CommandError
+from stream.disk import used_bytes
+from stream.errors import CommandError, StreamError
 from stream.presence import present
+
+#: how long a broker may take to give examples of dead letters, and among how many they are looked for
+_LETTERS_SECONDS, _LETTERS = 3.0, 1000
 
 
 @click.command()
@@ -31,12 +40,49 @@ def alive(config: Config, role: str) -> None:
 
 
 @click.command()
+@click.option(
+    "--watch", type=click.FloatRange(0.1), is_flag=False, flag_value=2.0, default=None, metavar="SECONDS",
+    help="Show it again every so many seconds (2 when not said), until Ctrl-C; with --json a line each.",
+)  # fmt: skip
 @json_option
 @configured
-def status(config: Config, *, as_json: bool) -> None:
+def status(config: Config, watch: float | None, *, as_json: bool) -> None:
     """Show place, learners, metrics, accounting, source and serving; right also when nothing runs."""
-    report = states.status(lineage_of(config), config, time.time())
-    printing.as_json(report) if as_json else printing.show_status(report)
+    if watch is None:
+        report = _report(lineage_of(config), config)
+        printing.as_json(report) if as_json else overview.show(report, time.time())
+        return
+    lineage, ended = lineage_of(config), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    while not ended.is_set():
+        report = _report(lineage, config)
+        if as_json:
+            printing.echo(terminal.as_json(report))
+        else:
+            printing.console.clear()
+            overview.show(report, time.time())
+            printing.say(f"every {watch:g} s; Ctrl-C ends it", "dim")
+        ended.wait(watch)
+
+
+def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
+    """What is so, with what costs more than a request over HTTP may: the size of the store, and examples."""
+    report = states.status(lineage, config, time.time())
+    report["store"]["bytes"] = used_bytes(lineage.store)
+    report["examples"] = _examples(lineage, config) if report["refused"] else {}
+    return report
+
+
+def _examples(lineage: Lineage, config: Config) -> dict[str, dict[str, Any]]:
+    """The newest dead letter of each reason; none when they cannot be read just now."""
+    from stream.letters import letters_of  # noqa: PLC0415  a command imports what it needs
+
+    found = {}
+    with contextlib.suppress(StreamError, SnapshotsError):
+        for letter in letters_of(config, lineage.store, seconds=_LETTERS_SECONDS, newest=_LETTERS):
+            found[letter.reason] = {"letter": letter.id, "message": letter.message}
+    return found
 
 
 @click.group(cls=Group, invoke_without_command=True)

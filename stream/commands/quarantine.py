@@ -73,7 +73,8 @@ def quarantine_replay(
         [one for one in lineage.quarantine(name) if one.id == identity] if newest and name in newest.learners else []
     )
     if newest is None or not found or found[0].state != "skipped":
-        state = f"it is {found[0].state}" if found else "see: holdfast quarantine list"
+        known = "" if newest is None or name in newest.learners else f"; its learners are {', '.join(newest.learners)}"
+        state = f"it is {found[0].state}" if found else f"see: holdfast quarantine list{known}"
         raise RefusedError(f"{name} has no quarantine {identity} that could be replayed: {state}; nothing was changed")
     dropped = next((e for e in lineage.entries if (e.action, e.learner, e.cause) == ("drop", name, identity)), None)
     if dropped is not None:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import msgspec
 
+from learners.extras import install
 from snapshots import baselines, fallback
-from snapshots.errors import RefusedError
+from snapshots.errors import NothingToLearnError, RefusedError
 from snapshots.ledger import Decision, Entry
 from stream import printing
 from stream.commands.base import (
@@ -70,19 +71,26 @@ def _retrain(
     from stream.triggers import Order  # noqa: PLC0415  the same
 
     os.nice(NICE)
+    nothing = ""
     with printing.Steps(enabled=not as_json) as steps:
         retraining = retraining_of(config, say=steps.say)
         if not (now or dry_run):
             refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
-        plan = retraining.plan() if dry_run else None
         asked = Order(f"by hand: {operator()}") if order is None else msgspec.json.decode(order, type=Order)
         asked = msgspec.structs.replace(asked, again=again)
-        done = []
-        if compare_warm:
-            done = retraining.compare(asked)
-        elif not dry_run:
-            done = [retraining.run(asked, warm=warm)]
+        plan, done = None, []
+        try:
+            if dry_run:
+                plan = retraining.plan()
+            else:
+                done = retraining.compare(asked) if compare_warm else [retraining.run(asked, warm=warm)]
+        except NothingToLearnError as cause:
+            nothing = str(cause)
         found = [_came_of(one) for one in done]
+    if nothing:
+        said = {"state": "nothing_to_learn", "why": nothing}
+        printing.as_json(said) if as_json else printing.echo(f"nothing to learn: {nothing}")
+        return
     if plan is not None:
         _show_plan(plan, as_json=as_json)
         return
@@ -98,7 +106,7 @@ def _retrain(
 def _refuse_without(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise CommandError(f"retrains need {', '.join(missing)}: pip install 'holdfast[retrain]'")
+        raise CommandError(f"retrains need {', '.join(missing)}: {install('retrain')}")
 
 
 def _came_of(outcome: Any) -> dict[str, Any]:
@@ -129,6 +137,7 @@ def _show_plan(plan: Any, *, as_json: bool) -> None:
         printing.as_json({
             "rows": data.rows, "excluded": data.excluded, "data_version": data.version, "device": plan.device,
             "kind": plan.kind, "current": plan.current, "same_data": plan.same_data,
+            "doubts": plan.doubts,
         })  # fmt: skip
         return
     left_out = ", ".join(f"{count:,} {why}" for why, count in data.excluded.items()) or "none"
@@ -137,6 +146,8 @@ def _show_plan(plan: Any, *, as_json: bool) -> None:
     printing.echo(f"{plan.kind} on {plan.device}; data version {data.version[:16]}")
     if plan.same_data:
         printing.echo(f"baseline {plan.current} was trained on exactly this data")
+    for doubt in plan.doubts:
+        printing.say(doubt, "yellow")
     printing.echo("nothing was changed")
 
 
@@ -174,7 +185,9 @@ def retrain_watch(config: Config) -> None:
     from stream.compose import scheduler_of  # noqa: PLC0415  a command imports what it needs
 
     path = click.get_current_context().find_root().meta["config"]
-    scheduler_of(config, path, stopping=stopping_of()).run()
+    scheduler_of(
+        config, path, stopping=stopping_of("a retrain that runs ends itself after the epoch; up to a minute")
+    ).run()
 
 
 @retrain.command("list")

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from stream.commands.base import (
 )
 from stream.config import Config
 
+_UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"
 _new_lineage_option = click.option(
     "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
 )
@@ -58,7 +60,7 @@ def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> N
         Supervisor(
             chosen, os.environ, roles, first={"train": flags}, can_serve=lambda: _can_serve(config),
             say=lambda given_up: presence.say(given_up=given_up),
-        ).run(stopping_of())  # fmt: skip
+        ).run(stopping_of(_UP_WAITS))  # fmt: skip
     finally:
         presence.close()
 
@@ -87,7 +89,7 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
     """
     from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
 
-    stopping = stopping_of()
+    stopping = stopping_of("what was read is learnt, and a last snapshot written")
     begin = beginning(fresh=new_lineage, accept=accept, operator=operator(), take_over=take_over)
     with printing.Progress(enabled=until_end) as progress:
         trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
@@ -113,7 +115,7 @@ def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> 
     """Run the guard: judge every new snapshot before it may answer requests."""
     from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
 
-    guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=stopping_of())
+    guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=stopping_of("the verdict under way"))
     click.get_current_context().call_on_close(guarding.close)
     if explain is not None:
         _explain(guarding, explain, as_json=as_json)
@@ -170,4 +172,9 @@ def serve(config: Config) -> None:
     """Answer predictions over HTTP from the newest snapshot that passed."""
     from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
 
-    serve_forever(config, os.environ, stopping_of() if config.serve.workers > 1 else lambda: False)
+    serve_forever(config, os.environ, _stopping_workers(config))
+
+
+def _stopping_workers(config: Config) -> Callable[[], bool]:
+    """Tell when its workers are to end; one process alone asks its web server."""
+    return stopping_of("requests under way are answered, for up to 6 s") if config.serve.workers > 1 else lambda: False

@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -39,25 +40,29 @@ def snapshots() -> None:
 
 
 @snapshots.command("list")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the newest N snapshots.")
 @json_option
 @configured
-def snapshots_list(config: Config, *, as_json: bool) -> None:
-    """List every snapshot, newest first."""
-    rows = states.listing(lineage_of(config))
+def snapshots_list(config: Config, last: int | None, *, as_json: bool) -> None:
+    """List every snapshot: oldest first in a terminal, so that the newest stands last; newest first with --json."""
+    rows = states.listing(lineage_of(config), last)
     if as_json:
         printing.as_json(rows)
         return
-    columns = ["snapshot", "learner", "created", "learnt", "line", "verdict", "serving", "pinned", "bytes"]
-    shown = [
-        {
-            **row,
-            "created": printing.moment(row["created"]),
-            "serving": "yes" if row["serving"] else "",
-            "pinned": "yes" if row["pinned"] else "",
-        }
-        for row in rows
-    ]
-    printing.table("snapshots", columns, [[row[column] for column in columns] for row in shown])
+    columns = ["snapshot", "learner", "created", "learnt", "line", "verdict", "serving", "pinned", "size"]
+    printing.table("snapshots", columns, [[_cell(row, column) for column in columns] for row in reversed(rows)])
+    for row in reversed(rows):
+        if row["verdict"] in ("fail", "suspect"):
+            of = f" of {row['learner']}" if row["learner"] else ""
+            printing.echo(f"snapshot {row['snapshot']}{of}: {row['verdict']}: {row['why']}")
+
+
+def _cell(row: dict[str, Any], column: str) -> Any:
+    if column == "created":
+        return printing.moment(row["created"])
+    if column == "size":
+        return printing.size(row["bytes"]) if row["bytes"] is not None else None
+    return ("yes" if row[column] else "") if column in ("serving", "pinned") else row[column]
 
 
 @snapshots.command("show")
@@ -235,7 +240,7 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
             "know where the file comes from, add --trust. Nothing was changed"
         )
     begin = beginning(operator=operator(), imports={name: str(file.resolve())})
-    number = trainer_of(config, stopping=stopping_of(), begin=begin).first_snapshot()
+    number = trainer_of(config, stopping=stopping_of("the first snapshot is written"), begin=begin).first_snapshot()
     printing.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
 
 

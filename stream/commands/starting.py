@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from stream import printing
+from stream import findings, printing
 from stream.commands.base import (
     FILE,
     FOLDER,
@@ -52,7 +52,7 @@ def init(folder: Path, name: str | None, source: Path | None, *, empty: bool, **
     if options["label"] is None:
         raise CommandError(f"which column of {source} is the label? --label COLUMN; holdfast check {source} lists them")
     found = checked(source, options, chosen)
-    printing.show_check(found)
+    findings.show(found)
     if found.sent.useless:
         raise CommandError("every row would be refused, so nothing was written")
     written = write_starter(folder, chosen, sample=0, configuration=found.configuration, model=found.model)
@@ -103,7 +103,9 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
     from stream.demo import Demo  # noqa: PLC0415  a command imports what it needs
 
     after = None if no_poison else poison
-    Demo(folder, rate=rate, port=port, environment=os.environ, poison=after).run(seconds, stopping_of())
+    Demo(folder, rate=rate, port=port, environment=os.environ, poison=after).run(
+        seconds, stopping_of("trainer, guard and serving end; up to 9 s")
+    )
 
 
 @click.command()
@@ -149,7 +151,9 @@ def drill(
             stage = stage_of(load(against, os.environ), name, rate, really=really)
         else:
             stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ, name, store)
-        card = Drill(name, stage, seconds).run(lambda text: printing.echo(text, err=True), stopping_of())
+        card = Drill(name, stage, seconds).run(
+            lambda text: printing.echo(text, err=True), stopping_of("what the drill started ends; up to 9 s")
+        )
     if as_json:
         printing.as_json(msgspec.to_builtins(card))
     else:

@@ -9,12 +9,14 @@ from typing import Any
 import click
 import msgspec
 
-from stream import printing
+from stream import findings, printing
 from stream.columns import Columns
 from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.config import Config
 from stream.errors import CommandError
 
+_DRIFTS = "these payments drift by design: what makes one a fraud turns slowly, once around in 40,000 payments"
+_SENT_WAITS = "what was sent is made durable"
 _OPTIONS = (
     click.option("--label", metavar="COLUMN", help="The column that holds the label."),
     click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0."),
@@ -89,11 +91,12 @@ def produce(
         raise CommandError("name the files to send, or --demo, and not both")
     if demo:
         sink = producing.sink_of(config, topic, Path("demo.jsonl"))
-        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of())
+        printing.echo(_DRIFTS, err=True)
+        sent = producing.produce_demo(sink, rate or 100.0, now=time.time, stopping=stopping_of(_SENT_WAITS))
         printing.echo(f"{sent} payments sent, {sink.close()} acknowledged")
         return
     columns = columns_of(options)
-    stopping = stopping_of()
+    stopping = stopping_of(_SENT_WAITS)
     sinks = [producing.sink_of(config, topic, path) for path in files]
     survey = looked_at(config, files, columns)
     useless = False
@@ -165,5 +168,5 @@ def check(path: Path, *, as_json: bool, **options: Any) -> None:
             "refused": dict(found.sent.refused) if found.sent is not None else {}, "asked": found.asked,
         })  # fmt: skip
     else:
-        printing.show_check(found)
+        findings.show(found)
     sys.exit(1 if found.sent is not None and found.sent.useless else 0)

@@ -165,7 +165,10 @@ def test_up_does_not_start_an_overtaken_trainer_again(folder: Callable[..., Fold
     with here.http() as client:
         assert client.post("/predict", json={"x": {"f0": 1.0}}).status_code == 200
         wait_for(
-            lambda: "learns, and not holdfast up: another process took" in client.get("/ready").json().get("why", "")
+            lambda: (
+                "learns, and not holdfast up: another process took"
+                in client.get("/ready").json().get("learning_why", "")
+            )
         )
     here.write(numbers(300, first=300))
     wait_for(
@@ -175,7 +178,10 @@ def test_up_does_not_start_an_overtaken_trainer_again(folder: Callable[..., Fold
     other.terminate()
     with here.http() as client:
         wait_for(
-            lambda: client.get("/ready").json().get("why") == "nothing learns: another process took over the lineage"
+            lambda: (
+                client.get("/ready").json().get("learning_why")
+                == "nothing learns: another process took over the lineage"
+            )
         )
         assert client.get("/ready").json()["learning"] == "stopped"
 

@@ -189,6 +189,24 @@ def test_changes_need_the_token(served: Folder) -> None:
         assert (missing.status_code, client.get("/ledger").json()) == (409, [])
 
 
+def test_a_revert_by_plain_curl(served: Folder) -> None:
+    """The body is JSON whatever its header says, and may be left out; what does not belong there is named."""
+    target = served.learner()["serving"]
+    here = served.copy(served.path.parent / "curl")
+    here.start("serve")
+    here.wait_ready()
+    form = AUTH | {"Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        with here.http() as client:
+            wrong = client.post("/revert", content=b'{"to": 1}', headers=form)
+            assert (wrong.status_code, wrong.json()["field"]) == (422, "to")
+            assert client.post("/revert", headers=AUTH).json()["snapshot"] < target
+            entry = client.post("/revert", content=b'{"snapshot": %d, "why": "a form"}' % target, headers=form)
+            assert (entry.status_code, entry.json()["why"]) == (200, "a form")
+    finally:
+        here.end()
+
+
 def test_without_a_token_file_changes_are_off(folder: Any) -> None:
     """And it says which setting turns them on."""
     here: Folder = folder()
@@ -239,7 +257,10 @@ def test_requests_are_answered_with_everything_else_gone(folder: Any) -> None:
     time.sleep(0.5)
     with here.http() as client:
         assert all(client.post("/predict", json={"x": {"f0": i}}).status_code == 200 for i in range(100))
-        assert client.get("/ready").json()["ready"] is True
+        wait_for(lambda: "store" in client.get("/ready").json())
+        word = client.get("/ready").json()
+        assert (word["ready"], word["learning"], word["learning_why"]) == (True, "unknown", "the store cannot be read")
+        assert "why" not in word
         assert client.get("/metrics").status_code == 200
 
 

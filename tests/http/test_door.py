@@ -1,6 +1,7 @@
 """What holds for every answer: names, headers, paths, methods, tokens for looking, faults, and batches that share."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,6 +98,41 @@ def test_a_wrong_method_is_told_the_right_one(guarded: Folder) -> None:
                 answer = client.request(method, path)
                 assert answer.status_code == 405, (path, method, answer.status_code)
                 assert right in answer.headers["allow"]
+
+
+def test_the_manual_needs_no_internet(guarded: Folder) -> None:
+    """Whatever the page loads is served here, as what it is; nothing else of the package is."""
+    with guarded.http() as client:
+        page = client.get("/docs").text
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(loaded) == 3
+        assert "://" not in page.replace("http://www.w3.org", "")
+        for path in loaded:
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            assert answer.headers["content-type"].split(";")[0] in ("text/javascript", "text/css", "image/png")
+        assert client.get("/docs/redoc.standalone.js").status_code == 404
+
+
+def test_what_is_wrong_with_path_and_method_points_to_the_manual(guarded: Folder) -> None:
+    """404 and 405, as JSON."""
+    with guarded.http() as client:
+        assert "/docs" in client.get("/nowhere").json()["detail"]
+        said = client.get("/predict").json()["detail"]
+    assert said == "/predict takes POST, and not GET: /docs lists what there is"
+
+
+def test_every_answer_has_a_type(guarded: Folder) -> None:
+    """Also those that refuse; nothing in the schema is merely an object of whatever."""
+    with guarded.http() as client:
+        found = client.get("/openapi.json").json()
+    for path, methods in found["paths"].items():
+        for method, one in methods.items():
+            assert {"400", "408", "500", "503"} <= set(one["responses"]), (method, path)
+            for code, answer in one["responses"].items():
+                (content,) = answer["content"].values()
+                assert set(content["schema"]) & {"$ref", "type", "anyOf"}, (method, path, code)
+                assert content["schema"].get("type") != "object" or content["schema"]["properties"], (path, code)
 
 
 @pytest.mark.parametrize("path", ["/health", "/predict", "/predict/batch", "/status", "/revert", "/events", "/metrics"])

@@ -51,6 +51,7 @@ def test_multiclass_labels_of_any_kind_come_back_as_they_were_sent(folder: Calla
             x = {f"f{j}": 4.0 if j == kind else 0.0 for j in range(4)}
             answer = client.post("/predict", json={"x": x}).json()
             assert answer["prediction"] == (1 if KINDS[kind] is True else KINDS[kind])
+            assert not isinstance(answer["prediction"], float)
             assert set(answer["probabilities"]) == {"red", "green", "3", "true"}
             assert sum(answer["probabilities"].values()) == pytest.approx(1)
 

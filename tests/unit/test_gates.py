@@ -151,3 +151,19 @@ def test_the_interval_is_students() -> None:
     values = gates.np.array([4.1, 4.9, 5.2, 5.0, 4.7, 5.5, 4.4, 5.1, 4.8, 5.3])
     assert gates.half_width(values, 0.05) == pytest.approx(2.262157 * values.std(ddof=1) / 10**0.5, rel=1e-5)
     assert gates.half_width(values[:1], 0.05) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("count", "rules", "said"),
+    [
+        (0, RULES, "gate holdout cannot pass: 0 rows"),
+        (99, RULES, "gate holdout cannot pass: 99 rows"),
+        (200, Rules(min_gain=0.9), "gate holdout cannot pass"),
+        (200, Rules(min_gain=0.15), "gate holdout can hardly pass"),
+        (3000, RULES, ""),
+    ],
+)
+def test_gates_that_can_hardly_pass_are_foreseen(count: int, rules: Rules, said: str) -> None:
+    """From the rows, and from what there is to win; nothing is said of those that may pass."""
+    found = gates.doubts(Rows("holdout 2", HELD.rows[:count]), None, "binary", rules, "the shares of the labels")
+    assert [one[: len(said)] for one in found] == ([said] if said else [])

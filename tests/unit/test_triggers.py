@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pytest
 from lineages import Folder, wait_for
@@ -311,3 +312,18 @@ def test_drift_is_gated_on_rows_that_are_younger_than_it(folder: Callable[..., F
     entry = [e for e in here.json("ledger") if e["action"] == "accept_baseline"][-1]
     assert entry["seconds"] > 0
     assert entry["expected"] > 0.01
+
+
+def test_nothing_to_learn_is_no_failure(folder: Callable[..., Folder]) -> None:
+    """By hand exit 0 and no word in the ledger; to the scheduler's order it is an answer, and not a failure."""
+    here = folder(**RULES)
+    for arguments in (("retrain", "--now"), ("retrain", "--dry-run")):
+        assert "nothing to learn: the archive holds no event" in here.run(*arguments).stdout
+    assert here.json("retrain", "--now")["state"] == "nothing_to_learn"
+    assert here.json("ledger") == []
+    order = msgspec.json.encode(triggers.Order("labels: many", after=0)).decode()
+    here.run("retrain", "--now", "--order", order)
+    (said,) = here.json("ledger")
+    assert (said["action"], said["cause"]) == ("retrain_skipped", "labels")
+    entries = here.lineage.ledger.entries()
+    assert triggers.hindrance(entries, RetrainConfig(cooldown_seconds=1e9), None, Facts(0, [], None), 0.0, said["time"])

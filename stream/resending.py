@@ -1,0 +1,361 @@
+"""``holdfast dead-letters replay``: letters back into the source, each at most once.
+
+The ledger decides: an entry ``replay_letters`` names the letters (``only``, by their origin) before one is sent, and
+``letters_replayed`` says that they are there. Whoever finds the first without the second looks whether the letters
+arrived: they arrive all or none, as a transaction or as a file that is linked to its name. None arrived: the entry
+``letters_not_replayed`` sets them free.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from snapshots import Lineage
+from snapshots.errors import RefusedError
+from snapshots.ledger import Decision, Entry
+from snapshots.store import Store, claim, flush_directory
+from stream import lines
+from stream.codec import Codec
+from stream.config import Config
+from stream.dead_letter import producer_settings
+from stream.errors import CommandError
+from stream.kafka import client
+from stream.letters import Letter, between, partitions_of, reader
+from stream.reasons import Refusal
+from stream.record import Record
+
+log = logging.getLogger("holdfast.dead_letter")
+CLAIMED, DONE, FREE = "replay_letters", "letters_replayed", "letters_not_replayed"
+#: so many letters are named by one entry, and sent together
+TOGETHER = 1000
+_HEADER = "holdfast.replay"
+_SECONDS = 60.0
+#: a value that was mended, or None to leave the letter where it is
+Fix = Callable[[bytes], bytes | None]
+
+
+class Report(msgspec.Struct):
+    """What became of the letters that were asked for. ``refused``: by the reason for which each still is no event."""
+
+    sent: int = 0
+    already: int = 0
+    left: int = 0
+    refused: Counter[str] = msgspec.field(default_factory=Counter)
+    elsewhere: int = 0
+    entries: list[int] = []
+
+
+class Way(Protocol):
+    """Sends letters into the source, all of a number's or none."""
+
+    def send(self, number: int, letters: list[Letter]) -> None:
+        """Return when they are durable; raise :class:`CommandError` when none of them is, or it is not known."""
+
+    def arrived(self, number: int) -> bool:
+        """Tell whether the letters of a number are there; when they are not, they never will be."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def claimed(entries: Iterable[Entry]) -> dict[str, int]:
+    """The letters that were sent, or are about to be, each with the entry that names it."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        if entry.action == CLAIMED:
+            found |= dict.fromkeys(entry.only, entry.seq)
+        elif entry.action == FREE:
+            found = {letter: seq for letter, seq in found.items() if str(seq) != entry.cause}
+    return found
+
+
+def unsettled(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of which nobody has said yet whether their letters arrived."""
+    open_: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.action == CLAIMED:
+            open_[str(entry.seq)] = entry
+        elif entry.action in (DONE, FREE):
+            open_.pop(entry.cause, None)
+    return list(open_.values())
+
+
+class Resending:
+    """Sends back what is an event now. ``by`` and ``why`` stand in the ledger; ``now`` is in Unix seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        lineage: Lineage,
+        codec: Codec,
+        way: Way | None,
+        *,
+        by: str,
+        why: str,
+        now: Callable[[], float],
+    ) -> None:
+        self.config, self.lineage, self.codec, self._way = config, lineage, codec, way
+        self.by, self.why, self.now = by, why, now
+
+    @property
+    def way(self) -> Way:
+        """How letters are sent; whoever was built to look alone has none."""
+        if self._way is None:
+            raise CommandError("nothing can be sent by who only looks")
+        return self._way
+
+    def settle(self) -> None:
+        """Find out what became of letters that were about to be sent when somebody was cut off."""
+        for entry in unsettled(self.lineage.ledger.entries()):
+            there = self.way.arrived(entry.seq)
+            said = "they are there" if there else "none of them is, and they may be replayed again"
+            self._say(DONE if there else FREE, entry.seq, f"{len(entry.only)} letters, looked for afterwards: {said}")
+
+    def run(self, letters: Iterable[Letter], fix: Fix | None = None) -> Report:
+        """Send those that are events now, in lots; the others stay where they are."""
+        self.settle()
+        report = Report()
+        lot: list[Letter] = []
+        for letter in self._events(letters, fix, report):
+            lot.append(letter)
+            if len(lot) == TOGETHER:
+                self._send(lot, report)
+                lot = []
+        if lot:
+            self._send(lot, report)
+        return report
+
+    def look(self, letters: Iterable[Letter], fix: Fix | None = None) -> Report:
+        """Tell what :meth:`run` would do; nothing is sent and nothing decided."""
+        report = Report()
+        report.sent = sum(1 for _ in self._events(letters, fix, report))
+        return report
+
+    def _events(self, letters: Iterable[Letter], fix: Fix | None, report: Report) -> Iterator[Letter]:
+        """The letters that nobody has sent yet and that are events now, as they are to be sent."""
+        known = claimed(self.lineage.ledger.entries())
+        topics = self._topics()
+        for letter in letters:
+            if letter.id in known:
+                report.already += 1
+            elif letter.topic not in topics:
+                report.elsewhere += 1
+            elif (mended := self._mended(letter, fix)) is None:
+                report.left += 1
+            else:
+                found = self.codec.decode(_record(mended))
+                if isinstance(found, Refusal):
+                    report.refused[found.reason.value] += 1
+                else:
+                    yield mended
+
+    def _topics(self) -> set[str]:
+        source = self.config.source
+        return {Path(source.directory).name} if source.kind == "files" else set(source.topics)
+
+    def _mended(self, letter: Letter, fix: Fix | None) -> Letter | None:
+        if fix is None:
+            return letter
+        try:
+            value = fix(letter.value or b"")
+        except Exception as cause:
+            raise CommandError(
+                f"--fix raised at letter {letter.id}: {type(cause).__name__}: {cause}. Lots before it may have been "
+                "sent, and are not sent again; return None for a letter that is to stay where it is"
+            ) from cause
+        if value is not None and not isinstance(value, bytes):
+            raise CommandError(
+                f"--fix returned {type(value).__name__} for letter {letter.id}: it returns bytes or None"
+            )
+        return None if value is None else msgspec.structs.replace(letter, value=value)
+
+    def _send(self, lot: list[Letter], report: Report) -> None:
+        names = [letter.id for letter in lot]
+
+        def decide(entries: list[Entry]) -> Decision:
+            if not claimed(entries).keys().isdisjoint(names):
+                raise RefusedError("somebody else replays these letters just now; nothing of this lot was sent")
+            return Decision(CLAIMED, self.by, self.why, only=names)
+
+        entry = self.lineage.ledger.append(self.now(), decide)
+        self.way.send(entry.seq, lot)
+        self._say(DONE, entry.seq, f"{len(lot)} letters are back in the source")
+        report.sent += len(lot)
+        report.entries.append(entry.seq)
+
+    def _say(self, action: str, number: int, why: str) -> None:
+        def decide(entries: list[Entry]) -> Decision:
+            if all(entry.seq != number for entry in unsettled(entries)):
+                raise RefusedError(f"somebody else has found out already what became of ledger entry {number}")
+            return Decision(action, self.by, why, cause=str(number))
+
+        self.lineage.ledger.append(self.now(), decide)
+
+
+def _record(letter: Letter) -> Record:
+    return Record(letter.topic, letter.partition, letter.offset, letter.offset + 1, letter.value, letter.time)
+
+
+class IntoFiles:
+    """A file of its own for each lot in the directory of events, linked to its name when it is whole and durable."""
+
+    def __init__(self, config: Config, lineage: Lineage) -> None:
+        self._directory, self._lineage = config.base / config.source.directory, lineage
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"replayed-{number:08d}.jsonl"
+
+    def send(self, number: int, letters: list[Letter]) -> None:
+        """Write them; a value is one line, since JSON needs no other."""
+        path = self._path(number)
+        hidden = path.with_name(f".{path.name}.{os.getpid()}")
+        events = [(one.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n" for one in letters]
+        try:
+            with hidden.open("wb", buffering=0) as file:
+                lines.append(file, b"".join(events))
+            path.hardlink_to(hidden)
+            flush_directory(self._directory)
+        except FileExistsError:
+            raise CommandError(
+                f"{path} is there already: somebody else looked after these letters. Look again"
+            ) from None
+        except OSError as cause:
+            raise CommandError(f"{path} cannot be written: {cause.strerror}; run this again") from cause
+        finally:
+            with suppress(OSError):
+                hidden.unlink()
+
+    def arrived(self, number: int) -> bool:
+        """Tell by the file, or by the trainer's place where the file was read and is gone.
+
+        An absent one is made, and left empty, so that one who was only slow cannot link another in its place.
+        """
+        path, newest = self._path(number), self._lineage.refresh().newest()
+        if newest is not None and newest.place.get(self._directory.name, {}).get(path.name, 0) > 0:
+            return True
+        try:
+            with path.open("xb"):
+                flush_directory(self._directory)
+        except FileExistsError:
+            return path.stat().st_size > 0
+        except OSError as cause:
+            raise CommandError(f"{path} cannot be written: {cause.strerror}; run this again") from cause
+        return False
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class IntoKafka:
+    """A transaction for each lot: original partition, key, headers and timestamp, and which entry of the ledger.
+
+    Where the topics ended before is kept in the store, so that one who comes later knows where to look.
+    """
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config, self._store = config, store
+        self._producer = client(
+            Producer,
+            {
+                "linger.ms": 5, "message.max.bytes": 10_000_000, "log_level": 2,
+                **producer_settings(config.source.kafka), "transactional.id": f"holdfast-{config.name}-dead-letters",
+                "acks": "all", "enable.idempotence": True,
+            }, log,
+        )  # fmt: skip
+        try:  # ends what one who was cut off had begun
+            self._producer.init_transactions(_SECONDS)
+        except KafkaException as cause:
+            raise CommandError(
+                f"the broker lets nothing be sent in a transaction: {cause.args[0].str()}. Is it running, and may this "
+                f"client use the transactional id holdfast-{config.name}-dead-letters? Nothing was sent"
+            ) from cause
+
+    def _name(self, number: int) -> str:
+        return f"letters/{number:012d}.json"
+
+    def send(self, number: int, letters: list[Letter]) -> None:
+        """Produce them all and commit; where that fails none of them is there, or it is found out next time."""
+        try:
+            ends = self._ends({letter.topic for letter in letters})
+            claim(self._store, self._name(number), msgspec.json.encode(ends))
+            self._producer.begin_transaction()
+            self._produce(number, letters, ends)
+            self._producer.commit_transaction(_SECONDS)
+        except KafkaException as cause:
+            with suppress(KafkaException):
+                self._producer.abort_transaction(_SECONDS)
+            raise CommandError(
+                f"the broker did not take letters (ledger entry {number}): {cause.args[0].str()}. Run this again: it "
+                "looks first whether they are there"
+            ) from cause
+
+    def _produce(self, number: int, letters: list[Letter], ends: dict[str, dict[str, int]]) -> None:
+        failed: list[Any] = []
+        mark = (_HEADER, f"{self._config.name}/{number}".encode())
+        for letter in letters:
+            where: dict[str, Any] = {} if letter.time is None else {"timestamp": round(letter.time * 1000)}
+            where |= {"partition": int(letter.partition)} if letter.partition in ends[letter.topic] else {}
+            while True:
+                try:
+                    self._producer.produce(
+                        letter.topic, letter.value, letter.key, headers=[*letter.headers, mark],
+                        on_delivery=lambda error, _: failed.append(error) if error is not None else None, **where,
+                    )  # fmt: skip
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+            self._producer.poll(0)
+        self._producer.flush(_SECONDS)
+        if failed:
+            raise KafkaException(failed[0])
+
+    def _ends(self, topics: Iterable[str]) -> dict[str, dict[str, int]]:
+        consumer = reader(self._config, "replay")
+        try:
+            return {
+                topic: {
+                    str(one): consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=10)[1]
+                    for one in partitions_of(consumer, topic)
+                }
+                for topic in topics
+            }
+        finally:
+            consumer.close()
+
+    def arrived(self, number: int) -> bool:
+        """Look for one of them behind where the topics ended; what retention has taken meanwhile counts as sent."""
+        data = self._store.get(self._name(number))
+        if data is None:  # nothing was begun
+            return False
+        consumer = reader(self._config, "replay")
+        mark = (_HEADER, f"{self._config.name}/{number}".encode())
+        try:
+            for topic, partitions in msgspec.json.decode(data, type=dict[str, dict[str, int]]).items():
+                for partition, begin in partitions.items():
+                    low, high = consumer.get_watermark_offsets(TopicPartition(topic, int(partition)), timeout=10)
+                    if low > begin:
+                        return True
+                    messages = between(consumer, topic, int(partition), begin, high)
+                    if any(mark in (message.headers() or []) for message in messages):
+                        return True
+        except KafkaException as cause:
+            raise CommandError(f"{cause.args[0].str()}: run this again when the broker is back") from cause
+        finally:
+            consumer.close()
+        return False
+
+    def close(self) -> None:
+        """Let go of the producer."""
+        self._producer.purge()
+
+
+def way_of(config: Config, lineage: Lineage) -> Way:
+    """How letters get back into the configured source."""
+    return IntoFiles(config, lineage) if config.source.kind == "files" else IntoKafka(config, lineage.store)
