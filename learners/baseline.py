@@ -46,7 +46,7 @@ def _unpack(data: bytes) -> tuple[About, bytes]:
     end = begin + int.from_bytes(data[len(_MAGIC) : begin], "big")
     try:
         about = msgspec.json.decode(data[begin:end], type=About)
-    except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+    except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
         raise StateRefusedError(f"the baseline does not decode: {cause}") from cause
     Encoding.load(about.encoding.dump())
     return about, data[end:]

@@ -93,7 +93,7 @@ class OwnLoss:
             found = cls(tolerance, since)
             found.level, found.n, found.recent = level, n, recent
             found._block, found._r, found._s = (np.array(one, np.float64) for one in (block, r, s))
-        except (msgspec.DecodeError, TypeError, ValueError) as cause:
+        except (msgspec.DecodeError, RecursionError, TypeError, ValueError) as cause:
             raise StateRefusedError(f"the evidence about a learner's own loss does not decode: {cause}") from cause
         return found
 

@@ -77,7 +77,7 @@ class Encoding(msgspec.Struct, frozen=True):
         """Return what :meth:`dump` wrote; raise :class:`StateRefusedError` when it is not that."""
         try:
             found = msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
             raise StateRefusedError(f"the encoding of the baseline does not decode: {cause}") from cause
         if found.format != _FORMAT:
             raise StateRefusedError(f"the encoding of the baseline has format {found.format}, not {_FORMAT}")

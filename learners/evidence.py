@@ -324,7 +324,7 @@ class Paired:
             found.slices = {name: row for row, name in enumerate(saved["slices"])}
             for name in _ARRAYS:
                 setattr(found, name, np.array(saved[name], np.int64 if name in _WHOLE_NUMBERS else np.float64))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as cause:
+        except (msgspec.DecodeError, RecursionError, KeyError, TypeError, ValueError) as cause:
             raise StateRefusedError(f"the evidence does not decode: {cause}") from cause
         return found
 

@@ -214,7 +214,7 @@ class Metrics:
         """Return the metrics that :meth:`dump` wrote; raise :class:`StateRefusedError` when they do not decode."""
         try:
             return cls._decode(msgspec.msgpack.decode(data))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError) as cause:
+        except (msgspec.DecodeError, RecursionError, KeyError, TypeError, ValueError, IndexError) as cause:
             raise StateRefusedError(f"the metric state does not decode: {cause}") from cause
 
     @classmethod

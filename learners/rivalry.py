@@ -90,7 +90,7 @@ class Rivalry:
         """Take what :meth:`dump` wrote; empty: begin anew. Raise :class:`StateRefusedError` when it does not decode."""
         try:
             champion, found = msgspec.msgpack.decode(data, type=tuple[str, dict[str, bytes]]) if data else ("", {})
-        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
             raise StateRefusedError(f"the evidence about challengers does not decode: {cause}") from cause
         with self._lock:
             self.champion, self._paired = champion, {name: Paired.load(one) for name, one in found.items()}

@@ -74,7 +74,7 @@ class Versus:
             found = cls(saved["baseline"], saved["margin"], saved["max_slices"], switch=saved["switch"])
             found._falling = Paired.load(saved["falling"])
             found._returning = Paired.load(saved["returning"])
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as cause:
+        except (msgspec.DecodeError, RecursionError, KeyError, TypeError, ValueError) as cause:
             raise StateRefusedError(f"the evidence about the baseline does not decode: {cause}") from cause
         return found
 
@@ -96,7 +96,7 @@ class Evidence(msgspec.Struct):
         """Return what :meth:`dump` wrote; raise :class:`StateRefusedError` when it does not decode."""
         try:
             paired, versus, own = [*msgspec.msgpack.decode(data, type=list[bytes | None]), None][:3]
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as cause:
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError, ValueError) as cause:
             raise StateRefusedError(f"the evidence does not decode: {cause}") from cause
         return cls(
             Paired.load(paired or b""),

@@ -12,6 +12,7 @@ import msgspec
 from snapshots.errors import DamagedError, NumberTakenError
 from snapshots.ledger import Entry
 from snapshots.manifest import Part, sealed, verify
+from snapshots.numbered import number_in
 from snapshots.store import Store, claim
 
 _FORMAT = 1
@@ -61,8 +62,8 @@ def _name(number: int) -> str:
 
 def numbers(store: Store) -> list[int]:
     """Every baseline that is whole enough to have a manifest, oldest first."""
-    found = (name.split("/") for name in store.names("baselines/"))
-    return sorted(int(parts[1]) for parts in found if parts[2:] == ["manifest.json"] and parts[1].isdigit())
+    found = (number_in(name, "baselines/", "/manifest.json", 6) for name in store.names("baselines/"))
+    return sorted(number for number in found if number is not None)
 
 
 def put(store: Store, number: int, what: str, data: bytes) -> Part:
@@ -87,7 +88,7 @@ def read(store: Store, number: int) -> BaselineManifest | None:
         return None
     try:
         manifest = msgspec.json.decode(data, type=BaselineManifest)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, RecursionError, msgspec.ValidationError, UnicodeDecodeError) as cause:
         raise DamagedError(f"{_name(number)} is not a manifest: {cause}") from cause
     if manifest.encode() != data or manifest.number != number:
         raise DamagedError(f"{_name(number)} was changed after it was written: its digest does not hold")

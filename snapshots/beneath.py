@@ -55,20 +55,28 @@ def opened(root: Path, inner: Sequence[str], *, make: bool = False) -> Iterator[
         os.close(folder)
 
 
-def read(name: str, folder: int, shown: Path) -> bytes:
+def read(name: str, folder: int, shown: Path, most: int | None = None) -> bytes:
     """The bytes of a file in an open folder; ``shown`` is what an error calls it.
 
-    Raises :class:`DamagedError` when it is no file of its own: a link, a pipe, a folder.
+    Raises :class:`DamagedError` when it is no file of its own (a link, a pipe, a folder), or has more bytes than ``most``.
     """
     with _refusing_links(name, folder, shown):
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode):
             raise DamagedError(f"{shown} is no file; a store holds nothing else. Remove it")
+        refuse_larger(str(shown), about.st_size, most)
         with open(file, "rb", closefd=False) as blob:
-            return blob.read()
+            return blob.read() if most is None else blob.read(most)
     finally:
         os.close(file)
+
+
+def refuse_larger(shown: str, size: int, most: int | None) -> None:
+    """Raise :class:`DamagedError` for what is larger than anything of its name can be."""
+    if most is not None and size > most:
+        raise DamagedError(f"{shown} has {size:,} bytes, and nothing of this name has more than {most:,}. Remove it")
 
 
 def write(name: str, folder: int, data: bytes, mode: int) -> None:

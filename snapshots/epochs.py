@@ -41,7 +41,7 @@ def read(store: Store, number: int) -> Epoch | None:
         if data is None:
             return None
         return msgspec.json.decode(data, type=Epoch)
-    except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
         raise DamagedError(
             f"{name_of(number)} is damaged: {cause}. Restore it from a copy of the store; it says which snapshots count"
         ) from cause

@@ -10,18 +10,17 @@ it. The role of the timestamp in The Update Framework (https://theupdateframewor
 import contextlib
 import logging
 import os
-import re
 import threading
 from pathlib import Path
 
 import msgspec
 
 from snapshots.errors import DamagedError, LedgerBrokenError, StoreError
+from snapshots.numbered import number_in
 from snapshots.signing import NO_LINEAGE, SignedStore
 
 log = logging.getLogger("holdfast.snapshots")
 _FOLDER = "ledger/head/"
-_NAME = re.compile(r"ledger/head/(\d{12})\.json")
 _KEPT = 3
 #: lineages whose newest head is remembered
 _LINEAGES = 100
@@ -71,7 +70,8 @@ class Heads:
 
     def _numbers(self) -> list[int]:
         """The numbers that files of heads have, smallest first; whose they are is another question."""
-        return [int(found[1]) for name in self._store.names(_FOLDER) if (found := _NAME.fullmatch(name)) is not None]
+        found = (number_in(name, _FOLDER, ".json", 12) for name in self._store.names(_FOLDER))
+        return [number for number in found if number is not None]
 
     def _held(self, number: int) -> Head | None:
         """A head whose signature holds, None for another."""
@@ -82,7 +82,7 @@ class Heads:
         try:
             data = self._store.get(_name(number))
             return msgspec.json.decode(data, type=Head) if data is not None else None
-        except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
+        except (DamagedError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
             self._wrong.add(number)
             log.error("%s does not hold, and does not count: %s", _name(number), cause)
             return None
@@ -149,7 +149,7 @@ class Heads:
 def remembered(seen: Path | None) -> dict[str, int]:
     """Which lineages were seen here, and how far; nothing when there is no such file, or it cannot be read."""
     if seen is not None:
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return msgspec.json.decode(seen.read_bytes(), type=dict[str, int])
     return {}
 

@@ -321,7 +321,7 @@ def rows_of(data: bytes, name: str) -> list[HeldRow]:
     """Decode rows; raise :class:`DamagedError` when they do not."""
     try:
         return msgspec.msgpack.decode(data, type=list[HeldRow])
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, RecursionError) as cause:
         raise DamagedError(f"{name} does not decode: {cause}") from cause
 
 

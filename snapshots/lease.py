@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.numbered import number_in
 from snapshots.store import Store, claim
+
+#: no lease is taken for longer: what says so is none
+_LONGEST_SECONDS = 7 * 86_400.0
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -50,17 +54,21 @@ class Lease:
         return word.until > self._now() and not self._gone(word.by)
 
     def _newest(self) -> tuple[int, Word | None]:
-        names = self._store.names(self._folder)
-        if not names:
+        found = (number_in(name, self._folder, ".json", 12) for name in self._store.names(self._folder))
+        number = max((one for one in found if one is not None), default=0)
+        if not number:
             return 0, None
-        data = self._store.get(names[-1])
-        number = int(names[-1].removeprefix(self._folder).removesuffix(".json"))
+        name = f"{self._folder}{number:012d}.json"
+        data = self._store.get(name)
         if data is None:  # deleted while we looked: its successor is there
             return self._newest()
         try:
-            return number, msgspec.json.decode(data, type=Word)
-        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
-            raise DamagedError(f"{names[-1]} is no lease: {cause}. Remove it") from cause
+            word = msgspec.json.decode(data, type=Word)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
+            raise DamagedError(f"{name} is no lease: {cause}. Remove it") from cause
+        if word.until > self._now() + _LONGEST_SECONDS:
+            raise DamagedError(f"{name} is no lease: nobody holds one for so long as until {word.until!r}. Remove it")
+        return number, word
 
     def take(self) -> None:
         """Take it; :class:`RefusedError` says who holds it."""

@@ -14,7 +14,7 @@ from snapshots.signing import SignedStore
 from snapshots.store import Store, claim
 
 _FIRST = "0" * 64
-_ENTRY = re.compile(r"ledger/\d+\.json")
+_ENTRY = re.compile(r"ledger/[0-9]+\.json")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -141,7 +141,7 @@ class Ledger:
         seq = len(self._entries) + 1
         try:
             entry = msgspec.json.decode(data, type=Entry)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as cause:
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError, UnicodeDecodeError) as cause:
             raise LedgerBrokenError(f"{_name(seq)} is not an entry: {cause}") from cause
         if entry.seq != seq or entry.previous != self._last:
             raise LedgerBrokenError(

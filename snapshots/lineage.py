@@ -93,7 +93,7 @@ class Lineage:
             data = self.store.get("lineage.json") or b""
         try:
             found = msgspec.json.decode(data, type=Charter)
-        except (msgspec.DecodeError, msgspec.ValidationError) as cause:
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
             raise DamagedError(f"lineage.json in the store is damaged: {cause}") from cause
         if (found.name, found.task) != (name, task) and not self._begun():
             self.store.delete("lineage.json")  # a start with another name or task, that came to nothing
@@ -127,8 +127,7 @@ class Lineage:
         """Look for new snapshots, verdicts, epochs and entries."""
         epochs_.follow(self.store, self.epochs)
         self.refresh_entries()
-        folders = (name.split("/") for name in self.store.names("snapshots/"))
-        found = {int(parts[1]) for parts in folders if parts[2:] == ["manifest.json"] and parts[1].isdigit()}
+        found = set(snapshots.numbers(self.store))
         for gone in self._manifests.keys() - found:
             del self._manifests[gone]
         found = self._within_reach(found)

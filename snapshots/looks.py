@@ -72,7 +72,7 @@ def read(store: Store, number: int, learner: str) -> Looks | None:
         return None
     try:
         return msgspec.json.decode(data, type=Looks)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
         raise DamagedError(f"{name_of(number, learner)} is damaged: {cause}") from cause
 
 

@@ -154,7 +154,14 @@ def decode(data: bytes, name: str) -> Manifest:
     try:
         form = msgspec.json.decode(data)["format"]
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, UnicodeDecodeError) as cause:
+    except (
+        msgspec.DecodeError,
+        RecursionError,
+        msgspec.ValidationError,
+        KeyError,
+        TypeError,
+        UnicodeDecodeError,
+    ) as cause:
         raise DamagedError(f"{name} is not a manifest: {cause}") from cause
     if form != FORMAT:
         raise VersionMismatchError(

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from learners.extras import install
-from snapshots.beneath import steps
+from snapshots.beneath import refuse_larger, steps
+from snapshots.bounds import most_bytes
 from snapshots.errors import DamagedError, StoreError
 from snapshots.unsaid import without_passwords, without_values
 
@@ -50,7 +51,9 @@ class ObjectStore:
         """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
         steps(name, DamagedError)
         try:
-            return bytes(self._obstore.get(self._inner, self._prefix + name).bytes())
+            found = self._obstore.get(self._inner, self._prefix + name)
+            refuse_larger(f"{self.url.rstrip('/')}/{name}", found.meta["size"], most_bytes(name))
+            return bytes(found.bytes())
         except FileNotFoundError as cause:
             if "NoSuchBucket" in str(cause):
                 raise self._trouble("read", name, cause) from cause

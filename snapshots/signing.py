@@ -24,11 +24,11 @@ from snapshots.errors import DamagedError, StoreError
 from snapshots.private import said_if_readable
 from snapshots.store import Store, claim
 
-_MANIFEST = re.compile(r"(snapshots|baselines)/\d+/manifest\.json")
+_MANIFEST = re.compile(r"(snapshots|baselines)/[0-9]+/manifest\.json")
 _FORMAT = b"holdfast-manifest-2"
 _BLOB = re.compile(
-    r"ledger/(head/)?\d+\.json|epochs/\d+\.json|verdicts/\d+/[^/]+|snapshots/\d+/[^/]+\.looks"
-    r"|baselines/\d+/verdict-\d+\.json"
+    r"ledger/(head/)?[0-9]+\.json|epochs/[0-9]+\.json|verdicts/[0-9]+/[^/]+|snapshots/[0-9]+/[^/]+\.looks"
+    r"|baselines/[0-9]+/verdict-[0-9]+\.json"
 )
 _BLOB_FORMAT = b"holdfast-blob-1"
 _SIGNED = re.compile(rb',?("signed":)?(\{"key":"[0-9a-f]{16}","signature":"[0-9a-f]{128}"\})(\}?\n?)')
@@ -84,7 +84,7 @@ class SignedStore:
         try:
             found = msgspec.json.decode(signed, type=Signature)
             key = self._trusted[found.key]
-        except (msgspec.DecodeError, KeyError):
+        except (msgspec.DecodeError, RecursionError, KeyError):
             raise DamagedError(f"{name} is signed by a key that [signing] does not name; it is not used") from None
         if not _verifies(key, found.signature, self._message(name, data)):
             raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it is not used")

@@ -16,6 +16,7 @@ from snapshots import manifest as manifests
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
 from snapshots.holdout import HeldRow, Tails, rows_of
 from snapshots.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
+from snapshots.numbered import number_in
 from snapshots.store import Store, claim
 
 _WIDTH = 12
@@ -69,6 +70,12 @@ def versions() -> dict[str, str]:
 def folder(number: int) -> str:
     """The folder of a snapshot in the store."""
     return f"snapshots/{number:0{_WIDTH}d}/"
+
+
+def numbers(store: Store) -> list[int]:
+    """Every snapshot that has a manifest, whether it holds or not; foreign names are none."""
+    found = (number_in(name, "snapshots/", "/manifest.json", _WIDTH) for name in store.names("snapshots/"))
+    return sorted(number for number in found if number is not None)
 
 
 def manifest_name(number: int) -> str:
@@ -148,7 +155,7 @@ def read_shared(store: Store, manifest: Manifest) -> Shared:
     data = manifests.verify(manifest.shared, store.get(manifest.shared.name))
     try:
         return msgspec.msgpack.decode(data, type=Shared)
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, RecursionError) as cause:
         raise DamagedError(f"{manifest.shared.name} does not decode: {cause}") from cause
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from snapshots import beneath
 from snapshots.beneath import flush_directory
+from snapshots.bounds import most_bytes
 from snapshots.errors import DamagedError, StoreError
 
 __all__ = ["LocalStore", "Store", "claim", "flush_directory", "open_store"]
@@ -27,7 +28,8 @@ class Store(Protocol):
 
     * ``create`` is atomic and durable: when it returns, the blob survives a loss of power, whole; when two create
       the same name, exactly one is told True.
-    * ``get`` returns None for a name that is not there; never part of a blob.
+    * ``get`` returns None for a name that is not there; never part of a blob. What is larger than a blob of its name
+      can be (:mod:`snapshots.bounds`) is a :class:`DamagedError`, and is not read.
     * ``names`` lists what is below a prefix, sorted; with ``after``, only what sorts after it.
     * No name leads out of the store: one with ``..``, an empty or a hidden step is refused, by ``get`` as
       :class:`DamagedError`, since it stands in something that was read, and else as :class:`StoreError`.
@@ -80,7 +82,7 @@ class LocalStore:
         *inner, last = beneath.steps(name, DamagedError)
         try:
             with beneath.opened(self.root, inner) as folder:
-                return beneath.read(last, folder, self.root / name)
+                return beneath.read(last, folder, self.root / name, most_bytes(name))
         except (FileNotFoundError, NotADirectoryError):
             self._refuse_gone()
             return None

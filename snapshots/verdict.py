@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from snapshots.errors import DamagedError
+from snapshots.numbered import number_in
 from snapshots.store import Store
 
 log = logging.getLogger("holdfast.snapshots")
@@ -54,8 +55,9 @@ def name_of(number: int, learner: str) -> str:
 
 def key_of(name: str) -> tuple[int, str] | None:
     """Return the snapshot's number and the learner of a verdict's name; None for a foreign name."""
-    number, _, learner = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
-    return (int(number), learner) if number.isdigit() and learner else None
+    digits, _, learner = name.rsplit("/", 1)[1].removesuffix(".json").partition("-")
+    number = number_in(digits, "", "", 12)
+    return (number, learner) if number is not None and learner else None
 
 
 def give(store: Store, verdict: Verdict) -> bool:
@@ -71,7 +73,7 @@ def read(store: Store, number: int, learner: str) -> Verdict | None:
         if data is None:
             return None
         return msgspec.json.decode(data, type=Verdict)
-    except (DamagedError, msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
         log.error("%s is not a verdict: %s; the snapshot counts as failed", name, cause)
         return Verdict(learner, number, -1, "fail", f"its verdict is damaged: {cause}", {}, 0.0, 0.0)
 
@@ -98,6 +100,6 @@ def unpack(store: Store, name: str) -> list[Verdict]:
     try:
         data = store.get(name)
         return msgspec.json.decode(zlib.decompress(data), type=list[Verdict]) if data is not None else []
-    except (DamagedError, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (DamagedError, zlib.error, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
         log.error("%s does not decode, so what it says of the past is lost: %s", name, cause)
         return []

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from snapshots.errors import SnapshotsError
+from snapshots.errors import DamagedError, SnapshotsError
 from snapshots.store import Store
 
 FRESH_SECONDS = 10.0
@@ -105,13 +106,39 @@ def resident_bytes(process: int) -> int:
         return 0
 
 
+class _Word(msgspec.Struct):
+    """What any process says of itself; who writes the store may write anything, and only this is read of it."""
+
+    role: str
+    host: str
+    pid: Annotated[int, Meta(ge=1, le=2**31)]
+    time: float
+    namespace: str = ""
+    rss: int = 0
+    state: str = ""
+    why: str = ""
+    lag: int | None = None
+    events: int = 0
+    waiting: int = 0
+    wall: str = ""
+    walls: dict[str, str] = {}
+    given_up: dict[str, str] = {}
+    learner: str | None = None
+    snapshot: int | None = None
+    created: float | None = None
+    since: float | None = None
+    port: int | None = None
+    unknown_features: dict[str, int] = {}
+
+
+_decode = msgspec.json.Decoder(_Word).decode
+
+
 def _words(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every word in the store that can be read, by its name."""
     for name in store.names("presence/"):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-            word = msgspec.json.decode(store.get(name) or b"")
-            word["time"] + word["pid"]
-            yield name, word
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError, DamagedError):
+            yield name, msgspec.structs.asdict(_decode(store.get(name) or b""))
 
 
 def present(store: Store, now: float) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class Running:
         self._saves: dict[int, Future[wire.Saved]] = {}
         self.wall = ""
         self._scratch = tempfile.mkdtemp(prefix="holdfast-")
-        parts = re.compile(rf"snapshots/\d{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
+        parts = re.compile(rf"snapshots/[0-9]{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
         self._process, self._connection, self._lending = lent.started(
             "stream.worker", store, parts, TMPDIR=self._scratch, HOLDFAST_SCRATCH=self._scratch
         )

@@ -11,11 +11,14 @@ from snapshots import Lineage, SnapshotsError, epochs, verdict
 from snapshots import snapshot as cuts
 from snapshots.head import Heads
 from snapshots.holdout import read_version
+from snapshots.numbered import number_in
 from snapshots.signing import FOLDERS, SignedStore
 from stream import printing
 from stream.building import store_of
 from stream.commands.base import configured, json_option
 from stream.config import Config
+
+_FOREIGN = "nothing of Holdfast has this name; it counts for nothing, and somebody put it there: remove it"
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -66,15 +69,29 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
         yield Check("head", lineage.broken)
     yield from _head(store, now)
     for name in store.names("epochs/"):
-        yield _check(name, lambda name=name: epochs.read(store, int(name[7:-5])))
-    manifests = [name for name in store.names("snapshots/") if name.endswith("/manifest.json")]
-    for number in sorted(int(name.split("/")[1]) for name in manifests):
+        if (epoch := number_in(name, "epochs/", ".json", 12)) is None:
+            yield Check(name, _FOREIGN)
+        else:
+            yield _check(name, lambda epoch=epoch: epochs.read(store, epoch))
+    yield from _foreign(store)
+    for number in cuts.numbers(store):
         yield _check(f"snapshot {number}", lambda number=number: _whole(store, number))
     for name in store.names("verdicts/"):
         yield _check(name, lambda name=name: store.get(name))
         if not verdict.is_pack(name) and (key := verdict.key_of(name)) is not None:
             given = verdict.read(store, *key)
             yield Check(name, given.why if given is not None and given.line == -1 and given.judged == 0 else "")
+
+
+def _foreign(store: SignedStore) -> Iterator[Check]:
+    """Names among snapshots and heads that nobody here would write; they count for nothing."""
+    for name in store.names("snapshots/"):
+        manifest = name.endswith("/manifest.json")
+        if manifest and number_in(name, "snapshots/", "/manifest.json", 12) is None:
+            yield Check(name, _FOREIGN)
+    for name in store.names("ledger/head/"):
+        if number_in(name, "ledger/head/", ".json", 12) is None:
+            yield Check(name, _FOREIGN)
 
 
 def _head(store: SignedStore, now: float) -> Iterator[Check]:

@@ -1,0 +1,21 @@
+"""How large a blob of a name may be: what is larger is none of ours, and is not read into memory to find that out.
+
+A store may be written by others, and a sparse file of a terabyte takes no disk. Parts of snapshots, archives and models
+have no bound here: their size stands in what names them.
+"""
+
+_SMALL, _MEDIUM, _LARGE = 1 << 20, 16 << 20, 64 << 20
+#: by how a name begins or ends, the first that fits
+_BEGINNINGS = (
+    ("ledger/", _SMALL), ("epochs/", _SMALL), ("presence/", _SMALL), ("leases/", _SMALL), ("lineage.json", _SMALL),
+    ("verdicts/", _MEDIUM),
+)  # fmt: skip
+_ENDS = (("/manifest.json", _LARGE), (".sig", _SMALL), (".looks", _MEDIUM))
+
+
+def most_bytes(name: str) -> int | None:
+    """The largest size in bytes that a blob of this name can have; None where there is none."""
+    for beginning, most in _BEGINNINGS:
+        if name.startswith(beginning):
+            return most
+    return next((most for end, most in _ENDS if name.endswith(end)), None)
