@@ -1,7 +1,7 @@
 """What a learner sees of an event, and what it answers."""
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -9,6 +9,8 @@ Task: TypeAlias = Literal["binary", "multiclass", "regression"]
 Scalar: TypeAlias = float | str | bool | None
 Value: TypeAlias = Scalar | dict[str, Scalar]
 _decode = msgspec.json.Decoder(dict[str, Value]).decode
+_Exact: TypeAlias = int | float | str | bool | None
+_decode_exact = msgspec.json.Decoder(dict[str, _Exact | dict[str, _Exact]]).decode
 _decode_numbers = msgspec.json.Decoder(dict[str, float]).decode
 _numbers = True
 #: binary: bool; multiclass: the class's number in :class:`learners.labels.Labels`; regression: float
@@ -50,6 +52,28 @@ class Features(msgspec.Struct, gc=False):
             plain = b"null" not in self.raw and self.raw.count(b"{") == 1
             self._flat = self.values if plain else flatten(self.values)  # type: ignore[assignment]
         return self._flat  # type: ignore[return-value]
+
+    def with_nulls(self) -> dict[str, float | str | bool | None]:
+        """Return features as :meth:`flat` does, with None for what is null: for pipelines that put something there."""
+        if b"null" not in self.raw:
+            return self.flat()  # type: ignore[return-value]
+        return _dotted(self.values)
+
+    def as_sent(self, *, nulls: bool) -> dict[str, Any]:
+        """Return features as :meth:`flat` does, with whole numbers as int: as ``json`` reads them."""
+        found = _dotted(_decode_exact(self.raw))
+        return found if nulls else {name: value for name, value in found.items() if value is not None}
+
+
+def _dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names for nested features."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update((f"{name}.{inner}", nested) for inner, nested in value.items())
+        else:
+            flat[name] = value
+    return flat
 
 
 def _only_numbers(raw: bytes) -> dict[str, float] | None:

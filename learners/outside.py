@@ -7,6 +7,7 @@ run. A rule takes what was read (:class:`learners.pickled.Made`) and returns the
 import datetime as dt
 import functools
 import math
+import operator
 import random
 import statistics
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -22,8 +23,8 @@ from learners.pickled import Made, Named, is_name
 _MOST = 10_000_000
 #: classes and functions that River keeps as values: what a defaultdict makes, what a tokeniser calls
 VALUES = {
-    *(("builtins", name) for name in ("bool", "complex", "dict", "float", "frozenset", "int", "list", "object", "set",
-                                      "str", "tuple")),
+    *(("builtins", name) for name in ("bool", "complex", "dict", "float", "frozenset", "int", "list", "max", "min",
+                                      "object", "set", "str", "tuple")),
     *(("collections", name) for name in ("Counter", "OrderedDict", "defaultdict", "deque")),
     *(("datetime", name) for name in ("date", "datetime", "timedelta", "timezone")),
     ("copy", "deepcopy"), ("numbers", "Number"), ("numpy", "array"), ("numpy", "float64"), ("numpy", "int64"),
@@ -38,19 +39,24 @@ METHODS = {
     "builtins.str": {"lower"},
     "random.Random": {"gauss"},
     "river.drift.dummy.DummyDriftDetector": {"_fixed_trigger", "_random_trigger"},
-    "river.drift.page_hinkley.PageHinkley": {"_test_both", "_test_down", "_test_up"},
+    "river.drift.page_hinkley.PageHinkley": {
+        "_test_both", "_test_decrease", "_test_down", "_test_increase", "_test_up",
+    },
     "river.ensemble.bagging.LeveragingBaggingClassifier": {
         "_leveraging_bag", "_leveraging_bag_half", "_leveraging_bag_me", "_leveraging_bag_wt", "_leveraging_subag",
     },
     "river.feature_extraction.kernel_approx.RBFSampler": {"_random_weights"},
     "river.linear_model.pa.PAClassifier": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
     "river.linear_model.pa.PARegressor": {"_calc_tau_0", "_calc_tau_1", "_calc_tau_2"},
+    "river.preprocessing.scale_target.TargetMinMaxScaler": {"_scale", "_unscale"},
+    "river.preprocessing.scale_target.TargetStandardScaler": {"_scale", "_unscale"},
     "river.multiclass.occ.OutputCodeClassifier": {"_next_code"},
     "river.naive_bayes.gaussian.GaussianNB": {"_make_gaussian"},
     "river.tree.splitter.ebst_splitter.EBSTNode": {"_update_estimator_multivariate", "_update_estimator_univariate"},
     "river.tree.splitter.nominal_splitter_reg.NominalSplitterReg": {
         "_update_estimator_multivariate", "_update_estimator_univariate",
     },
+    "river.tree.splitter.qo_splitter.Slot": {"_update_estimator_multivariate", "_update_estimator_univariate"},
     "river.preprocessing.random_projection.GaussianRandomProjector": {"_rand_gauss"},
     "river.preprocessing.random_projection.SparseRandomProjector": {"_rand_weights_for_feature"},
 }  # fmt: skip
@@ -188,6 +194,13 @@ def _partial(build: Builds, made: Made) -> Any:
     function = build.of(state[0])
     _check(callable(function) and all(type(name) is str for name in state[2]), "a partial of what cannot be called")
     return build.note(made, functools.partial(function, *build.of(state[1]), **build.of(state[2])))
+
+
+def _getter(build: Builds, made: Made) -> Any:
+    """What takes one feature out of an event, by its name."""
+    _bare(made)
+    _check(len(made.args) == 1 and type(made.args[0]) is str, "what takes several things out of another")
+    return build.note(made, operator.itemgetter(made.args[0]))
 
 
 def _method(build: Builds, made: Made) -> Any:
@@ -373,6 +386,7 @@ RULES: dict[tuple[str, str], Callable[[Any, Made], Any]] = {
     ("numpy.random._pickle", "__generator_ctor"): _random_state,
     ("numpy.random._pickle", "__randomstate_ctor"): _random_state,
     ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"): _seeds,
+    ("operator", "itemgetter"): _getter,
     ("random", "Random"): _random,
     ("sortedcontainers.sortedlist", "SortedList"): _sorted,
     ("statistics", "NormalDist"): _normal,

@@ -28,6 +28,8 @@ def restore(
             factory=built_from.get("factory", ""),
             types=types,
             weighted=built_from.get("weighted", True),
+            classes=built_from.get("classes", ()),
+            whole=built_from.get("whole", False),
         )
     if kind == "vw":
         from learners.vw_learner import VwLearner  # noqa: PLC0415  the same for Vowpal Wabbit

@@ -22,6 +22,9 @@ TRIAL_SECONDS = 20.0
 #: how often it is looked whether a trial goes on, and what of the processor it has to use each time
 _LOOKS, _STILL_SECONDS = 15, 0.1
 _TRIES = 2
+_CHAIN, _HASH, _PER_MODEL = "--chain_hash", "--hash", "--per_model_save_load"
+_HASHING = ((_CHAIN,), (_HASH, "all"))
+_READING = (_CHAIN, _HASH, _PER_MODEL)
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -30,7 +33,9 @@ class Trial(msgspec.Struct, frozen=True):
     ``tokens``: the arguments to use, with ``--per_model_save_load`` where only that makes a restored model (one of
     several in it, as with ``--oaa``) continue exactly.
     ``one_call``: the prediction left by learning is the one that would have been served. ``exact``: a restored
-    model continues bit for bit. ``pure``: predictions change nothing. ``weights``: weights can be given.
+    model continues bit for bit. ``pure``: predictions change nothing. ``weights``: weights can be given. ``apart``:
+    texts are handed on so that Vowpal Wabbit tells apart what is not the same (docs/adr/0021); false in snapshots of
+    before, and for models that came from elsewhere.
     """
 
     tokens: list[str]
@@ -40,12 +45,14 @@ class Trial(msgspec.Struct, frozen=True):
     weights: bool
     probabilities: bool
     reductions: list[str]
+    apart: bool = False
 
 
 def arguments(text: str, name: str, learner: str = "") -> list[str]:
-    """Split the arguments and refuse by name what is unsafe on a stream; adds a seed derived from ``name``.
+    """Split the arguments and refuse by name what is unsafe on a stream.
 
-    ``learner`` is whose they are, for what is said of them.
+    Adds a seed derived from ``name``, and options that hash a feature's name and its text one after the other, and
+    every character of both. ``learner`` is whose they are, for what is said of them.
     """
     try:
         tokens = shlex.split(text)
@@ -55,7 +62,30 @@ def arguments(text: str, name: str, learner: str = "") -> list[str]:
     if not any(token.split("=")[0] == "--random_seed" for token in tokens):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
         tokens += ["--random_seed", str(seed)]
-    return tokens
+    given = {token.split("=")[0] for token in tokens}
+    return [*tokens, *(token for option in _HASHING if option[0] not in given for token in option)]
+
+
+def as_saved(tokens: Sequence[str], saved: Sequence[str]) -> list[str]:
+    """The arguments, with the options that decide how a file is read as they were when it was saved."""
+    return [*_without_reading(tokens)[0], *_without_reading(saved)[1]]
+
+
+def continuing(fresh: Trial, old: Trial) -> Trial:
+    """The trial of new arguments for a model that was saved under old ones: read as before."""
+    return msgspec.structs.replace(fresh, tokens=as_saved(fresh.tokens, old.tokens), apart=old.apart)
+
+
+def _without_reading(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments without the options that decide how a file is read, and these options."""
+    kept: list[str] = []
+    taken: list[str] = []
+    value_follows = False
+    for token in tokens:
+        option = token.split("=")[0]
+        (taken if value_follows or option in _READING else kept).append(token)
+        value_follows = token == _HASH
+    return kept, taken
 
 
 def value_of(tokens: Sequence[str], option: str, default: str = "") -> str:
@@ -93,12 +123,17 @@ def check_classes(tokens: Sequence[str], labels: Labels, name: str) -> None:
 
 
 def check_loss(tokens: Sequence[str], task: Task, name: str) -> None:
-    """Refuse loss and link functions that give a binary task no sensible prediction."""
+    """Refuse loss and link functions that give the task no sensible prediction."""
     loss, link = value_of(tokens, "--loss_function", "squared"), value_of(tokens, "--link", "identity")
     if task == "binary" and (loss not in ("squared", "classic", "logistic", "hinge") or link == "poisson"):
         raise ArgumentsRefusedError(
             f"learners.{name}.args: --loss_function {loss} --link {link} does not predict a class; "
             "for task binary use logistic, hinge or squared"
+        )
+    if task == "regression" and (loss in ("logistic", "hinge") or link in ("logistic", "glf1")):
+        raise ArgumentsRefusedError(
+            f"learners.{name}.args: --loss_function {loss} --link {link} predicts one of two classes; "
+            "for task regression use squared, quantile, expectile or poisson, and no other link than poisson"
         )
 
 

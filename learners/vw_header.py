@@ -26,13 +26,17 @@ _BITS = 18
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What stands in the header: the version that wrote the file, its id, the bits of its index, its options."""
+    """What stands in the header: the version that wrote the file, its id, the bits of its index, its options.
+
+    ``labels``: the smallest and the largest label that the file was trained on, as far as its loss keeps them.
+    """
 
     version: tuple[int, int, int]
     identity: str
     bits: int
     topics: int
     options: str
+    labels: tuple[float, float] = (0.0, 0.0)
 
 
 class _Bytes:
@@ -76,11 +80,11 @@ def parse(data: bytes) -> Header:
     identity = source.text()
     if source.take(1) != b"m":
         raise UnsafeStateError("the header of the model is not as Vowpal Wabbit writes it; the file is not loaded")
-    source.take(8)
+    labels: tuple[float, float] = struct.unpack("<ff", source.take(8))
     bits, topics = source.number(63), source.number(1 << 20)
     for _ in range(2):
         source.take(3 * source.number(_MOST_GRAMS))
-    return Header(version, identity, bits, topics, source.text())
+    return Header(version, identity, bits, topics, source.text(), labels)
 
 
 def check(data: bytes, tokens: Sequence[str], newest: str) -> Header:

@@ -8,10 +8,10 @@ so that nothing inside the features can pose as a label.
 import contextlib
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ import orjson
 import pylibvw
 from vowpalwabbit import Workspace
 
-from learners import vw_header, vw_options
+from learners import vw_header, vw_options, vw_text
 from learners.errors import StateRefusedError
 from learners.event import Event, Features, Prediction
 from learners.labels import Labels
@@ -64,9 +64,11 @@ class VwLearner:
         self.namespaces = {space: list(names) for space, names in (namespaces or {}).items()}
         self._place = {name: space for space, names in self.namespaces.items() for name in names}
         self._weighted = weighted and trial.weights
+        self._apart = trial.apart
+        self._bytes = self._regrouped if self._place else vw_text.bytes_of if self._apart else attrgetter("raw")
         self._vw = self._workspace(data)
         loss, link = value_of(self.tokens, "--loss_function", "squared"), value_of(self.tokens, "--link", "identity")
-        self._zero_one = loss in ("squared", "classic") and "--binary" not in self.tokens and link == "identity"
+        self.zero_one = loss in ("squared", "classic") and "--binary" not in self.tokens and link == "identity"
         self._loss, self._link = loss, link
         self._read: Callable[[Any], Prediction] = self._reader()
 
@@ -75,7 +77,7 @@ class VwLearner:
         if data is None:
             return Workspace(arg_list=[*_ALWAYS, *self.tokens])
         vw_header.check(data, self.tokens, _VERSION)
-        with _file_of(data) as path:
+        with file_of(data) as path:
             try:
                 return Workspace(arg_list=[*_ALWAYS, *self.tokens, "-i", path])
             except RuntimeError as cause:
@@ -89,7 +91,7 @@ class VwLearner:
             return _read_number
         if self.labels.task == "multiclass":
             return self._read_class_chances if self.trial.probabilities else self._read_class
-        if self._zero_one:
+        if self.zero_one:
             return _read_zero_one
         if self._link in ("logistic", "glf1"):
             return _read_logistic if self._link == "logistic" else _read_glf1
@@ -106,13 +108,12 @@ class VwLearner:
         return Prediction(max(range(len(known)), key=known.__getitem__), None, dict(enumerate(known)))
 
     def _example(self, features: Features) -> Any:
-        raw = features.raw if not self._place else self._regrouped(features)
-        return _parse(self._vw, raw)[0]
+        return _parse(self._vw, self._bytes(features))[0]
 
     def _regrouped(self, features: Features) -> bytes:
         """The features as JSON with the configured namespaces."""
         grouped: dict[str, Any] = {}
-        for name, value in features.values.items():
+        for name, value in features.values.items():  # by the names of the configuration
             space = self._place.get(name)
             if space is not None:
                 grouped.setdefault(space, {})[name] = value
@@ -120,7 +121,7 @@ class VwLearner:
                 grouped.setdefault(name, {}).update(value)
             else:
                 grouped[name] = value
-        return orjson.dumps(grouped)
+        return orjson.dumps(vw_text.told_apart(grouped) if self._apart else grouped)
 
     def predict(self, features: Features) -> Prediction:
         """Predict; VW's own counters of unlabelled examples are all that moves."""
@@ -164,7 +165,7 @@ class VwLearner:
             return str(int(label or 0) + 1)
         if self.labels.task == "regression":
             return repr(label)
-        return "1" if label else "0" if self._zero_one else "-1"
+        return "1" if label else "0" if self.zero_one else "-1"
 
     def save(self) -> bytes:
         """The model as a VW regressor file; plain VW loads it."""
@@ -175,13 +176,22 @@ class VwLearner:
 
     def load(self, data: bytes) -> "VwLearner":
         """Return a learner like this one with the saved model in it; :class:`StateRefusedError` if VW refuses it."""
-        return VwLearner(self.trial, self.labels, namespaces=self.namespaces, weighted=self._weighted, data=data)
+        return self.with_state(data, self.trial)
 
-    def beyond(self, other: "VwLearner") -> list[str]:
-        """What Vowpal Wabbit runs with here and not there: options that a loaded file brought along."""
-        ours, theirs = (re.findall(r"--[^ ]+(?: (?!--)[^ ]+)?", one._vw.get_arguments()) for one in (self, other))  # noqa: SLF001  of its own kind
-        silent = ("--initial_regressor", "--random_seed", "--quiet", "--no_stdin", "--bit_precision")
-        return [one for one in ours if one not in theirs and not one.startswith(silent)]
+    def with_state(self, data: bytes, trial: Trial) -> "VwLearner":
+        """Return a learner like this one with the saved model in it and other arguments."""
+        return VwLearner(trial, self.labels, namespaces=self.namespaces, weighted=self._weighted, data=data)
+
+    def says(self, features: Features) -> float | int | list[float]:
+        """What Vowpal Wabbit itself answers, before it is read: a number, a class from 1 on, or a number for each."""
+        example = self._example(features)
+        try:
+            _predict(self._vw, example)
+            if self.labels.task != "multiclass":
+                return float(_scalar(example))
+            return list(_scalars(example)) if self.trial.probabilities else int(_class(example))
+        finally:
+            _finish(self._vw, example)
 
     def state(self) -> bytes:
         """The saved model: byte for byte the same for two that behave identically."""
@@ -193,8 +203,8 @@ class VwLearner:
 
 
 @contextlib.contextmanager
-def _file_of(data: bytes) -> Iterator[str]:
-    """A path to bytes in memory: who loads a model need not be able to write anywhere."""
+def file_of(data: bytes) -> Iterator[str]:
+    """Give a path to bytes in memory: who loads a model need not be able to write anywhere."""
     descriptor = os.memfd_create("model")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:

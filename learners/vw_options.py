@@ -30,13 +30,14 @@ _REASONS: dict[str, str] = {
     "it would start servers of its own": "daemon no_daemon port num_children pid_file port_file foreground",
     "one trainer per lineage": "span_server span_server_port unique_id total node",
     "it waits for a partner": "active simulation active_cover",
-    "it would learn nothing": "testonly dry_run",
+    "it would learn nothing": "testonly dry_run noop",
     "the input format is chosen here": (
         "json dsjson csv flatbuffer csv_header csv_no_file_header csv_ns_value csv_separator csv_trace strict_parse "
         "ignore_features_dsjson_experimental"
     ),
-    "it only prints": "audit help version args driver_output driver_output_off log_output csa_debug limit_output",
+    "it only prints": "print audit help version args driver_output driver_output_off log_output csa_debug limit_output",
     "class numbers are given here": "indexing",
+    "class names stand in event.labels": "named_labels",
     "it is set here": "preserve_performance_counters save_resume predict_only_model",
 }
 REFUSED = {option: reason for reason, options in _REASONS.items() for option in options.split()}

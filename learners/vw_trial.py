@@ -12,6 +12,7 @@ import msgspec
 from learners.event import Event, Features, Label, Prediction, Task, Value
 from learners.labels import Labels
 from learners.vw_arguments import Trial, classes_of
+from learners.vw_lesson import taught
 
 _TYPES = {"binary": {(1, 0)}, "regression": {(1, 0)}, "multiclass": {(2, 4), (2, 1)}}
 
@@ -56,7 +57,9 @@ def _run(tokens: list[str], task: Task) -> dict[str, object]:
 
     classes = classes_of(tokens) or 2
     labels = Labels(task, names=[str(i) for i in range(classes)] if task == "multiclass" else None)
-    bare = Trial(tokens, one_call=True, exact=True, pure=True, weights=False, probabilities=False, reductions=[])
+    bare = Trial(
+        tokens, one_call=True, exact=True, pure=True, weights=False, probabilities=False, reductions=[], apart=True
+    )
     first = VwLearner(bare, labels)
     workspace = first._vw  # noqa: SLF001  the trial looks inside on purpose
     kinds = (int(workspace.get_label_type()), int(workspace.get_prediction_type()))
@@ -75,6 +78,8 @@ def _run(tokens: list[str], task: Task) -> dict[str, object]:
         fresh(one_call=True, weights=True).step(_events(task, 1, classes)[0])
     except RuntimeError:
         weights = False
+    if reason := taught(fresh(one_call=False, weights=weights), tokens, task, classes):
+        return {"refused": reason}
     events = _events(task, 400, classes)
     cheap, full, asked = (fresh(one_call=one, weights=weights) for one in (True, False, False))
     one_call = pure = True
@@ -98,6 +103,7 @@ def _run(tokens: list[str], task: Task) -> dict[str, object]:
         "weights": weights,
         "probabilities": chances,
         "reductions": reductions,
+        "apart": True,
     }
 
 

@@ -5,8 +5,9 @@ Run after changing the pinned River, and read the diff::
     python scripts/river_types.py > learners/river_types.txt
 
 Every class that River itself defines outside the packages that read files, networks or run other code, the
-classes of its part in Rust, and the functions and nested names that trained estimators were seen to pickle. What they
-hold of numpy and of the standard library has rules of its own in learners/outside.py.
+classes of its part in Rust, and the functions and nested names that trained estimators were seen to pickle
+(tests/variants.py makes every estimator with every documented parameter). What they hold of numpy and of the standard
+library has rules of its own in learners/outside.py.
 """
 
 import importlib
@@ -27,9 +28,12 @@ river._river_rust.vectordict euclidean_distance_tuple
 river.cluster.denstream DenStream.BufferItem
 river.cluster.textclust TextClust.Distances
 river.cluster.textclust TextClust.MicroCluster
+river.feature_extraction.vectorize find_all_ngrams
 river.feature_extraction.vectorize strip_accents_unicode
 river.feature_extraction.vectorize tokenize_using_regex_pattern
 river.forest.online_extra_trees ExtraTrees._detection_mode_all
+river.forest.online_extra_trees ExtraTrees._detection_mode_drop
+river.forest.online_extra_trees ExtraTrees._detection_mode_off
 river.naive_bayes.gaussian GaussianNB._make_gaussian
 river.metrics.mutual_info _average_arithmetic
 river.metrics.mutual_info _average_geometric

@@ -58,7 +58,7 @@ def opened(root: Path, inner: Sequence[str], *, make: bool = False) -> Iterator[
 def read(name: str, folder: int, shown: Path, most: int | None = None) -> bytes:
     """The bytes of a file in an open folder; ``shown`` is what an error calls it.
 
-    Raises :class:`DamagedError` when it is no file of its own (a link, a pipe, a folder), or has more bytes than ``most``.
+    Raises :class:`DamagedError` when it is no file of its own (a link, a pipe), or is larger than ``most`` bytes.
     """
     with _refusing_links(name, folder, shown):
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from learners import Learner
 from learners.event import Task
 from learners.labels import Labels
-from learners.vw_arguments import Trial, arguments, check_classes, trial
+from learners.vw_arguments import Trial, arguments, check_classes, continuing, trial
 from snapshots.errors import RefusedError
 from snapshots.manifest import LearnerPart
 from snapshots.signing import SignedStore
@@ -108,9 +108,9 @@ def build_learner(config: Config, name: str, labels: Labels) -> Learner:
     """A fresh learner, checked as its kind is checked at start; raises :class:`learners.LearnersError`."""
     one = config.learners[name]
     if one.kind == "river":
-        from learners import river_learner  # noqa: PLC0415  only processes with River learners pay for its import
+        from learners import river_factory  # noqa: PLC0415  only processes with River learners pay for its import
 
-        return river_learner.build(
+        return river_factory.build(
             one.factory,
             labels,
             types=one.types,
@@ -150,7 +150,7 @@ def _tried(config: Config, name: str) -> Trial:
 def import_kind(kind: str) -> None:
     """Import what learners of a kind are made of; a process that is shut in imports less well."""
     if kind == "river":
-        import learners.river_learner  # noqa: PLC0415  only where it learns or serves
+        import learners.river_factory  # noqa: PLC0415  only where it learns or serves
     else:
         import learners.vw_learner  # noqa: F401, PLC0415  the same
 
@@ -163,30 +163,31 @@ def built_from(one: LearnerConfig, learner: Learner) -> dict[str, Any]:
 def imported(learner: Learner, path: Path, name: str) -> tuple[Learner, dict[str, Any]]:
     """A learner like this one with the state of a file that somebody else wrote, and what to keep about the file.
 
-    Raises :class:`RefusedError` when the file cannot be loaded, or not as this kind of learner. A River pickle passes
-    through the allow-list, so that nothing else in it is run.
+    Raises :class:`RefusedError` when the file cannot be loaded, or not as this kind of learner, or when it answers
+    otherwise here than in its own library. A River pickle passes through the allow-list, so that nothing else in it is
+    run.
     """
     try:
         data = path.read_bytes()
-        loaded = learner.load(data)
+        loaded = _adopted(learner, data)
         again = loaded.load(loaded.save())
     except Exception as cause:  # a file that somebody else wrote may be anything
         raise RefusedError(f"{path} cannot be taken for learners.{name}: {cause}; nothing was changed") from cause
-    more = _more_options(loaded, learner)
-    if more:
-        raise RefusedError(
-            f"{path} was trained with {' '.join(more)}, which learners.{name}.args does not name; nothing was changed"
-        )
-    if again.state() != loaded.state():
+    if again.state() != loaded.state() and learner.kind != "vw":  # that one's answers were compared
         raise RefusedError(f"{path}: the model comes back different from a save and a load; nothing was changed")
     return loaded, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _more_options(loaded: Learner, learner: Learner) -> list[str]:
-    """Options of Vowpal Wabbit that a file brought along."""
-    from learners.vw_learner import VwLearner  # noqa: PLC0415  loaded only where it learns or serves
+def _adopted(learner: Learner, data: bytes) -> Learner:
+    """The file's model in a learner like this one, once both were asked the same questions."""
+    if learner.kind == "vw":
+        from learners import vw_adopted, vw_learner  # noqa: PLC0415  loaded only where it learns or serves
 
-    return loaded.beyond(learner) if isinstance(loaded, VwLearner) and isinstance(learner, VwLearner) else []
+        return vw_adopted.adopted(cast("vw_learner.VwLearner", learner), data)
+    from learners import river_adopted, river_learner  # noqa: PLC0415  the same
+
+    river = cast("river_learner.RiverLearner", learner)
+    return river_adopted.adopted(river, lambda: river_learner.loads(data, river.types))
 
 
 def configured(one: LearnerConfig) -> dict[str, Any]:
@@ -220,9 +221,9 @@ def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> 
     one = config.learners[name]
     was, now = part.built_from.get("configured"), configured(one)
     if one.kind == "river" and not now["source"]:
-        from learners import river_learner  # noqa: PLC0415  only processes with River learners pay for its import
+        from learners import river_factory  # noqa: PLC0415  only processes with River learners pay for its import
 
-        river_learner.imported(one.factory)  # says what is wrong with the module
+        river_factory.imported(one.factory)  # says what is wrong with the module
     if part.kind == one.kind and was == now:
         return part.built_from
     was = was or {}
@@ -237,6 +238,7 @@ def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> 
         )
     log.warning("learners.%s goes on from its snapshot under a change: %s", name, "; ".join(changes))
     if one.kind == "vw":
-        fresh = {"trial": msgspec.structs.asdict(_tried(config, name)), "namespaces": one.namespaces}
-        return {**part.built_from, **fresh, "configured": now}
+        fresh = continuing(_tried(config, name), msgspec.convert(part.built_from["trial"], Trial))
+        more = {"trial": msgspec.structs.asdict(fresh), "namespaces": one.namespaces}
+        return {**part.built_from, **more, "configured": now}
     return {**part.built_from, "configured": now, "factory": one.factory}

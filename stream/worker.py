@@ -23,6 +23,7 @@ from learners.drift import OwnLoss
 from learners.errors import LearnerRaisedError
 from learners.evidence import Floats, Paired, losses
 from learners.prequential import opinion
+from learners.purity import Purity
 from learners.versus import Evidence, Versus, concatenated
 from snapshots import SnapshotsError, Store, baselines
 from snapshots import snapshot as snapshots
@@ -57,6 +58,7 @@ class Worker:
         self._config, self._name, self._store = config, name, store
         self._labels = building.labels_of(config)
         self._learner: Learner | None = None
+        self._purity: Purity | None = None
         self._metrics = Metrics(config.task)
         self._paired = self._no_evidence()
         self._reference: Learner | None = None
@@ -114,10 +116,11 @@ class Worker:
             self._paired, self._reference = self._no_evidence(), None
             self._versus, self._own = None, OwnLoss(self._config.guard.tolerance)
             self._scored.clear()
-            built_from = building.built_from(one, self._learner)
+            about: dict[str, Any] = {}
             if order.imported:
-                self._learner, about = building.imported(self._learner, Path(order.imported), self._name)
-                built_from |= {"imported": about}
+                self._learner, file = building.imported(self._learner, Path(order.imported), self._name)
+                about = {"imported": file}
+            built_from = building.built_from(one, self._learner) | about
         else:
             if manifest is None:
                 raise RefusedError(f"snapshot {order.snapshot} of {self._name} is gone")
@@ -134,6 +137,7 @@ class Worker:
             self._reference = self._loaded(self._paired.reference)
             if self._reference is None and self._paired.reference is not None:
                 self._paired.refer(None)  # the guard then asks for another
+        self._purity = Purity(self._learner, self._name)
         self._spoilt = False
         return built_from
 
@@ -255,6 +259,8 @@ class Worker:
             cause = raised.__cause__
             self._reply(wire.Raised(batch.number, len(predictions), f"{type(cause).__name__}: {cause}"))
             return
+        if self._purity is not None:
+            self._purity.look(events)  # what raises is spoilt, and so never saved
         self._metrics.update(events, predictions, batch.slices)
         self._reply(wire.Learnt(batch.number, self._compare(batch, events, predictions)))
 

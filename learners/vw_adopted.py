@@ -1,0 +1,138 @@
+"""A model that plain Vowpal Wabbit wrote, taken over: it must answer here what it answered there, or it is refused."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from vowpalwabbit import Workspace
+
+from learners import vw_header
+from learners.errors import StateRefusedError
+from learners.event import Features, Value
+from learners.vw_arguments import as_saved, value_of
+from learners.vw_learner import VwLearner, file_of
+from learners.vw_lesson import spaces_of
+
+#: Vowpal Wabbit writes this range of labels into a file when these losses were used, and no other then
+_WIDE = (-50.0, 50.0)
+_WIDE_LOSSES = ("logistic", "poisson")
+_LOOKED_AT, _WEIGHTS = 200_000, 60
+_CLOSE = 1e-4
+_PER_MODEL = "--per_model_save_load"
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """The same features for both: as Vowpal Wabbit's text, and as the JSON of an event."""
+
+    text: str
+    values: dict[str, Value]
+
+
+def adopted(learner: VwLearner, data: bytes) -> VwLearner:
+    """A learner like this one with the file's model in it.
+
+    Options that decide how a file is read are taken from its header. Raises :class:`StateRefusedError` when the file
+    was trained with another loss or other labels, or when the two do not give the same answers, and
+    :class:`learners.errors.UnsafeStateError` for a header that does not fit.
+    """
+    header = vw_header.parse(data)
+    tokens = as_saved(learner.tokens, header.options.split())
+    exact = learner.trial.exact and (_PER_MODEL in tokens or _PER_MODEL not in learner.tokens)
+    trial = msgspec.structs.replace(learner.trial, tokens=tokens, exact=exact, apart=False)
+    loaded = learner.with_state(data, trial)
+    _hold_labels(header, tokens, loaded)
+    _hold_classes(loaded)
+    _hold_answers(loaded, data, tokens)
+    return loaded
+
+
+def _hold_labels(header: vw_header.Header, tokens: Sequence[str], loaded: VwLearner) -> None:
+    loss = value_of(tokens, "--loss_function", "squared")
+    if (header.labels == _WIDE) != (loss in _WIDE_LOSSES):
+        was = "--loss_function logistic (or poisson)" if header.labels == _WIDE else "another loss function"
+        raise StateRefusedError(
+            f"the file was trained with {was}, and the args say --loss_function {loss}; write the one that it was "
+            "trained with"
+        )
+    if loaded.labels.task == "binary" and loaded.zero_one and header.labels[0] < 0:
+        raise StateRefusedError(
+            f"the file was trained on labels from {header.labels[0]:g} to {header.labels[1]:g}; with --loss_function "
+            f"{loss} a binary task has the labels 0 and 1. Train it on those, or with --loss_function logistic"
+        )
+
+
+def _hold_classes(loaded: VwLearner) -> None:
+    """Refuse what leaves open which class of the file is which label."""
+    labels = loaded.labels
+    if labels.task != "multiclass":
+        return
+    if not labels.fixed:
+        raise StateRefusedError(
+            "the file knows its classes only as 1, 2, 3 and so on; write event.labels = [...] in that order"
+        )
+    numbers = [one for one in labels.names if isinstance(one, int) and not isinstance(one, bool)]
+    ordered = list(range(1, len(labels.names) + 1))
+    if numbers != ordered and sorted(numbers) == ordered:
+        raise StateRefusedError(
+            f"class 1 of the file would be the label {labels.names[0]}, which is first in event.labels; "
+            f"write event.labels = {ordered}"
+        )
+
+
+def _hold_answers(loaded: VwLearner, data: bytes, tokens: Sequence[str]) -> None:
+    """Ask the file in plain Vowpal Wabbit, the learner, and the learner after a save and a load."""
+    with file_of(data) as path:
+        plain: Any = Workspace(arg_list=["--quiet", "-i", path])
+    try:
+        again = loaded.load(loaded.save())
+        for question in _questions(plain, spaces_of(tokens)):
+            wanted = plain.predict(question.text)
+            for one, when in ((loaded, ""), (again, " after a save and a load")):
+                said = one.says(Features.of(question.values))
+                if not _same(wanted, said):
+                    raise StateRefusedError(
+                        f"plain Vowpal Wabbit answers {_short(wanted)} to {question.text!r:.60} from this file, and "
+                        f"with these args it answers {_short(said)}{when}; write the args that it was trained with"
+                    )
+    finally:
+        plain.finish()
+
+
+def _questions(plain: Any, spaces: Sequence[str]) -> Iterator[_Question]:
+    """Nothing, a few names, and features at places where the file has weights: alone, in pairs, in namespaces."""
+    yield _Question("| ", {})
+    yield _Question("| a:0.5 b:-2 c", {"a": 0.5, "b": -2.0, "c": True})
+    places = list(_weighted(plain))
+    for first, second in zip(places, [*places[1:], *places[:1]], strict=True):
+        yield _Question(f"| {first}:1", {str(first): 1.0})
+        yield _Question(f"| {first}:-3 {second}:0.5", {str(first): -3.0, str(second): 0.5})
+    for space in spaces:
+        for place in places[:5]:
+            yield _Question(f"| {place}:1 |{space} {place}:2", {str(place): 1.0, space: {str(place): 2.0}})
+
+
+def _weighted(plain: Any) -> Iterator[int]:
+    """Places with a weight; by their number they are features, unless the file hashes numbers, too."""
+    count = plain.num_weights()
+    step = max(1, count // _LOOKED_AT)
+    found = 0
+    for place in range(0, count, step):
+        if plain.get_weight(place, 0) != 0.0:
+            yield place
+            found += 1
+            if found == _WEIGHTS:
+                return
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, list) or isinstance(right, list):
+        both = isinstance(left, list) and isinstance(right, list) and len(left) == len(right)
+        return both and all(map(_same, left, right))
+    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
+        return math.isnan(right)
+    return math.isclose(left, right, rel_tol=_CLOSE, abs_tol=_CLOSE)
+
+
+def _short(answer: Any) -> str:
+    return ", ".join(f"{one:.4g}" for one in answer[:5]) if isinstance(answer, list) else f"{answer:.6g}"

@@ -1,0 +1,142 @@
+"""Tables over River: every estimator with its documented parameters, as a state, at the start, and as an import."""
+
+import pickle
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from estimators import estimators, trained
+from river import base, compose, linear_model, preprocessing
+from variants import variants
+
+from learners.canonical import canonical_state
+from learners.errors import StateRefusedError, UnsafeStateError
+from learners.event import Event
+from learners.labels import Labels
+from learners.river_adopted import adopted
+from learners.river_learner import RiverLearner
+from learners.river_trial import trial, unsuited
+from learners.safe_pickle import loads
+
+#: models of another library inside; and one that draws new random numbers for each question, plain River too
+FOREIGN, RANDOM = {"SKL2RiverClassifier", "SKL2RiverRegressor"}, {"RandomClassifier"}
+#: changed by being asked; learns the mean alone, inside the rules of AMRules
+REFUSED = {"BayesianLinearRegression": "changed by being asked", "MeanRegressor": "learns nothing"}
+
+
+def test_every_estimator_with_every_documented_parameter_is_saved_and_loaded_exactly() -> None:
+    """Or is refused by the name of what is not River's own."""
+    count = 0
+    for name, model in variants():
+        trained(model, 20)
+        data = pickle.dumps(model)
+        if b"sklearn.linear_model" in data:
+            with pytest.raises(UnsafeStateError, match=r"sklearn.*types = "):
+                loads(data)
+            continue
+        assert canonical_state(loads(data)) == canonical_state(model), name
+        count += 1
+    assert count > 1000
+
+
+def models(kind: type) -> Iterator[Any]:
+    for model in estimators():
+        if not isinstance(model, compose.Pipeline) and isinstance(model, kind):
+            yield model
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_every_estimator_is_taken_at_the_start_or_refused_with_the_reason(task: Any) -> None:
+    """What learns slowly is not refused; what says of itself that it knows two classes is, in a task of several."""
+    warnings.simplefilter("ignore")
+    count = 0
+    for model in models(base.Regressor if task == "regression" else base.Classifier):
+        name = type(model).__name__
+        if name in FOREIGN or name.startswith(("AMF", "ARF", "SRP", "OXT")):  # a second or more each
+            continue
+        if reason := unsuited(model, task):
+            assert "two classes" in reason
+            continue
+        labels = Labels(task, names=["x", "y", "z"] if task == "multiclass" else None)
+        assert REFUSED.get(name, "") in (said := trial(model, labels)), name
+        assert bool(said) == (name in REFUSED), f"{name}: {said}"
+        count += 1
+    assert count > 15
+
+
+def row(draw: random.Random, kind: int) -> dict[str, Any]:
+    return {"len": draw.gauss(3.0 * kind, 0.3), "hour": draw.choice([3, 4, 5]) + kind, "b": draw.random()}
+
+
+@pytest.mark.parametrize("names", [("ham", "spam"), (1, 2), (False, True), (0, 1), (-1, 1)], ids=str)
+def test_every_classifier_that_was_trained_elsewhere_answers_here_as_it_did(names: tuple[Any, Any]) -> None:
+    """With its own names for the classes: mapped to the labels, before and after it learns on; or refused."""
+    warnings.simplefilter("ignore")
+    labels = Labels("binary", positive=names[1], negative=names[0])
+    taken = 0
+    for model in models(base.Classifier):
+        name, draw = type(model).__name__, random.Random(2)
+        if name in FOREIGN | RANDOM or name.startswith(("AMF", "SRP", "OXT")):
+            continue
+        try:
+            for number in range(80):
+                model.learn_one(row(draw, number % 2), names[number % 2])
+            data = pickle.dumps(model)
+            learner: Any = adopted(RiverLearner(model.clone(), labels), lambda data=data: loads(data))
+        except StateRefusedError:
+            continue
+        except Exception:  # noqa: S112  it does not learn such labels, in plain River either
+            continue
+        plain = pickle.loads(data)
+        for number in range(30):
+            x = row(draw, number % 2)
+            try:
+                wanted = plain.predict_one(x)
+            except ValueError:
+                break  # plain River comes to no answer
+            said = learner.step(Event.of(dict(x), number % 2 == 1))
+            yes = names[1] if learner.classes else True  # some only know True and False, whatever they are told
+            assert said.value == (None if wanted is None else wanted == yes), name
+            plain.learn_one(x, names[number % 2] if learner.classes else number % 2 == 1)
+        taken += 1
+    assert taken >= 20
+
+
+def test_classes_that_are_no_labels_are_refused_with_both() -> None:
+    """Text or number, binary or not; so is a file of another task."""
+    model = preprocessing.StandardScaler() | linear_model.SoftmaxRegression()
+    for number in range(60):
+        model.learn_one({"a": float(number % 3)}, ["red", "green", "blue"][number % 3])
+    data = pickle.dumps(model)
+
+    def taken(labels: Labels) -> Any:
+        return adopted(RiverLearner(model, labels), lambda: loads(data))
+
+    with pytest.raises(StateRefusedError, match=r"event.labels = \['red', 'green', 'blue'\]"):
+        taken(Labels("multiclass"))
+    with pytest.raises(StateRefusedError, match="'blue' is not among"):
+        taken(Labels("multiclass", names=["red", "green"]))
+    with pytest.raises(StateRefusedError, match="the same label"):
+        taken(Labels("binary", positive="red"))
+    with pytest.raises(StateRefusedError, match="needs a river Regressor"):
+        taken(Labels("regression"))
+    learner = taken(Labels("multiclass", names=["blue", "red", "green"]))
+    assert learner.predict(Event.of({"a": 2.0}).features).value == 0
+
+
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_one_hot_over_what_the_file_was_trained_on_still_matches(kind: Any) -> None:
+    """Whole numbers reach it as int, where it knows them as such; JSON says which they are."""
+    model = preprocessing.OneHotEncoder() | linear_model.LogisticRegression()
+    for number in range(200):
+        model.learn_one({"hour": kind(number % 4)}, number % 4 == 1)
+    data = pickle.dumps(model)
+    learner = adopted(RiverLearner(model, Labels("binary")), lambda: loads(data))
+    assert learner.whole == (kind is int)
+    again = learner.load(learner.save())
+    for hour in range(5):
+        asked = Event.of({"hour": kind(hour)}).features
+        wanted = pickle.loads(data).predict_proba_one({"hour": kind(hour)})[True]
+        assert learner.predict(asked).probability == again.predict(asked).probability == wanted
