@@ -147,12 +147,16 @@ def command(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("label", "measure"),
-    [(lambda n: ["no", "yes"][n * 7 % 12 > 5], "accuracy"), (lambda n: f"c{n * 7 % 12 // 4}", "accuracy")],
-    ids=["binary", "multiclass"],
+    ("label", "measure", "least"),
+    [
+        (lambda n: ["no", "yes"][n * 7 % 12 > 5], "accuracy", 0.9),
+        (lambda n: f"c{n * 7 % 12 // 4}", "accuracy", 0.9),
+        (lambda n: 1000 + 50 * (n * 7 % 12) + n % 5 / 10, "r2", 0.5),
+    ],
+    ids=["binary", "multiclass", "regression"],
 )
 def test_a_folder_made_of_a_table_of_all_kinds_learns_it(
-    tmp_path: Path, label: Callable[[int], Any], measure: str
+    tmp_path: Path, label: Callable[[int], Any], measure: str, least: float
 ) -> None:
     """Both learners, from two commands; nothing is refused, quarantined or unknown."""
     path = table(tmp_path, {name: make for name, (make, _) in COLUMNS.items()} | {"label": label}, 1200)
@@ -166,7 +170,7 @@ def test_a_folder_made_of_a_table_of_all_kinds_learns_it(
     for name, one in report["learners"].items():
         events = one["events"]
         assert (events["consumed"], events["dead_lettered"], events["quarantined"]) == (1200, 0, 0), name
-    assert report["learners"]["model"]["metrics"][measure] > 0.9
+    assert report["learners"]["model"]["metrics"][measure] > least
     command(shop, "guard", "--once")
 
 
