@@ -150,6 +150,8 @@ def _imports(found: Profile) -> list[str]:
         names.add("preprocessing")
     if found.of("words"):
         names.add("feature_extraction")
+    if found.task == "multiclass":
+        names = names - {"optim"} | {"multiclass"}
     return sorted(names)
 
 
@@ -182,7 +184,10 @@ def _factory(found: Profile) -> list[str]:
     optimiser = f"optim.AdaGrad({rate})"
     kind, what, made = {
         "binary": ("base.Classifier", "a logistic regression", f"linear_model.LogisticRegression({optimiser})"),
-        "multiclass": ("base.Classifier", "a softmax regression", f"linear_model.SoftmaxRegression({optimiser})"),
+        "multiclass": (
+            "base.Classifier", "a logistic regression for each class",
+            "multiclass.OneVsRestClassifier(linear_model.LogisticRegression())",
+        ),
         "regression": (
             "base.Regressor", "a linear regression of the scaled target",
             f"preprocessing.TargetStandardScaler(linear_model.LinearRegression({optimiser}))",
