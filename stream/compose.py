@@ -211,7 +211,8 @@ def resending_of(
 ) -> "Resending":
     """Build what sends dead letters back; without ``sends`` it may only look."""
     from stream.dataset import labels_for  # noqa: PLC0415  a command imports what it needs
-    from stream.resending import Resending, way_of  # noqa: PLC0415  the same
+    from stream.resending import Resending  # noqa: PLC0415  the same
+    from stream.ways_back import way_of  # noqa: PLC0415  the same
 
     reach_modules(config)
     lineage = Lineage(store_of(config)).refresh()

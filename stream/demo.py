@@ -89,7 +89,7 @@ class Poison:
     def opening(self) -> str:
         """What is going to happen, as long as it has not."""
         if self.said:
-            return "the story so far"
+            return "poisoned, and saved by itself" if self._over else "poisoned just now"
         if has_level(self._lineage, self._champion):
             left = max(0.0, self._not_before - time.time())
             return f"all is well; in {left:.0f} s the labels of {self._changes.where} are poisoned: watch the guard"
@@ -212,8 +212,7 @@ class Demo:
         return report["serving"][0]["snapshot"] if report["serving"] else None
 
     def _line(self, report: dict[str, Any]) -> str:
-        known = [point for points in self._history.values() for point in points]
-        low, high = min(known, default=0.0), max(known, default=1.0)
+        low, high = screen.bounds(point for points in self._history.values() for point in points)
         recent = "  ".join(
             f"{name} {screen.sparkline(list(self._history[name])[-10:], low, high)} {figure(one['recent']['accuracy'])}"
             for name, one in report["learners"].items()

@@ -1,6 +1,6 @@
 """What the demo shows, in 80 columns and 24 lines: the story first, then the learners, then what to paste."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from rich.console import Group
@@ -9,6 +9,8 @@ from rich.text import Text
 
 from stream.printing import duration
 
+#: what is drawn spans at least ten points of a hundred
+_SPAN = 0.1
 _BARS = "▁▂▃▄▅▆▇█"
 #: of poison, suspicion and revert, in the order they are told
 _COLOURS = ("red", "yellow", "green")
@@ -48,14 +50,26 @@ def sparkline(figures: Sequence[float], low: float, high: float) -> str:
     return "".join(_BARS[min(7, max(0, round(7 * (one - low) / span)))] for one in figures)
 
 
+def bounds(figures: Iterable[float]) -> tuple[float, float]:
+    """Between which bounds figures are drawn: far enough apart that what is chance does not look like a fall.
+
+    >>> bounds([0.78, 0.80])
+    (0.7, 0.8)
+    """
+    known = list(figures)
+    high = max(known, default=1.0)
+    return round(min([high - _SPAN, *known]), 6), high
+
+
 def shown(scene: Scene) -> Group:
     """The whole screen; what can be pasted stands on a line of its own."""
     story = [Text(one, style=f"bold {colour}") for one, colour in zip(scene.story[1:], _COLOURS, strict=False)]
-    facts = Text.assemble(
-        (f"{scene.consumed:,}", "bold"), f" payments, {scene.rate:,.0f}/s; snapshot {scene.snapshot} is written, ",
-        ("-" if scene.serving is None else str(scene.serving), "bold"), " answers, whose newest payment is ",
-        ("-" if scene.freshness is None else duration(max(0.0, scene.freshness)), "bold"), " old",
-    )  # fmt: skip
+    facts = Text(f"{scene.consumed:,} payments, {scene.rate:,.0f}/s; snapshot {scene.snapshot} is written, ")
+    if scene.serving is None or scene.freshness is None:
+        facts.append("nothing answers yet")
+    else:
+        newest = duration(max(0.0, scene.freshness))
+        facts.append(f"{scene.serving} answers, whose newest payment is {newest} old")
     hints = [line for said, command in scene.hints for line in (Text(said, style="dim"), Text(command, style="cyan"))]
     return Group(Text(scene.story[0], style="bold"), *story, Text(""), _learners(scene.rows), facts, Text(""), *hints)
 
@@ -65,8 +79,7 @@ def _learners(rows: Sequence[Row]) -> Table:
     found = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("learner", "", "right of the last 2,000", "now", "verdict"):
         found.add_column(column, no_wrap=True)
-    known = [one for row in rows for one in row.recent]
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    low, high = bounds(one for row in rows for one in row.recent)
     for row in rows:
         now = f"{100 * row.recent[-1]:.1f} %" if row.recent else "-"
         style = {"pass": "green", "suspect": "yellow", "fail": "red"}.get(row.verdict or "", "")

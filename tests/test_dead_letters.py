@@ -16,7 +16,8 @@ from stream.errors import CommandError
 from stream.letters import Letter, letters_of
 from stream.reasons import Reason, Refusal
 from stream.record import Record
-from stream.resending import CLAIMED, DONE, FREE, IntoFiles, Resending
+from stream.resending import CLAIMED, DONE, FREE, Resending
+from stream.ways_back import IntoFiles
 
 MEND = """
 import json

@@ -12,7 +12,8 @@ from test_spine import create, read_all
 
 from stream.compose import resending_of
 from stream.letters import letters_of
-from stream.resending import CLAIMED, DONE, FREE, IntoKafka, Report, Resending
+from stream.resending import CLAIMED, DONE, FREE, Report, Resending
+from stream.ways_back import IntoKafka
 
 pytestmark = pytest.mark.kafka
 BAD = [orjson.dumps({"id": f"b{i}", "x": {"f0": 1.0}, "y": "yes"}) for i in range(4)]
