@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from vowpalwabbit import Workspace
 
-from learners import vw_header
+from learners import vw_header, vw_options
 from learners.errors import StateRefusedError
 from learners.event import Features, Value
 from learners.vw_arguments import as_saved, value_of
@@ -20,6 +20,8 @@ _WIDE_LOSSES = ("logistic", "poisson")
 _LOOKED_AT, _WEIGHTS = 200_000, 60
 _CLOSE = 1e-4
 _PER_MODEL = "--per_model_save_load"
+#: options that change what is answered, and that no file keeps
+_UNSAVED = ("l1", "probabilities")
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -82,8 +84,10 @@ def _hold_classes(loaded: VwLearner) -> None:
 
 def _hold_answers(loaded: VwLearner, data: bytes, tokens: Sequence[str]) -> None:
     """Ask the file in plain Vowpal Wabbit, the learner, and the learner after a save and a load."""
+    unsaved = [f"--{one.name}={one.values[0]}" if one.values else f"--{one.name}"
+               for one in vw_options.read(tokens) if one.name in _UNSAVED]  # fmt: skip
     with file_of(data) as path:
-        plain: Any = Workspace(arg_list=["--quiet", "-i", path])
+        plain: Any = Workspace(arg_list=["--quiet", *unsaved, "-i", path])
     try:
         again = loaded.load(loaded.save())
         for question in _questions(plain, spaces_of(tokens)):
@@ -114,6 +118,8 @@ def _questions(plain: Any, spaces: Sequence[str]) -> Iterator[_Question]:
 
 def _weighted(plain: Any) -> Iterator[int]:
     """Places with a weight; by their number they are features, unless the file hashes numbers, too."""
+    if "ksvm" in plain.get_enabled_reductions():  # keeps examples, and has no weights to ask for
+        return
     count = plain.num_weights()
     step = max(1, count // _LOOKED_AT)
     found = 0

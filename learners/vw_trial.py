@@ -34,12 +34,12 @@ def main() -> None:
     """Answer one question."""
     question = json.load(sys.stdin)
     try:
-        print(json.dumps(_try(question["tokens"], question["task"])))  # noqa: T201  the answer
+        print(json.dumps(tried(question["tokens"], question["task"])))  # noqa: T201  the answer
     except Exception as cause:
         print(json.dumps({"refused": f"{type(cause).__name__}: {cause}"}))  # noqa: T201  the answer
 
 
-def _try(tokens: list[str], task: Task) -> dict[str, object]:
+def tried(tokens: list[str], task: Task) -> dict[str, object]:
     """Try the arguments; when they cannot be continued exactly, see whether saving each model's state helps."""
     found = _run(tokens, task)
     if found.get("exact") is False:

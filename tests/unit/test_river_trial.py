@@ -1,0 +1,134 @@
+"""The trial at the start takes what River's documentation shows, and refuses what learns nothing or changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lineages import Folder
+from river import (
+    compose,
+    dummy,
+    ensemble,
+    feature_extraction,
+    linear_model,
+    multiclass,
+    naive_bayes,
+    preprocessing,
+    stats,
+    tree,
+)
+
+from learners.errors import FactoryRefusedError
+from learners.event import Event
+from learners.labels import Labels
+from learners.lesson import Lesson
+from learners.purity import Purity
+from learners.river_factory import build
+from learners.river_learner import RiverLearner
+from learners.river_trial import trial
+
+LOGISTIC = linear_model.LogisticRegression
+TAKEN: dict[str, tuple[str, Callable[[], Any]]] = {
+    "words": ("binary", lambda: feature_extraction.BagOfWords(on="text") | naive_bayes.MultinomialNB()),
+    "pairs": ("binary", lambda: feature_extraction.BagOfWords(on="t", ngram_range=(1, 2)) | naive_bayes.BernoulliNB()),
+    "tfidf": ("binary", lambda: feature_extraction.TFIDF(on="text") | LOGISTIC()),
+    "words and numbers": ("binary", lambda: (
+        (feature_extraction.BagOfWords(on="text") + compose.Select("a")) | LOGISTIC()
+    )),
+    "words of three": ("multiclass", lambda: feature_extraction.BagOfWords(on="text") | naive_bayes.MultinomialNB()),
+    "texts only": ("binary", lambda: compose.SelectType(str) | preprocessing.OneHotEncoder() | LOGISTIC()),
+    "chosen": ("binary", lambda: compose.Select("amount", "age", "hour") | preprocessing.StandardScaler() | LOGISTIC()),
+    "own features": ("binary", lambda: compose.FuncTransformer(own) | LOGISTIC()),
+    "grouped": ("regression", lambda: (
+        feature_extraction.TargetAgg(by="shop", how=stats.Mean()) | linear_model.LinearRegression()
+    )),
+    "imputed": ("binary", lambda: preprocessing.StatImputer(("age", stats.Mean())) | LOGISTIC()),
+    "scaled target": ("regression", lambda: preprocessing.TargetStandardScaler(
+        regressor=preprocessing.StandardScaler() | linear_model.LinearRegression())),
+    "target between 0 and 1": ("regression", lambda: preprocessing.StandardScaler() | preprocessing.TargetMinMaxScaler(
+        regressor=linear_model.LinearRegression(intercept_lr=0.15))),
+    "constant": ("binary", dummy.PriorClassifier),
+    "mean": ("regression", lambda: dummy.StatisticRegressor(stats.Mean())),
+    "rest": ("multiclass", lambda: preprocessing.StandardScaler() | multiclass.OneVsRestClassifier(LOGISTIC())),
+    "slow": ("binary", lambda: tree.HoeffdingTreeClassifier(grace_period=2000)),
+    "bagged": ("binary", lambda: ensemble.BaggingClassifier(LOGISTIC(), n_models=3, seed=1)),
+}  # fmt: skip
+
+WORDED = {"words", "pairs", "tfidf", "words and numbers", "words of three", "texts only", "own features", "grouped"}
+
+
+def own(x: dict[str, Any]) -> dict[str, Any]:
+    """Features of somebody's own, from names that no trial can know."""
+    return {"large": float(x.get("amount", 0.0) > 100), "night": float(x.get("hour", 12.0) < 6)}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_rivers_documentation_shows_is_taken(name: str) -> None:
+    """And it is saved and loaded exactly, after it has learnt what it asks for."""
+    task, make = TAKEN[name]
+    labels = Labels(task, names=["a", "b", "c"] if task == "multiclass" else None)  # type: ignore[arg-type]
+    assert trial(make(), labels) == ""
+    learner = RiverLearner(make(), labels, types=[f"{__name__}:own"], fresh=True)
+    texts = ("text", "t", "shop") if name in WORDED else ()
+    for row in Lesson.of(labels.task, 60, 3, texts=texts, numbers=("amount", "age", "hour")).rows:
+        learner.step(row)
+    again = learner.load(learner.save())
+    assert again.state() == learner.state()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_lesson_tells_who_learnt_and_who_did_not(task: Any) -> None:
+    """Whoever says the right answer has learnt; the same answer always, none, or the wrong one is refused."""
+    lesson = Lesson.of(task, 200, 3)
+    labels = Labels(task, names=["a", "b", "c"] if task == "multiclass" else None)
+    model = tree.HoeffdingTreeRegressor() if task == "regression" else naive_bayes.GaussianNB()
+    learner = RiverLearner(model, labels, fresh=True)
+    rows = [Event.of({key: row.features.values[key] for key in "abc"}, row.label) for row in lesson.rows]
+    said = [learner.step(row) for row in rows]
+    assert lesson.learnt(said) == ""
+    assert lesson.learnt([said[-1]] * 200)
+    assert "no answer" in lesson.learnt([type(said[0])(None)] * 200)
+
+
+SHIFTY = """
+from river import base, compose, linear_model
+class Shifty(base.Transformer):
+    def __init__(self):
+        self.seen = {}
+    def transform_one(self, x):
+        if "amount" in x:
+            self.seen[x["amount"]] = self.seen.get(x["amount"], 0) + 1
+            return {"often": float(self.seen[x["amount"]])}
+        return {k: v for k, v in x.items() if k in "abc"}
+def make():
+    return Shifty() | linear_model.LogisticRegression()
+"""
+
+
+def test_a_transformer_that_changes_on_being_asked_is_found_by_the_first_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 5: its name is none that the trial could know, so the trial takes it, and the first events do not."""
+    (tmp_path / "shifty.py").write_text(SHIFTY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    learner = build("shifty:make", Labels("binary"), types=["shifty:Shifty"], name="m")
+    rows = [Event.of({"amount": float(number % 5)}, number % 2 == 0) for number in range(50)]
+    for row in rows:
+        learner.step(row)
+    with pytest.raises(FactoryRefusedError, match=r"learners\.m: its first events .* changed by being asked"):
+        Purity(learner, "m").look(rows)
+
+
+def test_it_is_stopped_before_anything_is_saved(folder: Callable[..., Folder]) -> None:
+    """Promise 5, and 3: the trainer says so and ends as for any configuration that is wrong; nothing is learnt."""
+    here = folder(
+        learners={"m": {"kind": "river", "factory": "model:make", "role": "champion", "types": ["model:Shifty"]}}
+    )
+    (here.path / "model.py").write_text(SHIFTY)
+    here.write([{"id": str(number), "x": {"amount": number % 5}, "y": number % 2} for number in range(300)])
+    done = here.run("train", "--until-end", code=2)
+    assert "changed by being asked" in done.stderr
+    assert "Traceback" not in done.stderr
+    newest = here.lineage.newest()
+    assert newest is None or newest.learners["m"].learnt == 0
