@@ -53,7 +53,7 @@ def test_a_deployment_that_runs_is_drilled(folder: Callable[..., Folder]) -> Non
     stream.until(lambda: here.status()["holdout"]["version"] == 2, None)
     stream.until(lambda: settled(here), None)
     drilling = here.start(*command, "--really")
-    stream.until(lambda: drilling.poll() is not None, None)
+    stream.until(lambda: drilling.poll() is not None, None, 900)
     assert drilling.returncode == 0, here.log("drill")
     card = json.loads(here.log("drill")[here.log("drill").index("{") :])
     assert card["passed"]

@@ -18,7 +18,7 @@ from test_kill import LEARNERS
 
 from stream.presence import resident_bytes
 
-EVENTS = int(os.environ.get("HOLDFAST_TEST_FLOOD", "100000"))
+EVENTS = int(os.environ.get("HOLDFAST_TEST_FLOOD", "40000"))
 REQUESTS = EVENTS if EVENTS >= 10**6 else EVENTS // 10
 
 

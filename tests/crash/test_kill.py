@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from lineages import Folder, accounted
 from samples import numbers
 
-KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "12"))
+KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EVENTS = 45_312
 LEARNERS = {

@@ -20,7 +20,7 @@ from lineages import Folder, accounted
 from samples import numbers
 from test_kill import LEARNERS
 
-POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "14"))
+POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EACH, FIRST = 60, 900
 #: crash points are drawn from the first so many of a process

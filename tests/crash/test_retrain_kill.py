@@ -24,7 +24,7 @@ from snapshots import baselines
 from stream.retraining import read_baseline
 
 pytest.importorskip("torch")
-KILLS = int(os.environ.get("HOLDFAST_TEST_RETRAINS", "4"))
+KILLS = int(os.environ.get("HOLDFAST_TEST_RETRAINS", "2"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 #: writes of a retrain: lease, dataset, checkpoints, parts, manifest, ledger
 WITHIN = 120

@@ -24,7 +24,7 @@ from samples import numbers
 
 from snapshots.holdout import Membership
 
-KILLS = int(os.environ.get("HOLDFAST_TEST_UP_KILLS", "12"))
+KILLS = int(os.environ.get("HOLDFAST_TEST_UP_KILLS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 #: of the kind that starts soonest, so that most of the time something runs that can be killed
 LEARNERS = {
