@@ -93,7 +93,7 @@ def exclusions_of(lineage: Lineage, membership: Membership, by: str) -> Exclusio
         by,
         [one.ranges for one in found if one.state != "replayed"],
         [one.ranges for one in found if one.state == "replayed"],
-        dict(newest.topics) if newest else {},
+        {topic: one for topic, one in newest.topics.items() if topic in newest.place} if newest else {},
     )
 
 

@@ -13,6 +13,7 @@ from snapshots.manifest import Place
 from stream.errors import SourceLostError
 from stream.listing import Listing
 from stream.record import Record
+from stream.tails import Tails
 
 log = logging.getLogger("holdfast.files")
 _CHUNK = 1 << 18
@@ -58,8 +59,9 @@ class FilesSource:
         self._waiting: deque[str] = deque()
         self._offsets: dict[str, int] = {}
         self._lines: dict[str, _Line] = {}
-        self._inodes: dict[str, int] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
+        self._tails = Tails()
         self._end: dict[str, int] | None = None
 
     def resolve(self) -> Place:
@@ -74,8 +76,9 @@ class FilesSource:
         ``topics`` is what :meth:`identities` gave at that place: files that had been read to their end may be gone.
         """
         self._lines.clear()
-        self._inodes.clear()
+        self._stamps.clear()
         self._waiting.clear()
+        self._tails.restore(topics)
         self._offsets = dict(place.get(self.topic, {}))
         ended = set(topics.get(_ENDED, "").split("/"))
         for name, offset in list(self._offsets.items()):
@@ -86,10 +89,10 @@ class FilesSource:
         return {**place, self.topic: dict(self._offsets)}
 
     def identities(self) -> dict[str, str]:
-        """Which files were read to their end; what was rewritten is told by its bytes."""
+        """Which files were read to their end, and the tails by which one that was rewritten is told."""
         sizes = self._listing.sizes
         ended = [name for name, at in self._offsets.items() if sizes.get(name) == at or name in self._retired]
-        return {_ENDED: "/".join(ended)} if ended else {}
+        return {**({_ENDED: "/".join(ended)} if ended else {}), **self._tails.dump()}
 
     def _path(self, name: str) -> Path:
         return self._directory / name
@@ -100,11 +103,14 @@ class FilesSource:
         size = path.stat().st_size if path.exists() else 0
         if size < offset:
             self._lose(name, f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone")
-        elif offset:
-            with path.open("rb") as file:
-                file.seek(offset - 1)
-                if file.read(1) != b"\n":
-                    self._lose(name, f"{path} was rewritten: no line ends at byte {offset}, where the place is")
+        elif offset and not self._holds(name, path, offset):
+            self._lose(name, f"{path} was rewritten: before byte {offset}, where the place is, lies something else")
+
+    def _holds(self, name: str, path: Path, offset: int) -> bool:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            self._stamps[name] = about.st_ino, about.st_mtime_ns
+            return self._tails.fits(name, file, offset)
 
     def _lose(self, name: str, what: str) -> None:
         if self._when_lost != "go_on":
@@ -115,6 +121,7 @@ class FilesSource:
         log.error("%s; going on, as source.when_lost says", what)
         self.losses.append(what)
         self._lines.pop(name, None)
+        self._tails.forget(name)
         if self._path(name).exists():
             self._offsets[name] = 0
         else:
@@ -169,7 +176,8 @@ class FilesSource:
             self._gone(gone, before.get(gone))
         for name, size in sizes.items():
             line = self._lines.get(name)
-            if size != self._offsets.get(name, 0) + (line.length if line else 0) or name in self._retired:
+            grown = size != self._offsets.get(name, 0) + (line.length if line else 0)
+            if grown or name in self._retired or self._listing.stamps[name] != self._stamps.get(name):
                 self._waiting.append(name)
 
     def _gone(self, name: str, size: int | None) -> None:
@@ -185,8 +193,10 @@ class FilesSource:
         if name in self._retired:  # another file under the name of one that was retired
             self._retired.discard(name)
             self._offsets[name] = 0
+            self._tails.forget(name)
         line = self._lines.pop(name, None) or _Line()
         data, line = self._data(name, line)
+        in_pieces = line.length > 0
         offset = self._offsets.setdefault(name, 0)
         records: list[Record] = []
         begin = 0
@@ -196,6 +206,10 @@ class FilesSource:
             if value.strip():
                 records.append(Record(self.topic, name, offset, following, value))
             offset, begin, line = following, end + 1, _Line()
+        if begin and in_pieces:
+            self._tails.take_again(name, self._path(name), offset)
+        elif begin:
+            self._tails.take(name, data[:begin])
         self._offsets[name] = offset
         if data.find(b"\n", begin) >= 0:
             return records, True  # the limit was reached; the rest is read again
@@ -215,14 +229,13 @@ class FilesSource:
         offset = self._offsets.setdefault(name, 0)
         with self._path(name).open("rb") as file:
             found = os.fstat(file.fileno())
-            if self._inodes.setdefault(name, found.st_ino) != found.st_ino or found.st_size < offset + line.length:
-                # Another file under this name, or a shorter one: what was read must still be there.
-                self._check(name, offset)
-                self._inodes[name], line = found.st_ino, _Line()
-            file.seek(max(0, offset - 1))
-            if offset and file.read(1) != b"\n":
+            stamp = found.st_ino, found.st_mtime_ns
+            another = self._stamps.get(name, stamp)[0] != stamp[0]
+            if another or found.st_size < offset + line.length or (offset and not self._tails.fits(name, file, offset)):
+                # Another file under this name, a shorter one, or one that was rewritten: what was read must be there.
                 self._check(name, offset)
                 line = _Line()
+            self._stamps[name] = stamp
             file.seek(self._offsets[name] + line.length)
             return file.read(_CHUNK), line
 

@@ -17,11 +17,14 @@ _SHARE = 0.5
 class Listing:
     """Names and sizes of the ``*.jsonl`` files of a directory; what cannot be one of them is said once, and left out.
 
+    ``stamps``: inode and time of the last change in nanoseconds, of the last look at each.
+
     A FIFO, a device, a folder, a link that leads nowhere, or a name that is not UTF-8 is none.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.sizes: dict[str, int] = {}
+        self.stamps: dict[str, tuple[int, int]] = {}
         self._directory, self._clock = directory, clock
         self._said: set[str] = set()
         self._next = 0.0
@@ -42,6 +45,8 @@ class Listing:
         except OSError as cause:
             raise SourceAwayError(f"{self._directory} cannot be read: {cause.strerror}") from cause
         self.sizes = dict(sorted(found.items()))
+        for gone in self.stamps.keys() - self.sizes.keys():
+            del self.stamps[gone]
         ended = self._clock()
         self._next = ended + (ended - began) / _SHARE
 
@@ -52,7 +57,9 @@ class Listing:
         try:
             name.encode()
             if entry.is_file():
-                return entry.stat().st_size
+                about = entry.stat()
+                self.stamps[name] = about.st_ino, about.st_mtime_ns
+                return about.st_size
             why = "it is no file, or a link that leads nowhere"
         except UnicodeEncodeError:
             why = "its name is not UTF-8"

@@ -114,3 +114,58 @@ def test_thousands_of_files_are_read_as_fast_as_one(tmp_path: Path) -> None:
     assert [len(found), {one.value for one in found}] == [3000, {b"1"}]
     made.mark_end()
     assert made.ended()
+
+
+def line(number: int) -> bytes:
+    return b'{"id": "%06d"}\n' % number
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("count", [10, 15], ids=["as long", "longer"])
+@pytest.mark.parametrize("how", ["moved", "written in place", "written in place, as if nothing had been"])
+def test_a_file_that_is_replaced_is_noticed(tmp_path: Path, how: str, count: int, restarted: bool) -> None:
+    """Also by lines of the same width; nothing of it is passed over in silence."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(map(line, range(10))))
+    source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0, when_lost="go_on")
+    source.open(source.resolve(), {})
+    assert len(source.poll(1000)) == 10
+    assert source.poll(1000) == []
+    place, topics = {source.topic: dict(source._offsets)}, source.identities()
+    before = path.stat()
+    fresh = b"".join(map(line, range(100, 100 + count)))
+    if how == "moved":
+        (tmp_path / "new").write_bytes(fresh)
+        (tmp_path / "new").replace(path)
+    else:
+        path.write_bytes(fresh)
+        if how.endswith("been"):
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    if restarted:
+        source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0, when_lost="go_on")
+        source.open(place, topics)
+    found = [record for _ in range(5) for record in source.poll(1000)]
+    assert [record.value for record in found] == [one.rstrip() for one in fresh.splitlines(keepends=True)]
+    assert len(source.losses) == 1
+
+
+def test_a_file_that_grows_is_the_same_file(tmp_path: Path) -> None:
+    """In pieces, over restarts, and when it is only touched."""
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    source.open(source.resolve(), {})
+    seen = 0
+    for number in range(30):
+        whole = line(number) * 7
+        for piece in (whole[:13], whole[13:40], whole[40:]):
+            with path.open("ab") as file:
+                file.write(piece)
+            seen += len(source.poll(1000))
+        os.utime(path)
+        if number % 7 == 3:
+            place, topics = {source.topic: dict(source._offsets)}, source.identities()
+            source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+            source.open(place, topics)
+    assert seen == 210
+    assert source.losses == []
