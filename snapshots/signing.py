@@ -1,6 +1,7 @@
 """Signed decisions: a store that signs what it creates, and gives nothing that is not signed.
 
-A manifest names the digest of every part, so its signature covers the whole snapshot. Ed25519 (RFC 8032) over
+A manifest names the digest of every part, so its signature covers the whole snapshot; files of the archive are signed
+in the same way, by ``NAME-DIGEST.sig``. Ed25519 (RFC 8032) over
 ``holdfast-manifest-2``, the SHA-256 of ``lineage.json`` in hex, the manifest's name in the store, and its bytes, a
 newline between each two: a signature of another snapshot, of another lineage or of another format is worth nothing. It
 is kept beside the manifest as ``manifest-DIGEST.sig``, JSON with the id of the key (first 16 hex digits of the SHA-256
@@ -24,7 +25,8 @@ from snapshots.errors import DamagedError, StoreError
 from snapshots.private import said_if_readable
 from snapshots.store import Store, claim
 
-_MANIFEST = re.compile(r"(snapshots|baselines)/[0-9]+/manifest\.json")
+#: what is signed in a file beside it: manifests, and files of the archive
+_BESIDE = re.compile(r"(snapshots|baselines)/[0-9]+/manifest\.json|archive/.+\.parquet")
 _FORMAT = b"holdfast-manifest-2"
 _BLOB = re.compile(
     r"ledger/(head/)?[0-9]+\.json|epochs/[0-9]+\.json|verdicts/[0-9]+/[^/]+|snapshots/[0-9]+/[^/]+\.looks"
@@ -35,8 +37,9 @@ _SIGNED = re.compile(rb',?("signed":)?(\{"key":"[0-9a-f]{16}","signature":"[0-9a
 #: no signature with what is around it is longer
 _END_BYTES = 200
 #: what is signed as a whole: everything of a lineage that says what counts
-FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/")
+FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/", "archive/")
 NO_LINEAGE = "none"
+_FROM_BEFORE = ". If it is from before it was signed: holdfast verify --adopt"
 _MISSING = f"signing needs the package cryptography: {install('signing')}"
 
 
@@ -76,11 +79,11 @@ class SignedStore:
         data = self.inner.get(name)
         if data is not None and _BLOB.fullmatch(name) is not None:
             return self._opened(name, data)
-        if data is None or not self.verifies or _MANIFEST.fullmatch(name) is None:
+        if data is None or not self.verifies or _BESIDE.fullmatch(name) is None:
             return data
         signed = self.inner.get(_signature_name(name, data))
         if signed is None:
-            raise DamagedError(f"{name} is not signed, and [signing] wants it to be; it is not used")
+            raise DamagedError(f"{name} is not signed, and [signing] wants it to be; it is not used{_FROM_BEFORE}")
         try:
             found = msgspec.json.decode(signed, type=Signature)
             key = self._trusted[found.key]
@@ -128,7 +131,7 @@ class SignedStore:
         if self._private is None:
             raise StoreError("nothing can be signed: set signing.private_key_file")
         data = self.inner.get(name)
-        if data is not None and _MANIFEST.fullmatch(name) is not None:
+        if data is not None and _BESIDE.fullmatch(name) is not None:
             return self._sign_beside(name, data)
         if data is None or _BLOB.fullmatch(name) is None or _apart(data)[1] is not None:
             return False
@@ -137,7 +140,7 @@ class SignedStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """Create the blob; a manifest after its signature, so that there never is one without."""
-        if _MANIFEST.fullmatch(name) is not None and self.verifies:
+        if _BESIDE.fullmatch(name) is not None and self.verifies:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
             self._sign_beside(name, data)
@@ -168,8 +171,13 @@ class SignedStore:
         return self.inner.names(prefix, after)
 
     def delete(self, name: str) -> None:
-        """Delete the blob if it is there."""
+        """Delete the blob if it is there, and then the signature beside a file of the archive."""
         self.inner.delete(name)
+        if name.startswith("archive/") and _BESIDE.fullmatch(name) is not None:
+            folder = name.rpartition("/")[0] + "/"
+            for beside in self.inner.names(folder, after=name):
+                if beside.startswith(f"{name}-") and beside.endswith(".sig"):
+                    self.inner.delete(beside)
 
 
 def _together(blob: bytes, signature: bytes) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from snapshots import Lineage, SnapshotsError, epochs, verdict
+from snapshots import Lineage, SnapshotsError, baselines, epochs, verdict
 from snapshots import snapshot as cuts
 from snapshots.head import Heads
 from snapshots.holdout import read_version
@@ -76,11 +76,23 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
     yield from _foreign(store)
     for number in cuts.numbers(store):
         yield _check(f"snapshot {number}", lambda number=number: _whole(store, number))
+    yield from _others(store)
     for name in store.names("verdicts/"):
         yield _check(name, lambda name=name: store.get(name))
         if not verdict.is_pack(name) and (key := verdict.key_of(name)) is not None:
             given = verdict.read(store, *key)
             yield Check(name, given.why if given is not None and given.line == -1 and given.judged == 0 else "")
+
+
+def _others(store: SignedStore) -> Iterator[Check]:
+    """Baselines, and whatever else is signed by itself; of the archive the signatures, see ``holdfast archive verify``."""
+    for number in baselines.numbers(store):
+        yield _check(f"baseline {number}", lambda number=number: baselines.model_of(store, number))
+    names = [name for name in store.names("snapshots/") if name.endswith(".looks")]
+    names += [name for name in store.names("baselines/") if "/verdict-" in name]
+    names += [name for name in store.names("archive/") if name.endswith(".parquet")] if store.verifies else []
+    for name in names:
+        yield _check(name, lambda name=name: store.get(name))
 
 
 def _foreign(store: SignedStore) -> Iterator[Check]:
