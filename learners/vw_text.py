@@ -13,8 +13,11 @@ from learners.event import Features, Scalar, Value
 _CODES = {" ": "%20", "\t": "%09", ":": "%3A", "|": "%7C", "\0": "%00"}
 _IN_VALUE = re.compile("[ \t:|\0]|%(?=20|09|3A|7C|00|25)")
 _IN_NAME = re.compile("\0|%(?=00|25)")
-#: a text value that is empty or holds what VW changes; what has a backslash or a percent sign is looked at anyway
+#: a text value that is empty or holds what VW changes; found by its colon, a good deal faster than by reading all
 _MAY_NEED_IT = re.compile(rb':[ \t\r\n]*"(?:"|[^" :|]*[ :|])')
+_TEXT = re.compile(rb':[ \t\r\n]*"[^"]*"')
+#: a name that ends like the beginning of a text, or a text that begins with a colon
+_MISLEADING = re.compile(rb':[ \t\r\n]*"[ \t\r\n]*:')
 
 
 def needs_telling(raw: bytes) -> bool:
@@ -53,5 +56,15 @@ def _code(found: re.Match[str]) -> str:
 
 
 def bytes_of(features: Features) -> bytes:
-    """The features as JSON for Vowpal Wabbit."""
-    return orjson.dumps(told_apart(features.values)) if needs_telling(features.raw) else features.raw
+    """The features as JSON for Vowpal Wabbit: the same bytes where they can be, changed in place where that is safe."""
+    raw = features.raw
+    if not needs_telling(raw):
+        return raw
+    if b"\\" in raw or b"%" in raw or b'""' in raw or _MISLEADING.search(raw) is not None:
+        return orjson.dumps(told_apart(features.values))
+    return _TEXT.sub(_in_place, raw)
+
+
+def _in_place(found: re.Match[bytes]) -> bytes:
+    before, _, text = found[0].partition(b'"')
+    return before + b'"' + text.replace(b" ", b"%20").replace(b":", b"%3A").replace(b"|", b"%7C")

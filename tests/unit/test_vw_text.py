@@ -13,7 +13,7 @@ from learners.labels import Labels
 from learners.restore import restore
 from learners.vw_arguments import Trial, arguments, continuing
 from learners.vw_learner import VwLearner
-from learners.vw_text import bytes_of, needs_telling
+from learners.vw_text import bytes_of, needs_telling, told_apart
 
 BITS = " -b 30 --noconstant"
 NOW = Trial(
@@ -70,8 +70,24 @@ def test_no_two_texts_are_one_feature(one: str, other: str) -> None:
     """However they are made up; and the same text is always the same, however its JSON is written."""
     first, second = Features.of({"t": one}), Features.of({"t": other})
     assert (places(first) == places(second)) == (one == other)
-    spaced = Features(json.dumps({"t": one}, indent=1).encode())
-    assert places(spaced) == places(first)
+    for written in (
+        json.dumps({"t": one}),
+        json.dumps({"t": one}, indent=1),
+        json.dumps({"t": one}, ensure_ascii=False),
+    ):
+        assert places(Features(written.encode())) == places(first)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(ODD.filter(lambda name: name != "_"), ODD | st.floats(0, 9), min_size=1, max_size=4))
+@example({"a:": 1.0, "b": "x y"})
+@example({"a: ": "x y", ": ": ":"})
+@example({"a": ":", "b:": " "})
+def test_what_is_changed_in_place_is_changed_as_what_is_read(values: dict[str, Any]) -> None:
+    """Whatever names and texts look like, the quick way comes to what the slow one comes to."""
+    slow = told_apart(json.loads(json.dumps(values)))
+    for written in (json.dumps(values, separators=(",", ":")), json.dumps(values), json.dumps(values, indent=1)):
+        assert json.loads(bytes_of(Features(written.encode()))) == slow
 
 
 @settings(max_examples=200, deadline=None)
