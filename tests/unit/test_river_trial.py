@@ -77,6 +77,21 @@ def test_what_rivers_documentation_shows_is_taken(name: str) -> None:
     assert again.state() == learner.state()
 
 
+def test_functions_of_a_target_are_named_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way in for TargetTransformRegressor: of the standard library or of one's own, by exact names."""
+    (tmp_path / "logs.py").write_text("""
+import math
+from river import compose, linear_model, preprocessing
+def unlog(y): return math.exp(min(y, 50.0))
+def make(): return preprocessing.StandardScaler() | compose.TargetTransformRegressor(
+    regressor=linear_model.LinearRegression(), func=math.log, inverse_func=unlog)
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FactoryRefusedError, match=r'types = \["math:log"\]'):
+        build("logs:make", Labels("regression"), name="m")
+    assert build("logs:make", Labels("regression"), types=["math:log", "logs:unlog"], name="m")
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_a_lesson_tells_who_learnt_and_who_did_not(task: Any) -> None:
     """Whoever says the right answer has learnt; the same answer always, none, or the wrong one is refused."""
