@@ -13,7 +13,7 @@ from river import base
 
 from learners.canonical import canonical_state
 from learners.event import Features, Prediction, Task
-from learners.labels import Labels
+from learners.labels import Labels, UnknownLabelError
 from learners.lesson import Lesson
 from learners.purity import CHANGED
 from learners.river_learner import RiverLearner, takes_weights
@@ -57,9 +57,11 @@ def _judged(learner: RiverLearner) -> str:
     """Why a fresh learner is refused after all lessons; empty when one of them taught it something, or none could."""
     fresh, reason = learner.save(), ""
     for lesson in _lessons(learner, learner.labels.task):
-        pair = (RiverLearner(pickle.loads(fresh), learner.labels, fresh=True) for _ in range(2))  # noqa: S301  our own
+        first, twin = (RiverLearner(pickle.loads(fresh), learner.labels, fresh=True) for _ in range(2))  # noqa: S301
         try:
-            said = _shown(*pair, lesson)
+            said = _shown(first, twin, lesson)
+        except UnknownLabelError as cause:
+            return f"does not do several classes: {cause}"
         except Exception:  # noqa: S112  what it wants is another lesson
             continue
         if said is None:

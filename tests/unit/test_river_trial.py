@@ -147,3 +147,20 @@ def test_it_is_stopped_before_anything_is_saved(folder: Callable[..., Folder]) -
     assert "Traceback" not in done.stderr
     newest = here.lineage.newest()
     assert newest is None or newest.learners["m"].learnt == 0
+
+
+LYING = """
+from river import linear_model
+class Lying(linear_model.LogisticRegression):
+    _multiclass = True
+def make():
+    return Lying()
+"""
+
+
+def test_who_says_that_it_does_several_classes_must_do_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are none of the labels are found on the trial's rows, not by the first caller."""
+    (tmp_path / "lying.py").write_text(LYING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FactoryRefusedError, match=r"several classes|two classes"):
+        build("lying:make", Labels("multiclass"), types=["lying:Lying"], name="m")
