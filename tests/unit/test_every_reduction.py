@@ -135,7 +135,15 @@ def test_a_file_that_chains_its_hashes_is_read_so(tmp_path: Path) -> None:
     learner = adopted(here("", "regression"), (tmp_path / "m.vw").read_bytes())
     said = [learner.says(Event.of({"c": f"w{kind}", "b": 0.5}).features) for kind in (1, 2, 3)]
     assert said == pytest.approx(wanted, abs=1e-4)
-    assert ("--chain_hash" in learner.tokens, "--hash" in learner.tokens) == (True, False)
+    assert "--chain_hash" in learner.tokens
+
+
+@pytest.mark.parametrize("how", ["--hash all", "--hash strings", "--hash all --chain_hash"])
+def test_a_file_is_read_with_the_hash_that_its_header_names(how: str, tmp_path: Path) -> None:
+    """Whatever the arguments say, since it could not be read otherwise."""
+    plain(how, "regression", tmp_path / "m.vw")
+    learner = adopted(here("", "regression"), (tmp_path / "m.vw").read_bytes())
+    assert ("all" in learner.tokens, "--chain_hash" in learner.tokens) == ("all" in how, "chain" in how)
 
 
 def test_a_file_is_asked_in_the_configured_namespaces(tmp_path: Path) -> None:
