@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from river import base
+from river import base, neighbors
 
 from learners.canonical import canonical_state
 from learners.event import Features, Prediction, Task
@@ -17,7 +17,7 @@ from learners.labels import Labels, UnknownLabelError
 from learners.lesson import Lesson
 from learners.purity import CHANGED
 from learners.river_learner import RiverLearner, takes_weights
-from learners.river_parts import final
+from learners.river_parts import final, parts
 
 _ROWS, _ASKED = 300, 20
 _NAMES = ["a", "b", "c"]
@@ -26,7 +26,7 @@ _MOST_NAMES = 64
 
 
 def unsuited(model: Any, task: Task) -> str:
-    """Why the last step cannot do the task, as it says itself; empty when it can."""
+    """Why the model cannot do the task, as it says itself; empty when it can."""
     last = final(model)
     kind = type(last).__name__
     wanted = base.Regressor if task == "regression" else base.Classifier
@@ -36,6 +36,11 @@ def unsuited(model: Any, task: Task) -> str:
         return (
             f"gave a {kind}, which tells two classes apart and no more; for task 'multiclass' write "
             f"multiclass.OneVsRestClassifier({kind}(...)) or take a classifier for several classes"
+        )
+    if any(isinstance(one, neighbors.SWINN) for one in parts(model)):
+        return (
+            f"gave a {kind} that draws from the random numbers of its learning to answer, so that what it learns would "
+            "depend on who asked before; write engine=neighbors.LazySearch()"
         )
     return ""
 

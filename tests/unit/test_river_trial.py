@@ -14,6 +14,7 @@ from river import (
     linear_model,
     multiclass,
     naive_bayes,
+    neighbors,
     preprocessing,
     stats,
     tree,
@@ -26,7 +27,7 @@ from learners.lesson import Lesson
 from learners.purity import Purity
 from learners.river_factory import build
 from learners.river_learner import RiverLearner
-from learners.river_trial import trial
+from learners.river_trial import trial, unsuited
 
 LOGISTIC = linear_model.LogisticRegression
 TAKEN: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -164,3 +165,11 @@ def test_who_says_that_it_does_several_classes_must_do_so(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(FactoryRefusedError, match=r"several classes|two classes"):
         build("lying:make", Labels("multiclass"), types=["lying:Lying"], name="m")
+
+
+def test_neighbours_that_are_found_by_chance_are_refused_with_the_way_out() -> None:
+    """Promise 5: SWINN searches with the random numbers that it learns with, but only after its first 500 rows."""
+    assert "engine=neighbors.LazySearch()" in unsuited(
+        preprocessing.StandardScaler() | neighbors.KNNClassifier(), "binary"
+    )
+    assert unsuited(neighbors.KNNClassifier(engine=neighbors.LazySearch()), "binary") == ""
