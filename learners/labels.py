@@ -124,8 +124,11 @@ class Labels:
         return number
 
     def number_of(self, name: Any) -> int:
-        """Return the number of a class by its name, as a restored learner spells it."""
-        return self._numbers[canonical(name)]
+        """Return the number of a class by its name, as a restored learner spells it; it may be none of the labels."""
+        number = self._numbers.get(canonical(name))
+        if number is None:
+            raise UnknownLabelError(f"the learner answers {name!r}, which is none of the labels that it was told")
+        return number
 
     def restore(self, names: list[LabelValue]) -> None:
         """Take the map that a snapshot carried (multi-class)."""

@@ -10,15 +10,15 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from river import base
+from river import base, neighbors
 
 from learners.canonical import canonical_state
 from learners.event import Features, Prediction, Task
-from learners.labels import Labels
+from learners.labels import Labels, UnknownLabelError
 from learners.lesson import Lesson
 from learners.purity import CHANGED
 from learners.river_learner import RiverLearner, takes_weights
-from learners.river_parts import final
+from learners.river_parts import final, parts
 
 _ROWS, _ASKED = 300, 20
 _NAMES = ["a", "b", "c"]
@@ -27,7 +27,7 @@ _MOST_NAMES = 64
 
 
 def unsuited(model: Any, task: Task) -> str:
-    """Why the last step cannot do the task, as it says itself; empty when it can."""
+    """Why the model cannot do the task, as it says itself; empty when it can."""
     last = final(model)
     kind = type(last).__name__
     wanted = base.Regressor if task == "regression" else base.Classifier
@@ -37,6 +37,11 @@ def unsuited(model: Any, task: Task) -> str:
         return (
             f"gave a {kind}, which tells two classes apart and no more; for task 'multiclass' write "
             f"multiclass.OneVsRestClassifier({kind}(...)) or take a classifier for several classes"
+        )
+    if any(isinstance(one, neighbors.SWINN) for one in parts(model)):
+        return (
+            f"gave a {kind} that draws from the random numbers of its learning to answer, so that what it learns would "
+            "depend on who asked before; write engine=neighbors.LazySearch()"
         )
     return ""
 
@@ -69,9 +74,11 @@ def _judged(learner: RiverLearner) -> str:
     """Why a fresh learner is refused after all lessons; empty when one of them taught it something, or none could."""
     fresh, reason = learner.save(), ""
     for lesson in _lessons(learner, learner.labels.task):
-        one, other = (RiverLearner(pickle.loads(fresh), learner.labels, fresh=True) for _ in range(2))  # noqa: S301  ours
+        first, twin = (RiverLearner(pickle.loads(fresh), learner.labels, fresh=True) for _ in range(2))  # noqa: S301
         try:
-            said = _shown(one, other, lesson)
+            said = _shown(first, twin, lesson)
+        except UnknownLabelError as cause:
+            return f"does not do several classes: {cause}"
         except Exception:  # noqa: S112  what it wants is another lesson
             continue
         if said is None:

@@ -1,7 +1,7 @@
 """A model that plain Vowpal Wabbit wrote, taken over: it must answer here what it answered there, or it is refused."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from learners import vw_header, vw_options
 from learners.errors import StateRefusedError
 from learners.event import Features, Value
 from learners.vw_arguments import as_saved, value_of
-from learners.vw_learner import VwLearner, file_of
+from learners.vw_learner import Namespaces, VwLearner, file_of
 from learners.vw_lesson import spaces_of
 
 #: Vowpal Wabbit writes this range of labels into a file when these losses were used, and no other then
@@ -22,13 +22,6 @@ _CLOSE = 1e-4
 _PER_MODEL = "--per_model_save_load"
 #: options that change what is answered, and that no file keeps
 _UNSAVED = ("l1", "probabilities")
-
-
-class _Question(msgspec.Struct, frozen=True):
-    """The same features for both: as Vowpal Wabbit's text, and as the JSON of an event."""
-
-    text: str
-    values: dict[str, Value]
 
 
 def adopted(learner: VwLearner, data: bytes) -> VwLearner:
@@ -90,30 +83,42 @@ def _hold_answers(loaded: VwLearner, data: bytes, tokens: Sequence[str]) -> None
         plain: Any = Workspace(arg_list=["--quiet", *unsaved, "-i", path])
     try:
         again = loaded.load(loaded.save())
-        for question in _questions(plain, spaces_of(tokens)):
-            wanted = plain.predict(question.text)
+        for values in _questions(plain, spaces_of(tokens)):
+            text = _text(values, loaded.namespaces)
+            wanted = plain.predict(text)
             for one, when in ((loaded, ""), (again, " after a save and a load")):
-                said = one.says(Features.of(question.values))
+                said = one.says(Features.of(values))
                 if not _same(wanted, said):
                     raise StateRefusedError(
-                        f"plain Vowpal Wabbit answers {_short(wanted)} to {question.text!r:.60} from this file, and "
+                        f"plain Vowpal Wabbit answers {_short(wanted)} to {text!r:.60} from this file, and "
                         f"with these args it answers {_short(said)}{when}; write the args that it was trained with"
                     )
     finally:
         plain.finish()
 
 
-def _questions(plain: Any, spaces: Sequence[str]) -> Iterator[_Question]:
+def _questions(plain: Any, spaces: Sequence[str]) -> Iterator[dict[str, Value]]:
     """Nothing, a few names, and features at places where the file has weights: alone, in pairs, in namespaces."""
-    yield _Question("| ", {})
-    yield _Question("| a:0.5 b:-2 c", {"a": 0.5, "b": -2.0, "c": True})
-    places = list(_weighted(plain))
+    yield {}
+    yield {"a": 0.5, "b": -2.0, "c": True}
+    places = [str(place) for place in _weighted(plain)]
     for first, second in zip(places, [*places[1:], *places[:1]], strict=True):
-        yield _Question(f"| {first}:1", {str(first): 1.0})
-        yield _Question(f"| {first}:-3 {second}:0.5", {str(first): -3.0, str(second): 0.5})
+        yield {first: 1.0}
+        yield {first: -3.0, second: 0.5}
     for space in spaces:
         for place in places[:5]:
-            yield _Question(f"| {place}:1 |{space} {place}:2", {str(place): 1.0, space: {str(place): 2.0}})
+            yield {place: 1.0, space: {place: 2.0}}
+
+
+def _text(values: Mapping[str, Value], namespaces: Namespaces) -> str:
+    """The same features as Vowpal Wabbit's own text, in the configured namespaces."""
+    placed = {name: space for space, names in namespaces.items() for name in names}
+    spaces: dict[str, list[str]] = {" ": []}
+    for name, value in values.items():
+        inner = value if isinstance(value, dict) else {name: value}
+        space = name if isinstance(value, dict) else placed.get(name, " ")
+        spaces.setdefault(space, []).extend(f"{one}:{float(number or 0)!r}" for one, number in inner.items())
+    return " ".join(f"|{space.strip()} {' '.join(features)}" for space, features in spaces.items())
 
 
 def _weighted(plain: Any) -> Iterator[int]:

@@ -23,7 +23,6 @@ TRIAL_SECONDS = 20.0
 _LOOKS, _STILL_SECONDS = 15, 0.1
 _TRIES = 2
 _CHAIN, _HASH, _PER_MODEL = "--chain_hash", "--hash", "--per_model_save_load"
-_HASHING = ((_CHAIN,), (_HASH, "all"))
 _READING = (_CHAIN, _HASH, _PER_MODEL)
 
 
@@ -51,8 +50,8 @@ class Trial(msgspec.Struct, frozen=True):
 def arguments(text: str, name: str, learner: str = "") -> list[str]:
     """Split the arguments and refuse by name what is unsafe on a stream.
 
-    Adds a seed derived from ``name``, and options that hash a feature's name and its text one after the other, and
-    every character of both. ``learner`` is whose they are, for what is said of them.
+    Adds a seed derived from ``name``, and the option by which a feature's name and its text are hashed one after the
+    other. ``learner`` is whose they are, for what is said of them.
     """
     try:
         tokens = shlex.split(text)
@@ -62,8 +61,7 @@ def arguments(text: str, name: str, learner: str = "") -> list[str]:
     if not any(token.split("=")[0] == "--random_seed" for token in tokens):
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
         tokens += ["--random_seed", str(seed)]
-    given = {token.split("=")[0] for token in tokens}
-    return [*tokens, *(token for option in _HASHING if option[0] not in given for token in option)]
+    return tokens if _CHAIN in tokens else [*tokens, _CHAIN]
 
 
 def as_saved(tokens: Sequence[str], saved: Sequence[str]) -> list[str]:

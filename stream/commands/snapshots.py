@@ -227,7 +227,8 @@ def _refuse_what_does_not_load(config: Config, lineage: Lineage, manifest: manif
 def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: bool) -> None:
     """Begin a lineage from an existing Vowpal Wabbit model or River pickle: writes its first snapshot.
 
-    The learner's arguments or factory stand in the configuration; its events begin at source.start.
+    The learner's arguments or factory stand in the configuration; its events begin at source.start. The file's own
+    library and the learner are asked the same questions, and the file is refused when they do not agree.
     """
     from stream.compose import beginning, trainer_of  # noqa: PLC0415  a command imports what it needs
 

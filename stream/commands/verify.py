@@ -85,7 +85,7 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
 
 
 def _others(store: SignedStore) -> Iterator[Check]:
-    """Baselines, and whatever else is signed by itself; of the archive the signatures, see ``holdfast archive verify``."""
+    """Baselines, and whatever else is signed by itself; of the archive the signatures."""
     for number in baselines.numbers(store):
         yield _check(f"baseline {number}", lambda number=number: baselines.model_of(store, number))
     names = [name for name in store.names("snapshots/") if name.endswith(".looks")]

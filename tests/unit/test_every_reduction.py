@@ -1,6 +1,7 @@
 """Tables over Vowpal Wabbit's reductions: kept, refused with the reason, or learnt; and taken over from a file."""
 
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ REFUSED: list[tuple[str, str, str]] = [
 ]  # fmt: skip
 
 
+@cache
 def found(args: str, task: Any) -> dict[str, Any]:
     """What the trial's child finds, without the child."""
     tokens = arguments(args, "x")
@@ -133,7 +135,29 @@ def test_a_file_that_chains_its_hashes_is_read_so(tmp_path: Path) -> None:
     learner = adopted(here("", "regression"), (tmp_path / "m.vw").read_bytes())
     said = [learner.says(Event.of({"c": f"w{kind}", "b": 0.5}).features) for kind in (1, 2, 3)]
     assert said == pytest.approx(wanted, abs=1e-4)
-    assert ("--chain_hash" in learner.tokens, "--hash" in learner.tokens) == (True, False)
+    assert "--chain_hash" in learner.tokens
+
+
+@pytest.mark.parametrize("how", ["--hash all", "--hash strings", "--hash all --chain_hash"])
+def test_a_file_is_read_with_the_hash_that_its_header_names(how: str, tmp_path: Path) -> None:
+    """Whatever the arguments say, since it could not be read otherwise."""
+    plain(how, "regression", tmp_path / "m.vw")
+    learner = adopted(here("", "regression"), (tmp_path / "m.vw").read_bytes())
+    assert ("all" in learner.tokens, "--chain_hash" in learner.tokens) == ("all" in how, "chain" in how)
+
+
+def test_a_file_is_asked_in_the_configured_namespaces(tmp_path: Path) -> None:
+    """What the configuration puts elsewhere is there in plain Vowpal Wabbit's question, too."""
+    workspace = Workspace("-q uv --quiet")
+    for number in range(300):
+        workspace.learn(f"{number % 3} |u a:{number % 3} |v b:{number % 2}")
+    wanted = workspace.predict("|u a:2 |v b:1")
+    workspace.save(str(tmp_path / "m.vw"))
+    spaces = {"u": ["a"], "v": ["b"]}
+    trial = here("-q uv", "regression").trial
+    data = (tmp_path / "m.vw").read_bytes()
+    learner = adopted(VwLearner(trial, Labels("regression"), namespaces=spaces), data)
+    assert learner.says(Event.of({"a": 2.0, "b": 1.0}).features) == pytest.approx(wanted, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from river import (
     linear_model,
     multiclass,
     naive_bayes,
+    neighbors,
     preprocessing,
     stats,
     tree,
@@ -26,7 +27,7 @@ from learners.lesson import Lesson
 from learners.purity import Purity
 from learners.river_factory import build
 from learners.river_learner import RiverLearner
-from learners.river_trial import trial
+from learners.river_trial import trial, unsuited
 
 LOGISTIC = linear_model.LogisticRegression
 TAKEN: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -75,6 +76,21 @@ def test_what_rivers_documentation_shows_is_taken(name: str) -> None:
         learner.step(row)
     again = learner.load(learner.save())
     assert again.state() == learner.state()
+
+
+def test_functions_of_a_target_are_named_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way in for TargetTransformRegressor: of the standard library or of one's own, by exact names."""
+    (tmp_path / "logs.py").write_text("""
+import math
+from river import compose, linear_model, preprocessing
+def unlog(y): return math.exp(min(y, 50.0))
+def make(): return preprocessing.StandardScaler() | compose.TargetTransformRegressor(
+    regressor=linear_model.LinearRegression(), func=math.log, inverse_func=unlog)
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FactoryRefusedError, match=r'types = \["math:log"\]'):
+        build("logs:make", Labels("regression"), name="m")
+    assert build("logs:make", Labels("regression"), types=["math:log", "logs:unlog"], name="m")
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -132,3 +148,28 @@ def test_it_is_stopped_before_anything_is_saved(folder: Callable[..., Folder]) -
     assert "Traceback" not in done.stderr
     newest = here.lineage.newest()
     assert newest is None or newest.learners["m"].learnt == 0
+
+
+LYING = """
+from river import linear_model
+class Lying(linear_model.LogisticRegression):
+    _multiclass = True
+def make():
+    return Lying()
+"""
+
+
+def test_who_says_that_it_does_several_classes_must_do_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are none of the labels are found on the trial's rows, not by the first caller."""
+    (tmp_path / "lying.py").write_text(LYING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FactoryRefusedError, match=r"several classes|two classes"):
+        build("lying:make", Labels("multiclass"), types=["lying:Lying"], name="m")
+
+
+def test_neighbours_that_are_found_by_chance_are_refused_with_the_way_out() -> None:
+    """Promise 5: SWINN searches with the random numbers that it learns with, but only after its first 500 rows."""
+    assert "engine=neighbors.LazySearch()" in unsuited(
+        preprocessing.StandardScaler() | neighbors.KNNClassifier(), "binary"
+    )
+    assert unsuited(neighbors.KNNClassifier(engine=neighbors.LazySearch()), "binary") == ""
