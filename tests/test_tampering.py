@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from lineages import Folder, wait_for
 from samples import numbers
@@ -15,6 +16,7 @@ from snapshots.errors import LedgerBrokenError
 from snapshots.head import Heads
 from snapshots.ledger import Decision, Ledger
 from snapshots.signing import SignedStore, new_key
+from stream.archive import Archive, Row
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     here.run("snapshots", "revert", "1", "--why", "looks wrong")
     here.write(numbers(200, first=600))
     here.trained()
+    history = here.path / "history.jsonl"
+    history.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in numbers(50, first=5000)))
+    here.run("archive", "import", str(history))
     here.run("verify")
     return here
 
@@ -107,6 +112,25 @@ def put_the_store_back(here: Folder) -> None:
     copy.rename(here.path / "store")
 
 
+def turn_the_archive_around(here: Folder) -> None:
+    """A file of a higher generation, with every label the other one, in place of what was archived."""
+    archive = Archive(LocalStore(here.path / "store"))
+    (file,) = archive.files()
+    turned = [
+        Row(one.offset, one.following, one.time, one.id, one.value.replace(b'"y":', b'"y":1,"z":'))
+        for one in archive.rows(file)
+    ]
+    about = archive.about(file)
+    assert archive.write(file.part, about.begin, about.next, turned, 1.0, generation=1)
+
+
+def change_looks(here: Folder) -> None:
+    looks = min((here.path / "store/snapshots").rglob("*.looks"), default=None)
+    if looks is None:  # the fast lane alone has judged: what is not signed does not count
+        looks = here.path / "store/snapshots/000000000001/linear.looks"
+    looks.write_bytes(b"{}")
+
+
 def let_the_head_expire(here: Folder) -> None:
     here.config_path.write_text(here.config_path.read_text() + "signing.head_seconds = 0.01\n")
     here.run("snapshots", "pin", "1")
@@ -128,7 +152,8 @@ def test_everything_is_looked_at_whatever_is_wrong(signed: Folder) -> None:
     "attack",
     [cut_the_ledger, cut_ledger_and_head, hide_the_head, forge_an_entry, change_an_entry, forge_a_verdict,
      move_a_verdict,
-     forge_an_epoch, take_snapshots_away, change_a_model, put_the_store_back, let_the_head_expire],
+     forge_an_epoch, take_snapshots_away, change_a_model, put_the_store_back,
+     turn_the_archive_around, change_looks, let_the_head_expire],
 )  # fmt: skip
 def test_what_was_done_to_the_store_is_found(signed: Folder, attack: Callable[[Folder], None]) -> None:
     """``holdfast verify`` exits 1 and says what; each in the way of somebody who has the store and no key."""
