@@ -249,7 +249,7 @@ def test_a_fault_is_logged_and_answered_without_a_trace(
     for answer in (inside.ask("POST", "/predict", content=b"{}"), inside.ask("GET", "/status", headers=LOOK)):
         assert (answer.status_code, answer.json()["detail"]) == (500, "a fault of this service; its log says which")
     assert caplog.text.count("a secret place") >= 2
-    assert inside.counts.by_code() == {500: 1}
+    assert {code: count for code, count in inside.counts.by_code().items() if count} == {500: 1}
 
 
 def test_a_long_batch_lets_others_in_and_keeps_to_its_snapshot(guarded: Folder) -> None:
