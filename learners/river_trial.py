@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from river import base, neighbors
+from river.active.base import ActiveLearningClassifier
 
 from learners.canonical import canonical_state
 from learners.event import Features, Prediction, Task
@@ -21,6 +22,7 @@ from learners.river_parts import final, parts
 
 _ROWS, _ASKED = 300, 20
 _NAMES = ["a", "b", "c"]
+_OTHER_ANSWERS = (base.MultiTargetRegressor, base.MultiLabelClassifier, ActiveLearningClassifier)
 #: how many features a model may ask for by name before its rows are thought to be of another kind
 _MOST_NAMES = 64
 
@@ -32,6 +34,10 @@ def unsuited(model: Any, task: Task) -> str:
     wanted = base.Regressor if task == "regression" else base.Classifier
     if not isinstance(last, wanted):
         return f"gave a {kind}; task {task!r} needs a river {wanted.__name__}"
+    if isinstance(last, _OTHER_ANSWERS):
+        return (
+            f"gave a {kind}, which answers several targets at once, or whether it wants a label; neither is a task here"
+        )
     if task == "multiclass" and not last._multiclass:  # noqa: SLF001  River's own word for it
         return (
             f"gave a {kind}, which tells two classes apart and no more; for task 'multiclass' write "
