@@ -77,10 +77,16 @@ def _judged(learner: RiverLearner) -> str:
             continue
         if said is None:
             return CHANGED
-        reason = lesson.learnt(said)
-        if not reason or type(final(learner.model)).__module__.startswith("river.dummy"):  # meant to learn next to none
+        reason = lesson.learnt(said) if _is_to_learn(final(learner.model)) else ""
+        if not reason:
             return ""
     return f"learns nothing: {reason}" if reason else ""
+
+
+def _is_to_learn(last: Any) -> bool:
+    """Whether it is to learn plain rows: a constant is not meant to, and a rule of somebody's own need not."""
+    module = type(last).__module__
+    return module.startswith("river.") and not module.startswith("river.dummy")
 
 
 def _lessons(learner: RiverLearner, task: Task) -> Sequence[Lesson]:
