@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from river import base, neighbors
+from river.active.base import ActiveLearningClassifier
 
 from learners.canonical import canonical_state
 from learners.event import Features, Prediction, Task
@@ -22,6 +23,7 @@ from learners.river_parts import final, parts
 
 _ROWS, _ASKED = 300, 20
 _NAMES = ["a", "b", "c"]
+_OTHER_ANSWERS = (base.MultiTargetRegressor, base.MultiLabelClassifier, ActiveLearningClassifier)
 #: how many features a model may ask for by name before its rows are thought to be of another kind
 _MOST_NAMES = 64
 
@@ -33,6 +35,10 @@ def unsuited(model: Any, task: Task) -> str:
     wanted = base.Regressor if task == "regression" else base.Classifier
     if not isinstance(last, wanted):
         return f"gave {_named(model)}; task {task!r} needs a river {wanted.__name__}"
+    if isinstance(last, _OTHER_ANSWERS):
+        return (
+            f"gave a {kind}, which answers several targets at once, or whether it wants a label; neither is a task here"
+        )
     if task == "multiclass" and not last._multiclass:  # noqa: SLF001  River's own word for it
         return (
             f"gave a {kind}, which tells two classes apart and no more; for task 'multiclass' write "
@@ -83,10 +89,16 @@ def _judged(learner: RiverLearner) -> str:
             continue
         if said is None:
             return CHANGED
-        reason = lesson.learnt(said)
-        if not reason or type(final(learner.model)).__module__.startswith("river.dummy"):  # meant to learn next to none
+        reason = lesson.learnt(said) if _is_to_learn(final(learner.model)) else ""
+        if not reason:
             return ""
     return f"learns nothing: {reason}" if reason else ""
+
+
+def _is_to_learn(last: Any) -> bool:
+    """Whether it is to learn plain rows: a constant is not meant to, and a rule of somebody's own need not."""
+    module = type(last).__module__
+    return module.startswith("river.") and not module.startswith("river.dummy")
 
 
 def _lessons(learner: RiverLearner, task: Task) -> Sequence[Lesson]:

@@ -150,6 +150,25 @@ def test_it_is_stopped_before_anything_is_saved(folder: Callable[..., Folder]) -
     assert newest is None or newest.learners["m"].learnt == 0
 
 
+RULE = """
+from river import base
+class Rule(base.Classifier):
+    def learn_one(self, x, y): pass
+    def predict_proba_one(self, x):
+        large = float(x.get("amount", 0.0) > 100)
+        return {True: large, False: 1 - large}
+def make():
+    return Rule()
+"""
+
+
+def test_a_rule_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no estimator of River, reads a feature that no trial can know, and is worth comparing with."""
+    (tmp_path / "rule.py").write_text(RULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert build("rule:make", Labels("binary"), types=["rule:Rule"], name="m")
+
+
 LYING = """
 from river import linear_model
 class Lying(linear_model.LogisticRegression):
