@@ -171,7 +171,8 @@ def test_a_folder_made_of_a_table_of_all_kinds_learns_it(
         events = one["events"]
         assert (events["consumed"], events["dead_lettered"], events["quarantined"]) == (1200, 0, 0), name
     assert report["learners"]["model"]["metrics"][measure] > least
-    command(shop, "guard", "--once")
+    subprocess.run([sys.executable, "-m", "stream.cli", "guard", "--once"], cwd=shop, timeout=120, capture_output=True)
+    assert json.loads(command(shop, "status", "--json"))["learners"]["model"]["verdict"] == "pass"
 
 
 def test_an_empty_folder_has_no_events(tmp_path: Path) -> None:
