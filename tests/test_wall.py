@@ -120,7 +120,7 @@ def test_a_learner_that_was_taken_over_does_nothing(folder: Callable[..., Folder
     with here.http() as client:
         assert client.post("/predict", json={"x": {"f0": 1.0}}).json()["probability"] == 0.5
     here.write(numbers(20, first=300))
-    walls = wait_for(lambda: found if len(found := here.status()["wall"]) == 3 else None)
+    walls = wait_for(lambda: found if len(found := here.status()["wall"]) == 3 else None, 90)
     assert here.learner()["events"]["learnt"] > 200
     assert not out.exists()
     assert set(walls.values()) == {"whole"} or all("no " in said for said in walls.values())
