@@ -95,7 +95,7 @@ class Folder:
         return len(lines)
 
     def run(
-        self, *arguments: str, code: int | None = 0, timeout: float = 120, **environment: str
+        self, *arguments: str, code: int | None = 0, timeout: float = 200, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         done = subprocess.run(

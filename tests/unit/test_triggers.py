@@ -242,13 +242,13 @@ def test_what_fails_changes_nothing_but_the_ledger_and_is_tried_again(folder: Ca
     (here.path / "mine.py").write_text("def bad(shape): raise ValueError('broken on purpose')\n")
     archived(here, mixed(900))
     here.start("retrain", "watch")
-    wait_for(lambda: outcomes(here).count("retrain_failed") >= 2, 200)
+    wait_for(lambda: outcomes(here).count("retrain_failed") >= 2, 140)
     assert "broken on purpose" in next(e["why"] for e in here.json("ledger") if e["action"] == "retrain_failed")
     assert here.json("retrain", "list") == []
     (here.path / "mine.py").write_text(
         "from learners.torch_learner import Linear\ndef bad(shape): return Linear(shape)\n"
     )
-    wait_for(lambda: "accept_baseline" in outcomes(here), 200)
+    wait_for(lambda: "accept_baseline" in outcomes(here), 140)
 
 
 def test_a_budget_that_is_used_up_is_said_once(folder: Callable[..., Folder]) -> None:
