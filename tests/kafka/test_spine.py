@@ -443,7 +443,7 @@ def test_produce_makes_the_events_that_its_options_ask_for(make: Callable[..., F
     with gzip.open(here.path / "c.jsonl.gz", "wb") as file:
         file.write(raw + b"\n\n" + raw + b"\r\n")
     began = time.monotonic()
-    here.run("produce", "c.jsonl.gz", "--topic", f"{topic}-r", "--rate", "2")
+    here.run("produce", "c.jsonl.gz", "--topic", f"{topic}-r", "--rate", "2", code=1)  # as they are, and all refused
     assert time.monotonic() - began > 0.9
     assert [m.value() for m in read_all(kafka, f"{topic}-r")] == [raw, raw]
     assert "no column 'z'" in here.run("produce", "a.csv", "--label", "z", code=2).stderr

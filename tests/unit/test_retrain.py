@@ -245,8 +245,8 @@ def test_damaged_baselines_are_refused(folder: Callable[..., Folder]) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    done = here.run("retrain", "--now", code=None)
-    assert "was changed" in done.stderr
+    done = here.run("retrain", "--now", "--again", code=None)
+    assert "was changed: sha256" in done.stderr
     manifest = path.parent / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"linear"', b'"lineaR"'))
     assert "digest does not hold" in here.run("retrain", "list", code=None).stderr
