@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from stream.profile import FEATURES, Found, Profile
+from stream.templates import OPERATION
 
 #: pairs of all features are learnt too while they are few enough to be quick
 _PAIRED = 20
@@ -33,7 +34,7 @@ def configuration(found: Profile, name: str, port: int, again: str) -> str:
             "",
             *_learners(found),
             "",
-            _REST.format(port=port),
+            OPERATION.format(port=port),
         ]
     )
 
@@ -254,25 +255,6 @@ _WINDOWS = """
 #     feature_extraction.Agg(on="amount", by="customer", how=utils.Rolling(stats.Mean(), window_size=10))
 #
 # as one more part of features(); its types go into learners.model.types when holdfast names them.
-"""
-_REST = """[store]
-url = "store"                         # snapshots, verdicts, ledger
-
-[signing]                             # snapshots, verdicts and decisions are signed, and what is not does not count
-private_key_file = "signing-key.pem"  # keep a copy of it elsewhere
-
-[snapshots]
-every_seconds = 1.0                   # whichever comes first
-every_events = 100_000
-
-[holdout]
-rate = 0.02                           # share of labelled events set aside and never learnt
-
-[serve]
-host = "127.0.0.1"
-port = {port}
-token_file = "token"                  # bearer token for POST /revert
-events_token_file = "events-token"    # bearer token for POST /events
 """
 
 

@@ -9,7 +9,7 @@ import orjson
 from snapshots.signing import new_key
 from stream.errors import CommandError
 from stream.payments import payment
-from stream.templates import CONFIGURATION, MODEL
+from stream.templates import CONFIGURATION, MODEL, OPERATION
 
 SAMPLE_EVENTS = 5000
 _BEGINNING = 1_735_689_600.0
@@ -25,7 +25,9 @@ def write_starter(
     ``configuration`` and ``model`` are other texts than those of the demo's payments.
     """
     files = {
-        folder / "holdfast.toml": (configuration or CONFIGURATION.format(name=name, port=port)).encode(),
+        folder / "holdfast.toml": (
+            configuration or f"{CONFIGURATION.format(name=name)}\n{OPERATION.format(port=port)}"
+        ).encode(),
         folder / "model.py": (model or MODEL).encode(),
         folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "events-token": secrets.token_urlsafe(24).encode() + b"\n",

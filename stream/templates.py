@@ -33,8 +33,10 @@ role = "champion"                     # answers requests
 kind = "vw"
 args = "--loss_function logistic -b 18 -q ::"
 role = "challenger"                   # learns and is scored beside the champion
+"""
 
-[store]
+#: what is the same for every lineage that begins from a folder; ``port`` is filled in
+OPERATION = """[store]
 url = "store"                         # snapshots, verdicts, ledger
 
 [signing]                             # snapshots, verdicts and decisions are signed, and what is not does not count
