@@ -1,4 +1,16 @@
-"""Names that carry a number: only those count that this program would write, whatever else lies in a store."""
+"""Numbers in names and texts of others: only those count that this program would write, whatever else is sent."""
+
+#: what 63 bits hold
+_MOST_DIGITS = 18
+
+
+def whole_in(text: str) -> int | None:
+    """The whole number that a text is, None for any other; what is longer than an offset can be is none.
+
+    >>> [whole_in(one) for one in ("7", "007", "-7", "²", "٣", "", "9" * 5000)]
+    [7, 7, None, None, None, None, None]
+    """
+    return int(text) if 0 < len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def number_in(name: str, prefix: str, suffix: str, width: int) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from snapshots.numbered import whole_in
 from snapshots.store import Store
 from stream.config import Config
 from stream.dead_letter import PREFIX, SUFFIX
@@ -178,11 +179,12 @@ def _of_message(message: Any, store: Store) -> Letter | None:
     def header(name: str) -> str:
         return bytes(said.get(PREFIX + name, b"")).decode("utf-8", "replace")
 
-    if not header("topic") or not header("offset").isdigit():
+    offset = whole_in(header("offset"))
+    if not header("topic") or offset is None:
         return None
     _, milliseconds = message.timestamp()
     return Letter(
-        header("topic"), header("partition"), int(header("offset")), header("exception.class.name"),
+        header("topic"), header("partition"), offset, header("exception.class.name"),
         header("exception.message"),
         _kept(store, said, "holdfast.value.store", message.value()),
         _kept(store, said, "holdfast.key.store", message.key()),

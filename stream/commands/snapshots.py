@@ -14,6 +14,7 @@ from snapshots import manifest as manifests
 from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.ledger import Decision, Entry
+from snapshots.numbered import whole_in
 from stream import printing
 from stream import status as states
 from stream.commands.base import (
@@ -246,8 +247,8 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
 
 
 def _target(target: tuple[str, ...], *, previous: bool) -> tuple[str | None, int | None]:
-    numbers = [int(one) for one in target if one.isdigit()]
-    names = [one for one in target if not one.isdigit()]
+    numbers = [number for one in target if (number := whole_in(one)) is not None]
+    names = [one for one in target if whole_in(one) is None]
     if len(numbers) > 1 or len(names) > 1 or (numbers and previous):
         raise CommandError("write: holdfast snapshots revert [LEARNER] [N | --previous]")
     return (names[0] if names else None), (numbers[0] if numbers else None)

@@ -11,6 +11,8 @@ from samples import numbers
 from snapshots import Lineage, LocalStore, baselines
 from snapshots.errors import DamagedError
 from snapshots.lease import Lease
+from stream import letters
+from stream.dead_letter import PREFIX
 from stream.presence import present, sweep
 
 NAMES = [
@@ -113,3 +115,37 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, name: str) -> 
         file.truncate(2**40)
     with pytest.raises(DamagedError, match="nothing of this name has more"):
         LocalStore(tmp_path).get(name)
+
+
+@pytest.mark.parametrize("offset", ["²", "٣", "9" * 5000, "-1", "", "x", "1.0"])
+def test_a_letter_whose_offset_is_none_is_not_ours(tmp_path: Path, offset: str) -> None:
+    """Whoever writes the topic of dead letters may write any header; beside it a whole one is read."""
+
+    class Message:
+        def __init__(self, offset: str) -> None:
+            self._offset = offset
+
+        def headers(self) -> list[tuple[str, bytes]]:
+            return [(f"{PREFIX}topic", b"t"), (f"{PREFIX}offset", self._offset.encode())]
+
+        def timestamp(self) -> tuple[int, int]:
+            return 1, 1000
+
+        def value(self) -> bytes:
+            return b"{}"
+
+        key = value
+
+    store = LocalStore(tmp_path)
+    assert letters._of_message(Message(offset), store) is None
+    found = letters._of_message(Message("12"), store)
+    assert found is not None
+    assert found.offset == 12
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 5000])
+def test_a_revert_to_what_is_no_number_is_refused(learnt: Folder, number: str) -> None:
+    """With a sentence and an exit code; nothing is decided."""
+    done = learnt.run("snapshots", "revert", number, code=None)
+    assert done.returncode in (2, 3), (done.returncode, done.stderr[-300:])
+    assert "Traceback" not in done.stderr
