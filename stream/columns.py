@@ -188,7 +188,9 @@ class Survey:
                 self._times.append(text_of(row[moment]))
 
     def decide(self) -> None:
-        """Find the form of the times; raise :class:`CommandError` where none or more than one fits."""
+        """Settle what every column is, and the form of the times; :class:`CommandError` where not exactly one fits."""
+        for column in self.columns.values():
+            column.fix(column.kind)
         if self.chosen.time is not None:
             absent = self.columns[self.chosen.time].absent | MISSING
             times = [text for text in self._times if text not in absent]
