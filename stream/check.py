@@ -14,6 +14,7 @@ from stream import produce as producing
 from stream import proposal
 from stream.columns import Columns, Survey
 from stream.config import Config
+from stream.errors import CommandError
 from stream.profile import FEATURES, Profile, profile
 
 Progress = Callable[[str, int, int], None]
@@ -69,6 +70,8 @@ def check(
     checked = Checked(found, chosen, chosen_survey)
     if found.label is None:
         return checked
+    if not chosen.features:
+        raise CommandError(f"beside the label {found.label!r} no column of {path} is left to learn from")
     checked.configuration = proposal.configuration(found, name or path.name.split(".")[0], port, again(path, chosen))
     checked.model = proposal.model(found)
     sink = _First()

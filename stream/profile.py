@@ -205,6 +205,10 @@ def _decide_label(
     column, labels = survey.columns[found.label], seen[found.label].values
     if not labels:
         raise CommandError(f"the column {found.label!r} holds nothing in any row")
+    if len(labels) == 1:
+        raise CommandError(
+            f"the column {found.label!r} is {next(iter(labels))!r} in every row: there is nothing to learn"
+        )
     found.labels = {text_of(value): count for value, count in labels.most_common(_CLASSES)}
     whole = column.kind == "number" and found.columns[found.label].whole
     few = len(labels) <= _CLASSES and survey.rows >= _ROWS_PER_CLASS * len(labels)

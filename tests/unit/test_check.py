@@ -57,9 +57,10 @@ COLUMNS: dict[str, tuple[Callable[[int], Any], str]] = {
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_is_taken_for_what_it_is(tmp_path: Path, name: str) -> None:
-    """Each kind alone beside a label."""
+    """Each kind beside a label, and a number to learn from."""
     make, role = COLUMNS[name]
-    one = found(table(tmp_path, {name: make, "y": lambda n: n * 11 % 7 % 2})).found.columns[name]
+    columns = {name: make, "another": lambda n: n % 13 / 3, "y": lambda n: n * 11 % 7 % 2}
+    one = found(table(tmp_path, columns)).found.columns[name]
     assert one.role == role
 
 
@@ -111,6 +112,9 @@ def test_columns_that_hold_the_label_are_suspected(tmp_path: Path, leak: Callabl
         ({"y": lambda n: "abc"[n % 3]}, {"task": "regression"}, "not a column of numbers"),
         ({"y": lambda n: "abc"[n % 2]}, {"positive": "z"}, "no value of"),
         ({"y": lambda _: ""}, {}, "holds nothing"),
+        ({"a": lambda n: n % 7, "y": lambda _: 1}, {}, "in every row: there is nothing to learn"),
+        ({"y": lambda n: n % 2}, {}, "no column of"),
+        ({"a": lambda n: n % 7, "y": lambda n: n % 2}, {"exclude": ["a"]}, "no column of"),
         ({"a": lambda n: n, "y": lambda n: n % 2}, {"exclude": ["b"]}, "no column 'b'"),
         ({"a": lambda n: n}, {}, "no column 'y'"),
     ],
