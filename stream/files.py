@@ -209,7 +209,7 @@ class FilesSource:
         if begin and in_pieces:
             self._tails.take_again(name, self._path(name), offset)
         elif begin:
-            self._tails.take(name, data[:begin])
+            self._tails.take(name, data[:begin], offset)
         self._offsets[name] = offset
         if data.find(b"\n", begin) >= 0:
             return records, True  # the limit was reached; the rest is read again

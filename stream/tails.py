@@ -12,7 +12,10 @@ _PREFIX = "tail of "
 
 
 class Tails:
-    """Remembers tails as bytes while the process lives, and as digests across restarts."""
+    """Remembers tails as bytes while the process lives, and across restarts as ``OFFSET:DIGEST``.
+
+    A digest speaks of its own offset only: whoever opens a file elsewhere, as a replay does, learns nothing from it.
+    """
 
     def __init__(self) -> None:
         self._bytes: dict[str, bytes] = {}
@@ -28,14 +31,14 @@ class Tails:
         kept = list(self._digests.items())[-_MOST:]
         return {_PREFIX + name: found for name, found in kept}
 
-    def take(self, name: str, read: bytes) -> None:
+    def take(self, name: str, read: bytes, offset: int) -> None:
         """Take bytes that were read, up to the place; they follow those that were taken before."""
-        self._keep(name, (self._bytes.get(name, b"") + read[-_BYTES:])[-_BYTES:])
+        self._keep(name, (self._bytes.get(name, b"") + read[-_BYTES:])[-_BYTES:], offset)
 
     def take_again(self, name: str, path: Path, offset: int) -> None:
         """Take what lies before the place now, where it was read in pieces."""
         with path.open("rb") as file:
-            self._keep(name, _before(file, offset))
+            self._keep(name, _before(file, offset), offset)
 
     def forget(self, name: str) -> None:
         """Know nothing more of a file: it is read from its beginning."""
@@ -49,12 +52,12 @@ class Tails:
             return False
         if (known := self._bytes.get(name)) is not None:
             return there.endswith(known)
-        digest = self._digests.get(name)
-        return digest is None or digest == _digest(there)
+        at, _, digest = self._digests.get(name, "").partition(":")
+        return at != str(offset) or digest == _digest(there)
 
-    def _keep(self, name: str, tail: bytes) -> None:
+    def _keep(self, name: str, tail: bytes, offset: int) -> None:
         self._digests.pop(name, None)
-        self._bytes[name], self._digests[name] = tail, _digest(tail)
+        self._bytes[name], self._digests[name] = tail, f"{offset}:{_digest(tail)}"
 
 
 def _digest(tail: bytes) -> str:
