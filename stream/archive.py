@@ -9,7 +9,6 @@ counts. No disposition is stored: what a learner made of an event changes later.
 
 import contextlib
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -141,9 +140,9 @@ class Archive:
         )  # fmt: skip
         schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)), metadata={_META: msgspec.json.encode(about)})
         table = pa.table([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], schema=schema)
-        out = io.BytesIO()
+        out = pa.BufferOutputStream()
         pa.parquet.write_table(table, out, compression="zstd", write_page_checksum=True, row_group_size=50_000)
-        return out.getvalue()
+        return bytes(out.getvalue())
 
     def about(self, file: File) -> About:
         """A file's metadata."""
@@ -174,9 +173,12 @@ class Archive:
     def _table(self, file: File, columns: Sequence[str], data: bytes | None = None) -> "pa.Table":
         pa = self._pa
         try:
-            reader = pa.parquet.ParquetFile(io.BytesIO(data or self.bytes_of(file)), page_checksum_verification=True)
+            # Arrow's own buffer and this thread only: threads over a Python file may abort the process at its end
+            # (https://github.com/apache/arrow/issues/33975)
+            source = pa.BufferReader(data or self.bytes_of(file))
+            reader = pa.parquet.ParquetFile(source, page_checksum_verification=True)
             self._about[file.name] = msgspec.json.decode(reader.schema_arrow.metadata[_META], type=About)
-            return reader.read(columns=list(columns))
+            return reader.read(columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as cause:
             raise DamagedError(
                 f"{file.name} is damaged: {cause}. Put it back from a copy of the store, or leave it out for good: "

@@ -118,12 +118,12 @@ class Table:
 
     def _parquet_rows(self, file: IO[bytes]) -> Iterator[Row]:
         try:
-            from pyarrow import ArrowException, parquet  # noqa: PLC0415  an optional extra
+            from pyarrow import ArrowException, BufferReader, parquet  # noqa: PLC0415  an optional extra
         except ImportError:
             raise CommandError(f"Parquet needs pyarrow: {install('parquet')}") from None
-        source = io.BytesIO(self._plain(file).read()) if self.path.suffix == ".gz" else file
+        source = BufferReader(self._plain(file).read()) if self.path.suffix == ".gz" else file
         try:
-            for batch in parquet.ParquetFile(source).iter_batches():
+            for batch in parquet.ParquetFile(source).iter_batches(use_threads=False):  # see Archive._table
                 yield from batch.to_pylist()
         except ArrowException as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause

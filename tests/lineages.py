@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 from learners.labels import Labels
 from learners.restore import restore
-from snapshots import Lineage, LocalStore
+from snapshots import Lineage
+from stream.building import store_of
 from stream.cli import main
 from stream.config import Config, load
 
@@ -85,7 +86,7 @@ class Folder:
 
     @property
     def lineage(self) -> Lineage:
-        return Lineage(LocalStore(self.path / "store")).refresh()
+        return Lineage(store_of(self.config)).refresh()
 
     def write(self, events: Iterable[dict[str, Any] | bytes], name: str = "a.jsonl") -> int:
         """Append events to a file of the directory."""
