@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
 
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -15,7 +15,7 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minutely: Count = 60
     hourly: Count = 48
     daily: Count = 30
-    verdict_days: Annotated[float, msgspec.Meta(ge=0)] = 90
+    verdict_days: Annotated[float, msgspec.Meta(ge=0, le=10**12)] = 90
 
 
 def kept(snapshots: Iterable[tuple[int, float]], keep: Keep) -> set[int]:

@@ -1,6 +1,7 @@
 """The configuration: one TOML file, every key overridable by ``HOLDFAST_…``; docs/configuration.md lists the keys."""
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,11 +28,20 @@ _NOT_KEYS = (
     "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_READ_TOKEN",
 )  # fmt: skip
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
+# Every number has both ends: no setting may be infinite, or so large that no clock or file could hold it.
+_MOST, _LONGEST = 10**12, 1e9
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=_MOST)]
+Amount = Annotated[float, Meta(ge=0, le=_MOST)]
+Gain = Annotated[float, Meta(ge=-1, le=1)]
+#: as long as a clock can be asked to wait, which is about 30 years
+Seconds = Annotated[float, Meta(gt=0, le=_LONGEST)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST)]
+Count = Annotated[int, Meta(ge=0, le=_MOST)]
+Several = Annotated[int, Meta(ge=1, le=_MOST)]
 #: a name or an address without port; ``*.`` before a name stands for all below it
-Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$")]
+Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,9 +55,9 @@ class Source(_Table):
     topics: list[str] = []
     directory: str = "events"
     start: Literal["earliest", "latest"] = "earliest"
-    batch: Annotated[int, Meta(ge=1)] = 1000
+    batch: Several = 1000
     when_lost: Literal["stop", "go_on"] = "stop"
-    poll_seconds: Positive = 0.05
+    poll_seconds: Seconds = 0.05
     kafka: dict[str, str | int | float | bool] = {}
 
 
@@ -63,12 +73,12 @@ class EventPaths(_Table):
     positive: str | int | float | bool = 1
     negative: str | int | float | bool | None = None
     labels: list[str | int | float | bool] = []
-    max_labels: Annotated[int, Meta(ge=2)] = 1000
+    max_labels: Annotated[int, Meta(ge=2, le=_MOST)] = 1000
     slices: list[str] = []
     max_slices: Count = 200
     time_format: Literal["auto", "s", "ms", "iso"] = "auto"
-    max_ahead_seconds: Positive = 86400.0
-    max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
+    max_ahead_seconds: Seconds = 86400.0
+    max_bytes: Annotated[int, Meta(ge=64, le=_MOST)] = 1_048_576
     recent_ids: Count = 20_000
     max_refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
     decoder: str | None = None
@@ -84,7 +94,7 @@ class LearnerConfig(_Table):
     factory: str = ""
     types: list[str] = []
     args: str = ""
-    trial_seconds: Positive = 20.0
+    trial_seconds: Seconds = 20.0
     namespaces: dict[str, list[str]] = {}
     ignore_weights: bool = False
 
@@ -99,8 +109,8 @@ class StoreConfig(_Table):
 class SnapshotsConfig(_Table):
     """When a snapshot is due, and which are kept."""
 
-    every_seconds: Positive = 1.0
-    every_events: Annotated[int, Meta(ge=1)] = 100_000
+    every_seconds: Seconds = 1.0
+    every_events: Several = 100_000
     keep: Keep = Keep()
 
 
@@ -108,17 +118,17 @@ class Holdout(_Table):
     """Which labelled events are set aside and never learnt."""
 
     rate: Fraction = 0.02
-    rows: Annotated[int, Meta(ge=1)] = 5000
+    rows: Several = 5000
     by: str = "id"
-    min_slice_rows: Annotated[int, Meta(ge=1)] = 200
-    min_class_rows: Annotated[int, Meta(ge=1)] = 50
+    min_slice_rows: Several = 200
+    min_class_rows: Several = 50
     floor_tolerance: Positive = 0.1
 
 
 class MetricsConfig(_Table):
     """How long the sliding window of the metrics is, in events."""
 
-    window: Annotated[int, Meta(ge=1)] = 2000
+    window: Several = 2000
 
 
 class GuardConfig(_Table):
@@ -128,14 +138,14 @@ class GuardConfig(_Table):
     false_reverts_per_year: Positive = 1.0
     moved: Literal["hold", "revert", "follow"] = "hold"
     hold_events: Count = 50_000
-    hold_seconds: Annotated[float, Meta(ge=0)] = 900.0
+    hold_seconds: SecondsOrNone = 900.0
     wait_events: Count = 5000
-    wait_seconds: Annotated[float, Meta(ge=0)] = 900.0
+    wait_seconds: SecondsOrNone = 900.0
     look_events: Count = 50
     reference_events: Count = 10_000
-    sample: Annotated[float, Meta(gt=0, le=1)] = 0.05
+    sample: Share = 0.05
     act: bool = True
-    poll_seconds: Positive = 0.1
+    poll_seconds: Seconds = 0.1
 
     @property
     def stride(self) -> int:
@@ -146,15 +156,15 @@ class GuardConfig(_Table):
 class Breaker(_Table):
     """When learning is stopped for a while by itself, and how it is tried again."""
 
-    reverts: Annotated[int, Meta(ge=1)] = 3
-    seconds: Positive = 3600.0
-    dead_letter_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    dead_letter_events: Annotated[int, Meta(ge=1)] = 1000
-    jump: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    reverts: Several = 3
+    seconds: Seconds = 3600.0
+    dead_letter_share: Share = 0.5
+    dead_letter_events: Several = 1000
+    jump: Share = 0.4
     jump_ignore: list[str] = []
     when_open: Literal["score", "wait"] = "score"
-    half_open_seconds: Positive = 900.0
-    half_open_events: Annotated[int, Meta(ge=1)] = 5000
+    half_open_seconds: Seconds = 900.0
+    half_open_events: Several = 5000
 
 
 class Signing(_Table):
@@ -163,7 +173,7 @@ class Signing(_Table):
     private_key_file: str = ""
     public_key_files: list[str] = []
     seen_file: Annotated[str, Meta(min_length=1)] = "seen.json"
-    head_seconds: Positive = 86_400.0
+    head_seconds: Seconds = 86_400.0
 
 
 class Wall(_Table):
@@ -183,10 +193,10 @@ class ArchiveConfig(_Table):
     """Whether every valid labelled event is kept for full retrains, and for how long (0: no limit)."""
 
     enabled: bool = False
-    every_events: Annotated[int, Meta(ge=1)] = 50_000
-    every_seconds: Positive = 60.0
-    keep_days: Annotated[float, Meta(ge=0)] = 0.0
-    keep_gigabytes: Annotated[float, Meta(ge=0)] = 0.0
+    every_events: Several = 50_000
+    every_seconds: Seconds = 60.0
+    keep_days: Amount = 0.0
+    keep_gigabytes: Amount = 0.0
 
 
 class RetrainConfig(_Table):
@@ -197,58 +207,58 @@ class RetrainConfig(_Table):
     factory: str = ""
     numbers: Literal["standardised", "binned"] = "standardised"
     bins: Annotated[int, Meta(ge=2, le=1000)] = 32
-    max_features: Annotated[int, Meta(ge=1)] = 256
-    min_count: Annotated[int, Meta(ge=1)] = 5
-    max_values: Annotated[int, Meta(ge=1)] = 1_000_000
+    max_features: Several = 256
+    min_count: Several = 5
+    max_values: Several = 1_000_000
     rank: Annotated[int, Meta(ge=1, le=1024)] = 16
-    epochs: Annotated[int, Meta(ge=1)] = 50
+    epochs: Several = 50
     patience: Count = 5
     batch: Count = 0
-    rate: Annotated[float, Meta(ge=0)] = 0.0
-    decay: Annotated[float, Meta(ge=0)] = 0.01
+    rate: Amount = 0.0
+    decay: Amount = 0.01
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    half_life_days: Annotated[float, Meta(ge=0)] = 0.0
+    half_life_days: Amount = 0.0
     class_weight: Literal["none", "balanced"] = "none"
-    seed: int = 1
+    seed: Count = 1
     mixed_precision: bool = True
     device: str = "auto"
     processes: Count = 0
     warm: bool = False
-    fewest_rows: Annotated[int, Meta(ge=2)] = 1000
+    fewest_rows: Annotated[int, Meta(ge=2, le=_MOST)] = 1000
     work: str = "retrain-work"
-    keep: Annotated[int, Meta(ge=1)] = 10
+    keep: Several = 10
     schedule: str = ""
     timezone: str = "UTC"
     after_labels: Count = 0
-    drift_psi: Annotated[float, Meta(ge=0)] = 0.25
+    drift_psi: Amount = 0.25
     on_request: bool = True
-    cooldown_seconds: Annotated[float, Meta(ge=0)] = 3600.0
-    budget_seconds: Annotated[float, Meta(ge=0)] = 0.0
-    budget: Annotated[float, Meta(ge=0)] = 0.0
-    price_per_hour: Annotated[float, Meta(ge=0)] = 0.0
-    backoff_seconds: Positive = 60.0
-    cost: Annotated[float, Meta(ge=0)] = 0.0
-    gain: Annotated[float, Meta(ge=0)] = 0.0
+    cooldown_seconds: SecondsOrNone = 3600.0
+    budget_seconds: SecondsOrNone = 0.0
+    budget: Amount = 0.0
+    price_per_hour: Amount = 0.0
+    backoff_seconds: Seconds = 60.0
+    cost: Amount = 0.0
+    gain: Amount = 0.0
     payback_days: Positive = 7.0
-    check_seconds: Positive = 10.0
-    lease_seconds: Positive = 120.0
+    check_seconds: Seconds = 10.0
+    lease_seconds: Seconds = 120.0
 
 
 class GatesConfig(_Table):
     """What a full retrain has to show before it becomes the baseline."""
 
-    min_gain: float = 0.0
-    tolerance: Annotated[float, Meta(ge=0)] = 0.01
+    min_gain: Gain = 0.0
+    tolerance: Amount = 0.01
     retrains_per_year: Positive = 365.0
-    max_slice_loss: Annotated[float, Meta(ge=0)] = 0.02
-    floor_tolerance: Annotated[float, Meta(ge=0)] = 0.05
+    max_slice_loss: Amount = 0.02
+    floor_tolerance: Amount = 0.05
     p99_ms: Positive = 5.0
     max_megabytes: Positive = 500.0
-    max_seconds: Positive = 86_400.0
-    max_calibration_loss: Annotated[float, Meta(ge=0)] = 0.02
+    max_seconds: Seconds = 86_400.0
+    max_calibration_loss: Amount = 0.02
     sign_off: bool = False
-    fresh_rows: Annotated[int, Meta(ge=100)] = 500
-    wait_seconds: Annotated[float, Meta(ge=0)] = 3600.0
+    fresh_rows: Annotated[int, Meta(ge=100, le=_MOST)] = 500
+    wait_seconds: SecondsOrNone = 3600.0
 
 
 class Fallback(_Table):
@@ -257,7 +267,7 @@ class Fallback(_Table):
     margin: Positive = 0.01
     false_switches_per_year: Positive = 1.0
     return_events: Count = 5000
-    trips_per_day: Annotated[int, Meta(ge=1)] = 3
+    trips_per_day: Several = 3
 
 
 class Serve(_Table):
@@ -269,22 +279,22 @@ class Serve(_Table):
     token_file: str = "token"  # noqa: S105  a file's name
     events_token_file: str = "events-token"  # noqa: S105  the same
     read_token_file: str = ""
-    events_seconds: Positive = 5.0
+    events_seconds: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
-    max_bytes: Annotated[int, Meta(ge=64)] = 1_048_576
-    max_instances: Annotated[int, Meta(ge=1)] = 10_000
-    max_connections: Annotated[int, Meta(ge=1)] = 10_000
-    quiet_seconds: Positive = 30.0
-    request_seconds: Positive = 120.0
-    poll_seconds: Positive = 0.1
+    max_bytes: Annotated[int, Meta(ge=64, le=_MOST)] = 1_048_576
+    max_instances: Several = 10_000
+    max_connections: Several = 10_000
+    quiet_seconds: Seconds = 30.0
+    request_seconds: Seconds = 120.0
+    poll_seconds: Seconds = 0.1
 
 
 class Config(_Table):
     """The whole configuration. ``base`` is the folder that relative paths are relative to."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
     task: Literal["binary", "multiclass", "regression"]
-    learners: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,60}$")], LearnerConfig]
+    learners: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,60}\Z")], LearnerConfig]
     source: Source = msgspec.field(default_factory=Source)
     event: EventPaths = msgspec.field(default_factory=EventPaths)
     store: StoreConfig = msgspec.field(default_factory=StoreConfig)
@@ -334,7 +344,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}. Write one with: holdfast init, or name it with --config FILE") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:  # ValueError: no UTF-8, no TOML, a number of 5,000 digits
         raise ConfigError(f"{path} cannot be read: {cause}") from cause
     overlay(table, environment)
     return check(table, path.resolve().parent)
@@ -362,7 +372,7 @@ def overlay(table: dict[str, Any], environment: Mapping[str, str]) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -427,6 +437,7 @@ def _check_together(config: Config) -> None:
             raise ConfigError(f'learners.{name}: kind "river" needs factory = "module:function"')
     _check_paths(config)
     _check_names(config)
+    _check_numbers(config)
     if config.retrain.cost and not config.retrain.gain:
         raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
     if config.retrain.budget and not config.retrain.price_per_hour:
@@ -436,9 +447,35 @@ def _check_together(config: Config) -> None:
             raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')
         if "bootstrap.servers" not in config.source.kafka:
             raise ConfigError('[source.kafka] needs "bootstrap.servers" = "host:port"')
+    else:
+        _check_directory(config)
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
+
+
+def _check_directory(config: Config) -> None:
+    """Refuse a directory of events that holds the configuration, or everything: who sends events writes there."""
+    try:
+        directory = (config.base / config.source.directory).resolve()
+    except (OSError, ValueError, RuntimeError) as cause:  # too long, a NUL in it, links in a circle
+        raise ConfigError(f"source.directory = {config.source.directory!r} is no directory: {cause}") from cause
+    if config.base.resolve().is_relative_to(directory):
+        raise ConfigError(
+            f"source.directory = {config.source.directory!r} holds the configuration itself, and every *.jsonl in it "
+            'would be read as events: name a directory of their own, such as "events"'
+        )
+
+
+def _check_numbers(config: Config) -> None:
+    """Refuse infinite numbers where any number, text or truth value may stand."""
+    event = config.event
+    open_ones = [("event.positive", event.positive), ("event.negative", event.negative)]
+    open_ones += [("event.labels", one) for one in event.labels]
+    open_ones += [(f"source.kafka.{key}", value) for key, value in config.source.kafka.items()]
+    for key, value in open_ones:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} = {value} is no finite number: write another value")
 
 
 def _check_names(config: Config) -> None:

@@ -1,10 +1,15 @@
 """The configuration: TOML, the environment over it, and errors that say what to write."""
 
+import itertools
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from stream.config import load
+from stream.config import Config, check, load
 from stream.errors import ConfigError
 
 GOOD = """
@@ -185,3 +190,93 @@ def test_a_field_among_the_features_is_refused(tmp_path: Path, line: str) -> Non
     """It would be learnt as a feature."""
     with pytest.raises(ConfigError, match="among the features"):
         load(write(tmp_path, GOOD.replace("[event]", f"[event]\n{line}")), {})
+
+
+def settings(struct: type[msgspec.Struct], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every setting there is, with its type: those of one learner stand for all."""
+    for field in msgspec.structs.fields(struct):
+        kind = typing.get_args(field.type)[1] if field.name == "learners" else field.type
+        here = (*path, field.name, *(["linear"] if field.name == "learners" else []))
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from settings(kind, *here)
+        else:
+            yield here, kind
+
+
+def bare(kind: Any) -> Any:
+    """A type without what is said about it."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+
+
+def having(path: tuple[str, ...], value: Any, source: str = "files") -> dict[str, Any]:
+    """A configuration with one setting of one value."""
+    table: dict[str, Any] = {
+        "name": "payments", "task": "binary", "source": {"kind": source},
+        "learners": {"linear": {"kind": "river", "factory": "model:linear"}},
+    }  # fmt: skip
+    if source == "kafka":
+        table["source"] |= {"topics": ["t"], "kafka": {"bootstrap.servers": "b:1"}}
+    place = table
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+    place[path[-1]] = value
+    return table
+
+
+NUMBERS = [(".".join(path), path) for path, kind in settings(Config) if bare(kind) in (int, float)]
+ENDLESS = [float("inf"), float("-inf"), float("nan"), 1e300, -1e300]
+
+
+@pytest.mark.parametrize(("key", "path"), NUMBERS)
+def test_no_number_is_endless(key: str, path: tuple[str, ...]) -> None:
+    """What is infinite, no number, or beyond any clock, file and stream is refused by its key: of all settings."""
+    kind = bare(dict(settings(Config))[path])
+    for value in [*ENDLESS, 10**30, 10**400, -(10**30)] if kind is float else [10**30, 10**400, -(10**30)]:
+        with pytest.raises(ConfigError) as refused:
+            check(having(path, value), Path("folder"))
+        assert f"`{key}`" in str(refused.value) or "linear" in key, value
+
+
+def test_the_table_of_numbers_is_whole() -> None:
+    """Those of which it was found are in it."""
+    assert {"signing.head_seconds", "guard.poll_seconds", "snapshots.keep.verdict_days"} <= dict(NUMBERS).keys()
+    assert len(NUMBERS) > 90
+
+
+@pytest.mark.parametrize("value", ENDLESS[:3])
+@pytest.mark.parametrize("path", [("event", "positive"), ("event", "negative"), ("source", "kafka", "linger.ms")])
+def test_no_value_of_any_type_is_endless(path: tuple[str, ...], value: float) -> None:
+    """Also where texts and truth values may stand."""
+    with pytest.raises(ConfigError, match=r"no finite number"):
+        check(having(path, value, "kafka"), Path("folder"))
+    with pytest.raises(ConfigError, match=r"event.labels.*no finite number"):
+        check(having(("event", "labels"), [1, value]), Path("folder"))
+
+
+@pytest.mark.parametrize("text", ["head_seconds = " + "9" * 5000, "a = " + "[" * 5000, "a" * 5000 + " = inf"])
+def test_a_file_that_no_parser_takes_is_told(tmp_path: Path, text: str) -> None:
+    """Numbers of 5,000 digits and brackets without end are no traceback."""
+    with pytest.raises(ConfigError):
+        load(write(tmp_path, f"{text}\n{GOOD}"), {})
+    with pytest.raises(ConfigError):
+        load(write(tmp_path, GOOD), {"HOLDFAST_GUARD__POLL_SECONDS": text.rpartition("= ")[2]})
+
+
+@pytest.mark.parametrize("directory", ["/", "", ".", "..", "../..", "events/..", "a\0b"])
+def test_the_directory_of_events_holds_events_alone(tmp_path: Path, directory: str) -> None:
+    """Not the configuration, and not the whole machine."""
+    with pytest.raises(ConfigError, match=r"source\.directory"):
+        check(having(("source", "directory"), directory), tmp_path)
+    check(having(("source", "directory"), directory, "kafka"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [*itertools.product(["payments", "learner", "host"], ["\n", "\r", "\0", " "])]
+)
+def test_a_name_ends_where_its_last_letter_does(name: str, end: str) -> None:
+    """An end of a line behind it is no part of a name."""
+    table = having(("serve", "hosts"), ["example.com" + (end if name == "host" else "")])
+    table["name"] += end if name == "payments" else ""
+    table["learners"] = {"linear" + (end if name == "learner" else ""): table["learners"]["linear"]}
+    with pytest.raises(ConfigError):
+        check(table, Path("folder"))
