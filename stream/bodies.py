@@ -61,7 +61,7 @@ class RevertRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     learner: str | None = None
-    snapshot: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
+    snapshot: Annotated[int, Field(ge=0, lt=10**12), BeforeValidator(_whole)] | None = None
     why: str = Field("", max_length=1000)
     stay: bool = False
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from snapshots.manifest import Place, Quarantined, Ranges
+from snapshots.numbered import whole_in
 from stream.errors import CommandError, SourceLostError
 from stream.record import Record
 from stream.running import copy_place
 from stream.source import Source
+from stream.terminal import shown
 
 _RANGE = re.compile(r"(?:(?P<topic>.+)\[(?P<partition>[^\]]+)\]:)?(?P<begin>\d+)-(?P<end>\d+)")
 
@@ -54,9 +56,10 @@ class Selection(msgspec.Struct, frozen=True):
 def span_of(text: str) -> Span:
     """Read ``FROM-TO`` or ``TOPIC[PARTITION]:FROM-TO``; raise :class:`CommandError` when it is neither."""
     found = _RANGE.fullmatch(text)
-    if found is None or int(found["begin"]) >= int(found["end"]):
-        raise CommandError(f"{text!r} is no range: write FROM-TO or TOPIC[PARTITION]:FROM-TO, TO exclusive")
-    return Span(int(found["begin"]), int(found["end"]), found["topic"], found["partition"])
+    begin, end = (whole_in(found[one]) if found else None for one in ("begin", "end"))
+    if found is None or begin is None or end is None or begin >= end:
+        raise CommandError(f"{shown(text, 100)!r} is no range: write FROM-TO or TOPIC[PARTITION]:FROM-TO, TO exclusive")
+    return Span(begin, end, found["topic"], found["partition"])
 
 
 def opened(source: Source, one: Quarantined, place: Place, topics: dict[str, str]) -> Source:

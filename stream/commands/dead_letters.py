@@ -14,6 +14,7 @@ from snapshots.errors import RefusedError
 from snapshots.lease import Lease
 from stream import printing
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, why_option
+from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
 from stream.presence import has_ended, this_process
@@ -33,7 +34,7 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @_reason_option
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N; default 20 in a terminal.")
+@click.option("--last", type=Whole(1), metavar="N", help="Only the last N; default 20 in a terminal.")
 @json_option
 @configured
 def letters_list(config: Config, reason: str | None, last: int | None, *, as_json: bool) -> None:

@@ -17,10 +17,12 @@ from snapshots import Lineage, SnapshotsError
 from stream import overview, printing, terminal
 from stream import status as states
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of
+from stream.commands.numbers import Figure
 from stream.config import Config
 from stream.disk import used_bytes
 from stream.errors import CommandError, StreamError
 from stream.presence import present
+from stream.terminal import shown
 
 #: how long a broker may take to give examples of dead letters, and among how many they are looked for
 _LETTERS_SECONDS, _LETTERS = 3.0, 1000
@@ -41,7 +43,7 @@ def alive(config: Config, role: str) -> None:
 
 @click.command()
 @click.option(
-    "--watch", type=click.FloatRange(0.1), is_flag=False, flag_value=2.0, default=None, metavar="SECONDS",
+    "--watch", type=Figure(0.1), is_flag=False, flag_value=2.0, default=None, metavar="SECONDS",
     help="Show it again every so many seconds (2 when not said), until Ctrl-C; with --json a line each.",
 )  # fmt: skip
 @json_option
@@ -140,4 +142,4 @@ def _moment(text: str) -> float:
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise CommandError(f"--at {text!r} is neither ISO 8601 nor Unix seconds") from None
+        raise CommandError(f"--at {shown(text, 100)!r} is neither ISO 8601 nor Unix seconds") from None

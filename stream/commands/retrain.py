@@ -24,6 +24,7 @@ from stream.commands.base import (
     stopping_of,
     why_option,
 )
+from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
 
@@ -226,7 +227,7 @@ def _gates(entries: list[Any], number: int) -> list[dict[str, Any]]:
 
 
 @retrain.command("show")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @json_option
 @configured
 def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
@@ -241,7 +242,7 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
 
 
 @retrain.command("use")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @why_option
 @configured
 def retrain_use(config: Config, number: int, why: str) -> None:
@@ -303,7 +304,7 @@ def _switch(config: Config, action: str, why: str) -> None:
 
 
 @click.command()
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @why_option
 @configured
 def approve(config: Config, number: int, why: str) -> None:
@@ -312,7 +313,7 @@ def approve(config: Config, number: int, why: str) -> None:
 
 
 @click.command()
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @why_option
 @configured
 def reject(config: Config, number: int, why: str) -> None:

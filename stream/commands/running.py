@@ -19,6 +19,7 @@ from stream.commands.base import (
     operator,
     stopping_of,
 )
+from stream.commands.numbers import Whole
 from stream.config import Config
 
 _UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"
@@ -108,7 +109,7 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
 
 @click.command()
 @click.option("--once", is_flag=True, help="Judge every unjudged snapshot; exit 0 if all passed and 1 if not.")
-@click.option("--explain", type=int, metavar="N", help="Compute the verdicts on snapshot N again, and compare.")
+@click.option("--explain", type=Whole(), metavar="N", help="Compute the verdicts on snapshot N again, and compare.")
 @json_option
 @configured
 def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> None:

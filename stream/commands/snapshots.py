@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from snapshots import manifest as manifests
 from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.ledger import Decision, Entry
-from snapshots.numbered import whole_in
 from stream import printing
 from stream import status as states
 from stream.commands.base import (
@@ -28,6 +28,7 @@ from stream.commands.base import (
     stopping_of,
     why_option,
 )
+from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
 from stream.presence import present
@@ -41,7 +42,7 @@ def snapshots() -> None:
 
 
 @snapshots.command("list")
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the newest N snapshots.")
+@click.option("--last", type=Whole(1), metavar="N", help="Only the newest N snapshots.")
 @json_option
 @configured
 def snapshots_list(config: Config, last: int | None, *, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def _cell(row: dict[str, Any], column: str) -> Any:
 
 
 @snapshots.command("show")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @json_option
 @configured
 def snapshots_show(config: Config, number: int, *, as_json: bool) -> None:  # noqa: ARG001  a manifest is JSON either way
@@ -81,7 +82,7 @@ def snapshots_show(config: Config, number: int, *, as_json: bool) -> None:  # no
 
 
 @snapshots.command("verify")
-@click.argument("number", type=int, required=False)
+@click.argument("number", type=Whole(), required=False)
 @configured
 def snapshots_verify(config: Config, number: int | None) -> None:
     """Check every byte of one snapshot, or of all; exit 1 when one is not what it should be."""
@@ -104,7 +105,7 @@ def snapshots_verify(config: Config, number: int | None) -> None:
 
 
 @snapshots.command("pin")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @why_option
 @configured
 def snapshots_pin(config: Config, number: int, why: str) -> None:
@@ -113,7 +114,7 @@ def snapshots_pin(config: Config, number: int, why: str) -> None:
 
 
 @snapshots.command("unpin")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @why_option
 @configured
 def snapshots_unpin(config: Config, number: int, why: str) -> None:
@@ -151,7 +152,7 @@ def snapshots_revert(
     Takes effect in every serving process without a restart. LEARNER is the champion unless named. The events learnt
     since N are quarantined. A revert is undone by another revert.
     """
-    learner, number = _target(target, previous=previous)
+    learner, number = _target(target, config.learners, previous=previous)
     lineage = lineage_of(config)
     entry = lineage.ledger.append(
         time.time(), lambda _: lineage.decide_revert(learner, number, by=operator(), why=why, stay=stay)
@@ -182,7 +183,7 @@ def snapshots_lift(config: Config, learner: str | None, why: str) -> None:
 
 
 @snapshots.command("export")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--learner", default=None, help="Which learner; default the champion.")
 @configured
@@ -246,9 +247,11 @@ def snapshots_import(config: Config, file: Path, learner: str | None, *, trust: 
     printing.echo(f"snapshot {number} of {name} begins from {file}; now: holdfast up")
 
 
-def _target(target: tuple[str, ...], *, previous: bool) -> tuple[str | None, int | None]:
-    numbers = [number for one in target if (number := whole_in(one)) is not None]
-    names = [one for one in target if whole_in(one) is None]
+def _target(target: tuple[str, ...], learners: Container[str], *, previous: bool) -> tuple[str | None, int | None]:
+    """The learner and the number that were named; what is written in digits and names no learner is a number."""
+    digits = [one for one in target if one.isdecimal() and one not in learners]
+    numbers = [Whole().convert(one, None, None) for one in digits]
+    names = [one for one in target if one not in digits]
     if len(numbers) > 1 or len(names) > 1 or (numbers and previous):
         raise CommandError("write: holdfast snapshots revert [LEARNER] [N | --previous]")
     return (names[0] if names else None), (numbers[0] if numbers else None)

@@ -17,6 +17,7 @@ from stream.commands.base import (
     json_option,
     stopping_of,
 )
+from stream.commands.numbers import Figure, Whole
 from stream.commands.tables import CHECK_OPTIONS, checked, table_options
 from stream.config import load
 from stream.errors import CommandError
@@ -83,7 +84,7 @@ def _fill(folder: Path, source: Path, found: Any) -> None:
 
 
 @click.command()
-@click.option("--seconds", type=float, default=None, help="End after this long; default: until Ctrl-C.")
+@click.option("--seconds", type=Figure(), default=None, help="End after this long; default: until Ctrl-C.")
 @click.option(
     "--dir",
     "folder",
@@ -92,11 +93,9 @@ def _fill(folder: Path, source: Path, found: Any) -> None:
     show_default=True,
     help="Where the demo keeps events and snapshots; it goes on there next time.",
 )
-@click.option("--rate", type=click.FloatRange(1, 20000), default=1000.0, show_default=True, help="Payments a second.")
-@click.option("--port", type=int, default=None, help="Port for predictions; default 8000, or a free one.")
-@click.option(
-    "--poison", type=click.FloatRange(0), default=45.0, show_default=True, help="Poison it after so many seconds."
-)
+@click.option("--rate", type=Figure(1, 20000), default=1000.0, show_default=True, help="Payments a second.")
+@click.option("--port", type=Whole(0, 65535), default=None, help="Port for predictions; default 8000, or a free one.")
+@click.option("--poison", type=Figure(0), default=45.0, show_default=True, help="Poison it after so many seconds.")
 @click.option("--no-poison", is_flag=True, help="Leave the payments as they are.")
 def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poison: float, *, no_poison: bool) -> None:
     """Learn from a stream of card payments made up on the spot; after a while it is poisoned, and saves itself."""
@@ -120,10 +119,8 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
 )
 @click.option("--store", default="", metavar="URL", help="s3-down: an object store for it, s3://bucket/prefix.")
 @click.option("--really", is_flag=True, help="Also to one that is marked production = true.")
-@click.option("--rate", type=click.FloatRange(100, 10000), default=1000.0, show_default=True, help="Events a second.")
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=90.0, show_default=True, help="How long until it is undone."
-)
+@click.option("--rate", type=Figure(100, 10000), default=1000.0, show_default=True, help="Events a second.")
+@click.option("--seconds", type=Figure(1), default=90.0, show_default=True, help="How long until it is undone.")
 @json_option
 def drill(
     name: str,

@@ -12,6 +12,7 @@ import msgspec
 from stream import findings, printing
 from stream.columns import Columns
 from stream.commands.base import FILE, configured, json_option, stopping_of
+from stream.commands.numbers import Figure
 from stream.config import Config
 from stream.errors import CommandError
 
@@ -72,9 +73,7 @@ def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
 @click.argument("files", nargs=-1, type=FILE)
 @click.option("--demo", is_flag=True, help="Send the demo's card payments, made up on the spot, until Ctrl-C.")
 @table_options
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second; default as fast as it goes."
-)
+@click.option("--rate", type=Figure(above=True), help="Events a second; default as fast as it goes.")
 @click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
 @configured
 def produce(
