@@ -18,6 +18,25 @@ from snapshots.unsaid import without_passwords, without_values
 _TRIES, _REQUEST_SECONDS, _TRYING_SECONDS = 3, 10, 20
 
 
+def where(url: str) -> tuple[str, str]:
+    """The bucket and the prefix that ``s3://bucket/prefix`` names; raise :class:`StoreError` for any other address.
+
+    What it says of the address holds no password, signature or key.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StoreError("store.url is no address that can be read: write s3://bucket/prefix, or a directory") from None
+    if parts.scheme != "s3" or not parts.netloc:
+        raise StoreError(f"store.url {without_passwords(url)!r} is neither a directory nor s3://bucket/prefix")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise StoreError(
+            "store.url holds more than s3://bucket/prefix (a user, a password, a query or a #), which may be a secret: "
+            "credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, other settings into [store.options]"
+        )
+    return parts.netloc, parts.path.strip("/")
+
+
 class ObjectStore:
     """Keeps the contract of :class:`snapshots.store.Store`; what cannot be done now is tried again for 20 s."""
 
@@ -26,20 +45,13 @@ class ObjectStore:
             import obstore  # noqa: PLC0415  an optional extra
             from obstore.store import S3Store  # noqa: PLC0415  the same
         except ImportError as cause:
-            raise StoreError(f"store.url {url!r} needs obstore: {install('s3')}") from cause
-        parts, url = urlsplit(url), without_passwords(url)
-        if parts.scheme != "s3" or not parts.netloc:
-            raise StoreError(f"store.url {url!r} is neither a directory nor s3://bucket/prefix")
-        if "@" in parts.netloc:
-            raise StoreError(
-                f"store.url {url!r} holds a password; put it into AWS_SECRET_ACCESS_KEY, the user into "
-                "AWS_ACCESS_KEY_ID"
-            )
+            raise StoreError(f"a store.url with :// needs obstore: {install('s3')}") from cause
+        bucket, prefix = where(url)
         self.url, self._obstore, self._options = url, obstore, dict(options or {})
-        self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
+        self._prefix = f"{prefix}/" if prefix else ""
         try:
             self._inner = S3Store(
-                parts.netloc,
+                bucket,
                 config=self._options,
                 client_options={"allow_http": True, "timeout": timedelta(seconds=_REQUEST_SECONDS)},
                 retry_config={"max_retries": _TRIES, "retry_timeout": timedelta(seconds=_TRYING_SECONDS)},

@@ -10,22 +10,24 @@ from typing import Any
 
 #: the password, or the token, before the host of an address
 _USERINFO = re.compile(r"(?<=://)[^/?#\s\"']*@")
-#: what signs a request in its address
-_SIGNED = re.compile(r"(?i)((?:signature|token|secret|password|passwd|api_?key|credential)=)[^&\s\"']+")
+#: what is asked of an address, and where in it: what signs a request may have any name there
+_QUERY = re.compile(r"(://[^\s\"'?#]*[?#])[^\s\"']+")
+#: what signs a request, where only a part of its address is said
+_SIGNED = re.compile(r"(?i)((?:signature|\bsig|token|secret|password|passwd|api_?key|credential)=)[^&\s\"']+")
 _SECRET_KEY = re.compile(r"(?i)pass|secret|token|key|pem|credential|jaas|oauth|config")
 #: shorter values are words of any sentence, and longer ones are found inside of words too
 _SHORTEST, _LONG = 3, 8
 
 
 def without_passwords(text: str) -> str:
-    """The text with addresses that tell no password.
+    """The text with addresses that tell no password, and nothing of what is asked of them.
 
     >>> without_passwords("cannot reach http://user:pw@host:80/a?x=1&token=t")
-    'cannot reach http://…@host:80/a?x=1&token=…'
+    'cannot reach http://…@host:80/a?…'
     """
     if "://" not in text and "=" not in text:
         return text
-    return _SIGNED.sub(r"\1…", _USERINFO.sub("…@", text))
+    return _SIGNED.sub(r"\1…", _QUERY.sub(r"\1…", _USERINFO.sub("…@", text)))
 
 
 def without_values(text: str, settings: Mapping[str, Any], *, but_harmless: bool = False) -> str:

@@ -21,10 +21,15 @@ _MOST_BYTES = 4096
 
 
 class Token:
-    """One token. ``path`` is where it is kept when ``given`` by nobody; ``now`` gives seconds."""
+    """One token. ``path`` is where it is kept when ``given`` by nobody; ``now`` gives seconds.
 
-    def __init__(self, path: Path, given: str | None, now: Callable[[], float]) -> None:
-        self._path, self._given, self._now = path, given or None, now
+    ``setting`` is said in the path's place when there is no such file: the token itself may have been written there.
+    """
+
+    def __init__(
+        self, path: Path, given: str | None, now: Callable[[], float], setting: str = "serve.token_file"
+    ) -> None:
+        self._path, self._given, self._now, self._setting = path, given or None, now, setting
         self._looked: float | None = None
         self._seen: object = None
         self._token: str | None = None
@@ -53,7 +58,7 @@ class Token:
         except FileNotFoundError:
             self._seen, self._token = None, None
             return
-        except OSError as cause:
+        except (OSError, ValueError) as cause:
             seen, found = str(cause), None
         if seen == self._seen:
             return
@@ -69,8 +74,9 @@ class Token:
             with self._path.open("rb") as file:
                 text = file.read(_MOST_BYTES + 1)
             token = text.decode().strip()
-        except (OSError, UnicodeDecodeError) as cause:
-            log.error("the token in %s cannot be read, so there is none: %s", self._path, cause)
+        except (OSError, ValueError) as cause:
+            why = cause.strerror if isinstance(cause, OSError) else "it is no text in UTF-8, or no path"
+            log.error("what %s names cannot be read, so there is no token: %s", self._setting, why)
             return None
         if len(text) > _MOST_BYTES or len(token.split()) > 1:
             log.error(
@@ -94,12 +100,12 @@ def tokens_of(config: Config, environment: Mapping[str, str], now: Callable[[], 
     """Return the tokens: of ``HOLDFAST_…TOKEN`` where it is set, or else of the files that are configured."""
     serve = config.serve
 
-    def token(name: str, variable: str) -> Token:
-        return Token(config.base / name, environment.get(variable), now)
+    def token(name: str, variable: str, setting: str) -> Token:
+        return Token(config.base / name, environment.get(variable), now, f"serve.{setting}")
 
     guarded = serve.read_token_file or environment.get("HOLDFAST_READ_TOKEN")
     return Tokens(
-        token(serve.token_file, "HOLDFAST_TOKEN"),
-        token(serve.events_token_file, "HOLDFAST_EVENTS_TOKEN"),
-        token(serve.read_token_file, "HOLDFAST_READ_TOKEN") if guarded else None,
+        token(serve.token_file, "HOLDFAST_TOKEN", "token_file"),
+        token(serve.events_token_file, "HOLDFAST_EVENTS_TOKEN", "events_token_file"),
+        token(serve.read_token_file, "HOLDFAST_READ_TOKEN", "read_token_file") if guarded else None,
     )

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from learners.labels import canonical
+from snapshots.errors import StoreError
+from snapshots.object_store import where
 from snapshots.retention import Keep
 from stream import choices
 from stream.errors import ConfigError
@@ -42,6 +45,10 @@ Count = Annotated[int, Meta(ge=0, le=_MOST)]
 Several = Annotated[int, Meta(ge=1, le=_MOST)]
 #: a name or an address without port; ``*.`` before a name stands for all below it
 Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
+
+
+#: the beginning of an address, or its query, where a directory was to be
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:|.*@.*:|.*\?.*=", re.DOTALL | re.IGNORECASE)
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -438,6 +445,7 @@ def _check_together(config: Config) -> None:
     _check_paths(config)
     _check_names(config)
     _check_numbers(config)
+    _check_store(config)
     if config.retrain.cost and not config.retrain.gain:
         raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
     if config.retrain.budget and not config.retrain.price_per_hour:
@@ -465,6 +473,17 @@ def _check_directory(config: Config) -> None:
             f"source.directory = {config.source.directory!r} holds the configuration itself, and every *.jsonl in it "
             'would be read as events: name a directory of their own, such as "events"'
         )
+
+
+def _check_store(config: Config) -> None:
+    """Refuse an address that no store has; what it holds beside bucket and prefix may be a secret."""
+    if "://" in config.store.url:
+        try:
+            where(config.store.url)
+        except StoreError as cause:
+            raise ConfigError(str(cause)) from None
+    elif _ADDRESS.match(config.store.url):
+        raise ConfigError("store.url looks like an address without ://. Write s3://bucket/prefix, or a directory")
 
 
 def _check_numbers(config: Config) -> None:

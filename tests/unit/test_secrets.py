@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import stream.notify
 from snapshots.unsaid import without_passwords, without_values
 from stream import logs
+from stream.bearer import tokens_of
 from stream.cli import main
 from stream.config import check
 from stream.notify import Notifier
@@ -20,6 +21,18 @@ from stream.notify import Notifier
 SECRET = "S3CR3T"
 HEAD = 'name = "x"\ntask = "binary"\n[learners.a]\nkind = "vw"\nrole = "champion"\n'
 KAFKA = '[source]\nkind = "kafka"\ntopics = ["t"]\n[source.kafka]\n"bootstrap.servers" = "127.0.0.1:1"\n'
+
+
+#: addresses of a store that hold more than they should
+ADDRESSES = [
+    *(f"{scheme}://bucket/prefix{end}" for scheme in ("s3", "https", "abfs", "file")
+      for end in (f"?sig={SECRET}", f"?x=1&anything={SECRET}", f"?{SECRET}", f"#{SECRET}")),
+    f"s3://{SECRET}@bucket/p", f"s3://bucket?sig={SECRET}", f"s3://[{SECRET}/p", f"s3:bucket?sig={SECRET}",
+    f"store?sig={SECRET}", f"user:{SECRET}@host/bucket", f"https:/account/c?sv=2&sig={SECRET}",
+]  # fmt: skip
+#: a key, written where the name of its file should be
+PASTED = [SECRET, f"-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END", f"a/{SECRET}", SECRET * 99]
+KEYS = [one for key in PASTED for one in (f'private_key_file = "{key}"', f'public_key_files = ["{key}"]')]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +98,38 @@ def test_a_wrong_configuration_is_said_without_its_values(more: str, command: st
     assert SECRET not in done.output + done.stderr
 
 
+@pytest.mark.parametrize("command", ["status", "train"])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        *((f'[store]\nurl = "{url}"', "store.url") for url in ADDRESSES),
+        *((f"[signing]\n{one}", "signing.") for one in KEYS),
+    ],
+)
+def test_what_should_name_a_place_and_holds_a_secret(more: str, said: str, command: str, tmp_path: Path) -> None:
+    """The message names the setting, and nothing of what stands there."""
+    path = tmp_path / "holdfast.toml"
+    path.write_text(f'{HEAD}[source]\nkind = "files"\n{more}\n')
+    done = CliRunner().invoke(main, ["--config", str(path), command])
+    assert done.exit_code not in (0, 1), done.output
+    assert said in done.output + done.stderr
+    assert SECRET not in done.output + done.stderr
+
+
+@pytest.mark.parametrize("setting", ["token_file", "events_token_file", "read_token_file"])
+@pytest.mark.parametrize("secret", [SECRET, SECRET * 99, f"holdfast.toml/{SECRET}", f"{SECRET}\0", f"a\n{SECRET}"])
+def test_a_token_written_where_its_file_belongs(
+    setting: str, secret: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It opens nothing, and stands in no log."""
+    (tmp_path / "holdfast.toml").write_text("")
+    table = {"name": "x", "task": "binary", "source": {"kind": "files"}, "learners": {"a": {"kind": "vw"}}}
+    found = tokens_of(check({**table, "serve": {setting: secret}}, tmp_path), {}, time.monotonic)
+    assert {one.current() for one in (found.changes, found.events, found.read) if one is not None} == {None}
+    assert SECRET not in caplog.text
+    assert caplog.text == "" or f"serve.{setting}" in caplog.text
+
+
 def test_who_answers_what_is_not_http_is_said_without_the_address(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,7 +160,9 @@ def test_who_answers_what_is_not_http_is_said_without_the_address(
     "text",
     [
         f"cannot reach https://user:{SECRET}@host:9000/bucket", f"https://{SECRET}@host", f"x://a:b@{SECRET}@host/",
-        f"GET /b?X-Amz-Signature={SECRET}&x=1", f"http://h/?token={SECRET}", f"password={SECRET}", f"api_key={SECRET}",
+        f"GET /b?X-Amz-Signature={SECRET}&x=1", f"at https://h/c?sv=1&sig={SECRET}: no", f"'s3://b/p?{SECRET}'",
+        f"https://h/#{SECRET}", f"https://h?a={SECRET}#b", f"?sv=1&sig={SECRET}&x",
+        f"http://h/?token={SECRET}", f"password={SECRET}", f"api_key={SECRET}",
     ],
 )  # fmt: skip
 def test_an_address_is_said_without_its_password(text: str) -> None:
