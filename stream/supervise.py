@@ -2,7 +2,8 @@
 
 Serving never ends because another role cannot live (promise 4): who dies is started again, later and later. What no
 restart mends (a wrong configuration) is said and left alone, until a file of the configuration changes; what was
-refused for the state of the world (another trainer, a holdout) is said, and tried again each minute.
+refused for the state of the world (another trainer, a holdout) is said, and tried again each minute. Serving that ran,
+and cannot start with the configuration as it is by then (gone, broken, of another port), goes on with what it ran with.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import logging
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -19,7 +21,8 @@ from typing import IO
 
 from snapshots.errors import RefusedError
 from stream import interpreter, logs, terminal
-from stream.errors import CommandError
+from stream.config import load, packed
+from stream.errors import CommandError, ConfigError
 
 log = logging.getLogger("holdfast.up")
 ROLES = ("train", "guard", "serve")
@@ -69,18 +72,23 @@ class Child:
         self.files: dict[str, int] = {}
         self.ran_with: dict[str, int] | None = None
         self.doubts = 0
+        self.config: bytes | None = None
+        self.kept: bytes | None = None
+        self.goes_on_with_kept = False
         self.last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
         self._listener: threading.Thread | None = None
 
     def listen(self, output: IO[bytes]) -> None:
-        """Pass on what the process writes, and keep its last lines."""
+        """Pass on what the process writes, and keep its last lines; those of the process before it are forgotten."""
         stream = self.process.stderr if self.process else None
+        words: deque[bytes] = deque(maxlen=_LAST_WORDS)
+        self.last_words = words
         if stream is None:
             return
 
         def forward() -> None:
             for line in stream:
-                self.last_words.append(line)
+                words.append(line)
                 with contextlib.suppress(OSError):  # a log on a full disk; nobody may wait for it to be read
                     output.write(terminal.forwarded(line))
                     output.flush()
@@ -136,19 +144,34 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         child.files = self._files()
+        child.config = child.kept if child.goes_on_with_kept else self._loaded(child)
         arguments = [*child.role.split(), "--config", str(self._config), *self._first.get(child.role, ())]
-        child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            interpreter.command("stream.cli", *arguments),
-            env=interpreter.environment(self._environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
-        )
+        with tempfile.TemporaryFile() as kept:
+            if child.goes_on_with_kept:
+                arguments.append("--as-kept")
+                kept.write(child.kept or b"")
+                kept.seek(0)
+            child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+                interpreter.command("stream.cli", *arguments),
+                env=interpreter.environment(self._environment),
+                stdin=kept,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
+            )
         self._first.pop(child.role, None)
         child.again_at = None
         child.deaths.begin()
         child.listen(self._output)
+
+    def _loaded(self, child: Child) -> bytes | None:
+        """The configuration that serving is about to start with; None for other roles, and when it cannot be read."""
+        if child.role != "serve":
+            return None
+        try:
+            return packed(load(self._config, self._environment))
+        except ConfigError:
+            return None  # the child says so itself
 
     def watch(self) -> None:
         """Start dead children again with backoff; raise :class:`CommandError` when nothing could ever be served."""
@@ -170,6 +193,9 @@ class Supervisor:
         if code == logs.TAKEN:
             self._give_up(child, "another process took over the lineage", again=True)
         elif code in (logs.WRONG, logs.REFUSED) and not self._ran(child):
+            if self._goes_on(child):
+                child.again_at = time.monotonic() + delay
+                return
             if child.role == "serve" or not self._can_serve():
                 kind = RefusedError if code == logs.REFUSED else CommandError
                 raise kind(
@@ -181,7 +207,9 @@ class Supervisor:
             )
         else:
             if code not in (logs.WRONG, logs.REFUSED):
-                child.ran_with, child.doubts = child.files, 0
+                child.ran_with = child.ran_with if child.goes_on_with_kept else child.files
+                child.doubts = 0
+                child.kept, child.goes_on_with_kept = child.config or child.kept, False
             log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
             child.again_at = time.monotonic() + delay
 
@@ -192,7 +220,20 @@ class Supervisor:
         nothing that its predecessor could still hold.
         """
         child.doubts += 1
-        return child.role == "serve" and child.files == child.ran_with and child.doubts <= _DOUBTS
+        same = child.files == child.ran_with or child.goes_on_with_kept
+        return child.role == "serve" and same and child.doubts <= _DOUBTS
+
+    def _goes_on(self, child: Child) -> bool:
+        """Say that serving goes on with the configuration that it ran with, once; False when there is none."""
+        if child.kept is None or child.goes_on_with_kept:
+            return False
+        child.goes_on_with_kept, child.doubts = True, 0
+        log.error(
+            "holdfast %s cannot start with the configuration as it is now, and goes on with the one that it ran with; "
+            "%s counts again when it is mended and %s starts anew. It said: %s",
+            child.role, self._config, child.role, child.words(),
+        )  # fmt: skip
+        return True
 
     def _give_up(self, child: Child, why: str, *, again: bool) -> None:
         """Say so once. What was refused for the state of the world, not for a file, is tried ``again`` each minute."""

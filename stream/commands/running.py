@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,15 +13,17 @@ import msgspec
 from snapshots.errors import LineageTakenError, SnapshotsError
 from stream import logs, printing
 from stream.commands.base import (
+    config_option,
     configured,
     json_option,
     lineage_of,
+    load_config,
     manifest_of,
     operator,
     stopping_of,
 )
 from stream.commands.numbers import Whole
-from stream.config import Config
+from stream.config import Config, unpacked
 
 _UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"
 _new_lineage_option = click.option(
@@ -168,11 +171,13 @@ def _show_verdict(verdict: Any, same: bool | None, *, as_json: bool) -> None:
 
 
 @click.command()
-@configured
-def serve(config: Config) -> None:
+@click.option("--as-kept", is_flag=True, hidden=True, help="For up: the configuration comes from standard input.")
+@config_option
+def serve(path: Path | None, *, as_kept: bool) -> None:
     """Answer predictions over HTTP from the newest snapshot that passed."""
     from stream.serve import serve_forever  # noqa: PLC0415  a command imports what it needs
 
+    config = unpacked(sys.stdin.buffer.read()) if as_kept else load_config(click.get_current_context(), path)
     serve_forever(config, os.environ, _stopping_workers(config))
 
 

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,67 @@ def test_a_trainer_that_was_refused_is_tried_again_and_one_that_is_wrong_is_not(
         time.sleep(0.02)
     assert len(_text(tmp_path / "starts")) == (3 if starts else 1)
     assert supervisor.children[0].given_up
+
+
+def _running(supervisor: Supervisor, done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        supervisor.watch()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("what", ["gone", "broken", "of another port"])
+def test_serving_goes_on_with_the_configuration_that_it_ran_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """Promise 4. The file is gone, or wrong, at the moment when serving dies; once it is right, it counts again."""
+    monkeypatch.setattr(supervise, "_FIRST_DELAY", 0.05)
+    path, starts = tmp_path / "holdfast.toml", tmp_path / "starts"
+    good = 'name = "x"\ntask = "binary"\nsource.kind = "files"\n[learners.a]\nkind = "vw"\n'
+    path.write_text(good)
+    script = (
+        "import sys, time; from stream.config import load, unpacked; from pathlib import Path\n"
+        "kept = '--as-kept' in sys.argv\n"
+        "try: config = unpacked(sys.stdin.buffer.read()) if kept else load(Path(sys.argv[4]), {})\n"
+        "except Exception as cause: print(cause, file=sys.stderr); raise SystemExit(2)\n"
+        "if config.serve.port != 8000: raise SystemExit(2)\n"
+        f"open({str(starts)!r}, 'a').write('kept ' if kept else 'file '); time.sleep(99)"
+    )
+    monkeypatch.setattr(interpreter, "command", lambda *given: [sys.executable, "-c", script, *given])
+    supervisor = Supervisor(path, {}, ["serve"], io.BytesIO())
+    (child,) = supervisor.children
+    try:
+        for number, words in enumerate(["file", "file kept", "file kept kept", "file kept kept file"], 1):
+            _running(supervisor, lambda words=words: _text(starts).split() == words.split())  # type: ignore[misc]
+            if number == 3:
+                path.write_text(good)
+            elif what == "gone":
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text("name = [" if what == "broken" else f"{good}[serve]\nport = 1\n")
+            assert child.process is not None
+            child.process.kill()
+    finally:
+        supervisor.stop()
+    assert caplog.text.count("goes on with the one that it ran with") == 2
+
+
+def test_the_last_words_are_those_of_the_last_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier one said explains nothing."""
+    monkeypatch.setattr(supervise, "_FIRST_DELAY", 0.05)
+    starts = tmp_path / "starts"
+    script = (
+        f"import sys; open({str(starts)!r}, 'a').write('x')\n"
+        f"print('said', len(open({str(starts)!r}).read()), file=sys.stderr); sys.exit(4)"
+    )
+    monkeypatch.setattr(interpreter, "command", lambda *_args: [sys.executable, "-c", script])
+    supervisor = Supervisor(tmp_path / "holdfast.toml", {}, ["train"], io.BytesIO())
+    _running(supervisor, lambda: len(_text(starts)) == 3)
+    (child,) = supervisor.children
+    assert child.process is not None
+    child.process.wait(20)
+    assert child.words() == "said 3"
 
 
 def _text(path: Path) -> str:
