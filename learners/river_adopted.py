@@ -3,13 +3,14 @@
 The questions are made from what the file knows: names of features, and the values that it saw of them.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from learners.errors import StateRefusedError
+from learners.errors import LearnersError, StateRefusedError
 from learners.event import Features, Label
 from learners.labels import Labels, LabelValue, UnknownLabelError
 from learners.river_learner import RiverLearner
@@ -21,6 +22,7 @@ _MOST_OBJECTS = 200_000
 #: attributes in which River's classifiers keep what they know of each class
 _BY_CLASS = ("class_counts", "observed_classes", "classes", "_classes")
 _NAMES = (str, int, float)
+_DAMAGED = "the file is damaged, or of another version of River"
 Row = dict[str, Any]
 
 
@@ -28,8 +30,18 @@ def adopted(learner: RiverLearner, load: Callable[[], Any]) -> RiverLearner:
     """A learner like this one with the file's model in it; ``load`` loads the file anew, through the allow-list.
 
     Its classes are mapped to the labels, and whole numbers reach it as int where it was trained on those. Raises
-    :class:`StateRefusedError` when it does another task, has classes that are no labels, or answers otherwise here.
+    :class:`StateRefusedError` when it does another task, has classes that are no labels, cannot learn, or answers
+    otherwise here.
     """
+    try:
+        return _adopted(learner, load)
+    except LearnersError:
+        raise
+    except Exception as cause:
+        raise StateRefusedError(f"{_DAMAGED}: {type(cause).__name__}: {cause}") from cause
+
+
+def _adopted(learner: RiverLearner, load: Callable[[], Any]) -> RiverLearner:
     plain, labels = load(), learner.labels
     if reason := unsuited(plain, labels.task):
         raise StateRefusedError(f"the file {reason}")
@@ -37,7 +49,12 @@ def adopted(learner: RiverLearner, load: Callable[[], Any]) -> RiverLearner:
     answers = [_answer(plain, row) for row in rows]
     if all(isinstance(one, Exception) for one in answers):
         raise StateRefusedError(f"plain River answers none of {len(rows)} questions about its features: {answers[0]!r}")
-    classes = _named(_classes(plain, answers), labels) if labels.task != "regression" else []
+    known = _classes(plain, answers) if labels.task != "regression" else []
+    classes = _named(known, labels) if labels.task != "regression" else []
+    if reason := _damage(
+        load(), rows, answers, known or ([0.5, 2.0] if labels.task == "regression" else [False, True])
+    ):
+        raise StateRefusedError(f"{_DAMAGED}: {reason}")
     found = ""
     for whole in (False, True):
         taken = learner.around(load(), classes, whole=whole)
@@ -105,6 +122,26 @@ def _answer(plain: Any, row: Row) -> Any:
         return plain.predict_one(dict(row)), chances
     except Exception as cause:
         return cause
+
+
+def _damage(plain: Any, rows: Sequence[Row], answers: Sequence[Any], labels: Sequence[Any]) -> str:
+    """What is wrong with a model that answers: it cannot learn, or says what is no number; empty when it is whole."""
+    for _, chances in (one for one in answers if not isinstance(one, Exception)):
+        if any(not math.isfinite(one) for one in (chances or {}).values()):
+            return f"it answers with the chances {chances}"
+    faults = [_fault(plain, row, labels[at % len(labels)]) for at, row in enumerate(rows)]
+    gone = [one for one in faults if isinstance(one, AttributeError)]
+    if gone or all(faults):
+        return f"it answers, and when it learns it raises {(gone or faults)[0]!r}"
+    return ""
+
+
+def _fault(plain: Any, row: Row, label: Any) -> Exception | None:
+    try:
+        plain.learn_one(dict(row), label)
+    except Exception as cause:
+        return cause
+    return None
 
 
 def _difference(taken: RiverLearner, rows: Sequence[Row], answers: Sequence[Any]) -> str:

@@ -26,6 +26,8 @@ from learners.pickled import Made, Named, is_name, read
 _DEEPEST = 30_000
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex})
 _RUST, _VECTOR = "river._river_rust.", ("river._river_rust.vectordict", "VectorDict")
+#: modules of Python that only compute and keep; a transformer, or a class of one's own, may be made of them
+_HARMLESS = {"cmath", "collections", "datetime", "decimal", "fractions", "math", "numbers", "statistics"}
 _LARGEST_ARGUMENT = 10_000_000
 
 
@@ -153,8 +155,7 @@ class Building:
     def _unknown(self, pair: tuple[str, str]) -> None:
         module, name = pair
         raise UnsafeStateError(
-            f"the state names {module}.{name}, which is not on the allow-list; nothing of it was run. "
-            f'If the name is yours, add types = ["{module}:{name}"] to the learner\'s configuration'
+            f"the state names {module}.{name}, which is not on the allow-list; nothing of it was run. {_advice(*pair)}"
         )
 
     def _made(self, made: Made) -> Any:
@@ -243,6 +244,19 @@ class Building:
             for name, value in {**self.of(fields or {}), **self.of(slots or {})}.items():
                 setattr(built, name, value)
         return built
+
+
+def _advice(module: str, name: str) -> str:
+    """What to do about a name that is not on the list: only what may be the operator's own is let in by ``types``."""
+    head = module.partition(".")[0]
+    if head == "__main__":
+        return "It was defined in the script that saved it: put it into a module beside the configuration, save anew"
+    if head in sys.stdlib_module_names and head not in _HARMLESS:
+        return (
+            "It is Python's own, and no model that River saves names it: the file is damaged, or was made to run "
+            "something. Do not use it"
+        )
+    return f'If the name is yours, add types = ["{module}:{name}"] to the learner\'s configuration'
 
 
 def _parts(state: Any) -> tuple[Any, Any]:

@@ -5,16 +5,28 @@ import collections
 import functools
 import os
 import pickle
+import random
+import re
 import subprocess
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import pytest
-from river import linear_model, preprocessing
+from river import compose, linear_model, preprocessing
 
-from learners.errors import StateRefusedError, UnsafeStateError
+from learners.errors import LearnersError, StateRefusedError, UnsafeStateError
+from learners.event import Features
+from learners.river_adopted import adopted
+from learners.river_learner import RiverLearner
 from learners.safe_pickle import loads, river_types
+
+#: names in a model that nothing is asked of when it answers and learns
+_UNASKED = {
+    "_y_name", "intercept_init", "learn_one", "predict_proba_one", "score_one", "transform_one", "weight_neg",
+    "window_size",
+}  # fmt: skip
 
 
 class Reduced:
@@ -147,3 +159,52 @@ def test_names_of_ones_own_are_added_one_by_one() -> None:
     with pytest.raises(UnsafeStateError, match="collections:ChainMap"):
         loads(data)
     assert loads(data, ["collections:ChainMap"]) == collections.ChainMap()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (one, "Python's own")
+        for one in ("os.system", "builtins.eval", "subprocess.Popen", "posix.system", "importlib.import_module")
+    ]
+    + [("__main__.Mine", "script that saved it")]
+    + [(one, "add types = ") for one in ("model.Mine", "math.log", "statistics.median", "sklearn.base.clone")],
+)
+def test_a_name_that_is_not_on_the_list_is_refused_with_advice_that_holds(name: str, said: str) -> None:
+    """Nobody is told to let in what runs anything."""
+    module, _, last = name.rpartition(".")
+    with pytest.raises(UnsafeStateError, match="allow-list") as refused:
+        loads(b"c" + f"{module}\n{last}\n".encode() + b".")
+    assert said in str(refused.value)
+    assert ("types =" in str(refused.value)) == (said == "add types = ")
+
+
+def _model(kind: str) -> Any:
+    numbers = compose.SelectType(Number) | preprocessing.StandardScaler()
+    found: Any = {
+        "binary": numbers | linear_model.LogisticRegression(),
+        "regression": (numbers + (compose.SelectType(str) | preprocessing.OneHotEncoder()))
+        | linear_model.LinearRegression(),
+    }[kind]
+    draw = random.Random(1)
+    for _ in range(60):
+        x = {"a": draw.gauss(0, 1), "b": draw.gauss(0, 1), "c": draw.choice("xyz")}
+        found.learn_one(x, x["a"] > 0 if kind == "binary" else x["a"])
+    return found
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_a_damaged_file_is_not_imported(kind: str) -> None:
+    """Cut off anywhere, a name of an attribute or class changed: one sentence, and no traceback."""
+    model = _model(kind)
+    data = pickle.dumps(model)
+    damaged = [data[:at] for at in range(0, len(data), 17)]
+    names = {one.decode() for one in re.findall(rb"\x8c.([A-Za-z_]{4,})", data, re.DOTALL)} - _UNASKED
+    damaged += [data.replace(name.encode(), name[:-1].encode() + b"~") for name in sorted(names)]
+    learner = RiverLearner.of(model, kind)  # type: ignore[arg-type]
+    for one in damaged:
+        with pytest.raises(LearnersError) as refused:
+            adopted(learner, lambda one=one: loads(one))  # type: ignore[misc]
+        assert "\n" not in str(refused.value)
+    asked = Features.of({"a": 1.0, "b": -1.0, "c": "x"})
+    assert adopted(learner, lambda: loads(data)).predict(asked) == learner.predict(asked)
