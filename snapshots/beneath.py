@@ -55,10 +55,11 @@ def opened(root: Path, inner: Sequence[str], *, make: bool = False) -> Iterator[
         os.close(folder)
 
 
-def read(name: str, folder: int, shown: Path, most: int | None = None) -> bytes:
+def read(name: str, folder: int, shown: Path, most: int | None = None, written: int | None = None) -> bytes:
     """The bytes of a file in an open folder; ``shown`` is what an error calls it.
 
-    Raises :class:`DamagedError` when it is no file of its own (a link, a pipe), or is larger than ``most`` bytes.
+    Raises :class:`DamagedError` when it is no file of its own (a link, a pipe), or is larger than ``most`` bytes, or
+    than the ``written`` ones.
     """
     with _refusing_links(name, folder, shown):
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -66,15 +67,17 @@ def read(name: str, folder: int, shown: Path, most: int | None = None) -> bytes:
         about = os.fstat(file)
         if not stat.S_ISREG(about.st_mode):
             raise DamagedError(f"{shown} is no file; a store holds nothing else. Remove it")
-        refuse_larger(str(shown), about.st_size, most)
+        refuse_larger(str(shown), about.st_size, most, written)
         with open(file, "rb", closefd=False) as blob:
-            return blob.read() if most is None else blob.read(most)
+            return blob.read(min((one for one in (most, written) if one is not None), default=-1))
     finally:
         os.close(file)
 
 
-def refuse_larger(shown: str, size: int, most: int | None) -> None:
-    """Raise :class:`DamagedError` for what is larger than anything of its name can be."""
+def refuse_larger(shown: str, size: int, most: int | None, written: int | None = None) -> None:
+    """Raise :class:`DamagedError` for what is larger than anything of its name can be, or than what was written."""
+    if written is not None and size > written:
+        raise DamagedError(f"{shown} has {size} bytes instead of {written}: it was changed, and is not read")
     if most is not None and size > most:
         raise DamagedError(f"{shown} has {size:,} bytes, and nothing of this name has more than {most:,}. Remove it")
 

@@ -1,21 +1,23 @@
 """How large a blob of a name may be: what is larger is none of ours, and is not read into memory to find that out.
 
-A store may be written by others, and a sparse file of a terabyte takes no disk. Parts of snapshots, archives and models
-have no bound here: their size stands in what names them.
+A store may be written by others, and a sparse file of a terabyte takes no disk. Parts of snapshots
+and models have no bound here: their size stands in the manifest that names them.
 """
 
 _SMALL, _MEDIUM, _LARGE = 1 << 20, 16 << 20, 64 << 20
-#: by how a name begins or ends, the first that fits
+#: a file of the archive is written after some 32 MiB of events, and put together with others up to ARCHIVED / 2
+ARCHIVED = 1 << 30
+#: by how a name ends, or else begins
 _BEGINNINGS = (
     ("ledger/", _SMALL), ("epochs/", _SMALL), ("presence/", _SMALL), ("leases/", _SMALL), ("lineage.json", _SMALL),
-    ("verdicts/", _MEDIUM),
+    ("verdicts/", _MEDIUM), ("archive/", ARCHIVED),
 )  # fmt: skip
 _ENDS = (("/manifest.json", _LARGE), (".sig", _SMALL), (".looks", _MEDIUM))
 
 
 def most_bytes(name: str) -> int | None:
     """The largest size in bytes that a blob of this name can have; None where there is none."""
-    for beginning, most in _BEGINNINGS:
-        if name.startswith(beginning):
+    for end, most in _ENDS:
+        if name.endswith(end):
             return most
-    return next((most for end, most in _ENDS if name.endswith(end)), None)
+    return next((most for beginning, most in _BEGINNINGS if name.startswith(beginning)), None)

@@ -59,12 +59,12 @@ class ObjectStore:
         except (obstore.exceptions.BaseError, ValueError, TypeError) as cause:
             raise StoreError(f"store.url {url!r} cannot be opened: {self._said(cause)}") from cause
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str, most: int | None = None) -> bytes | None:
         """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
         steps(name, DamagedError)
         try:
             found = self._obstore.get(self._inner, self._prefix + name)
-            refuse_larger(f"{self.url.rstrip('/')}/{name}", found.meta["size"], most_bytes(name))
+            refuse_larger(f"{self.url.rstrip('/')}/{name}", found.meta["size"], most_bytes(name), most)
             return bytes(found.bytes())
         except FileNotFoundError as cause:
             if "NoSuchBucket" in str(cause):

@@ -74,9 +74,9 @@ class SignedStore:
         self._trusted = {_id_of(key): key for key in public}
         self._lineage: bytes | None = None
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str, most: int | None = None) -> bytes | None:
         """Return the blob; a manifest only with a good signature."""
-        data = self.inner.get(name)
+        data = self.inner.get(name, most)
         if data is not None and _BLOB.fullmatch(name) is not None:
             return self._opened(name, data)
         if data is None or not self.verifies or _BESIDE.fullmatch(name) is None:

@@ -124,7 +124,7 @@ def put(store: Store, number: int, what: str, data: bytes) -> Part:
 def rehome(store: Store, number: int, part: Part) -> Part:
     """Write a part that is there under another snapshot's number again under this one's."""
     what = part.name.rsplit("/", 1)[1].rsplit("-", 1)[0]
-    return put(store, number, what, manifests.verify(part, store.get(part.name)))
+    return put(store, number, what, manifests.read(store, part))
 
 
 def read_manifest(store: Store, number: int) -> Manifest | None:
@@ -152,7 +152,7 @@ def check_versions(manifest: Manifest, kind: str) -> None:
 
 def read_shared(store: Store, manifest: Manifest) -> Shared:
     """Return the shared part, verified before it is decoded."""
-    data = manifests.verify(manifest.shared, store.get(manifest.shared.name))
+    data = manifests.read(store, manifest.shared)
     try:
         return msgspec.msgpack.decode(data, type=Shared)
     except (msgspec.DecodeError, RecursionError) as cause:
@@ -172,8 +172,8 @@ def read_learner(
     ``built_from`` stands in for what the manifest says, when an operator accepted a change.
     """
     part = manifest.learners[name]
-    model = manifests.verify(part.model, store.get(part.model.name))
-    metrics = manifests.verify(part.metrics, store.get(part.metrics.name))
+    model = manifests.read(store, part.model)
+    metrics = manifests.read(store, part.metrics)
     check_versions(manifest, part.kind)
     return restore(part.kind, built_from or part.built_from, labels, model, types), Metrics.load(metrics)
 
@@ -181,7 +181,7 @@ def read_learner(
 def read_evidence(store: Store, manifest: Manifest, name: str) -> Evidence:
     """Return the evidence on a learner, verified before it is decoded."""
     part = manifest.learners[name].evidence
-    return Evidence.load(manifests.verify(part, store.get(part.name)))
+    return Evidence.load(manifests.read(store, part))
 
 
 def collected(store: Store, manifest: Manifest) -> list[HeldRow]:
@@ -189,7 +189,7 @@ def collected(store: Store, manifest: Manifest) -> list[HeldRow]:
     tails = read_shared(store, manifest).held
     kept, recent = list[HeldRow](), list[HeldRow]()
     for part in manifest.holdout.chunks:
-        rows = rows_of(manifests.verify(part, store.get(part.name)), part.name)
+        rows = rows_of(manifests.read(store, part), part.name)
         (kept if part.name.startswith("holdout/kept-") else recent).extend(rows)
     return [*kept, *tails.kept, *recent, *tails.recent]
 
@@ -200,7 +200,7 @@ def verify_all(store: Store, manifest: Manifest) -> None:
     for learner in manifest.learners.values():
         parts += [learner.model, learner.metrics, learner.evidence]
     for part in parts:
-        manifests.verify(part, store.get(part.name))
+        manifests.read(store, part)
 
 
 def remove(store: Store, number: int) -> None:

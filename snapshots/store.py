@@ -29,15 +29,15 @@ class Store(Protocol):
     * ``create`` is atomic and durable: when it returns, the blob survives a loss of power, whole; when two create
       the same name, exactly one is told True.
     * ``get`` returns None for a name that is not there; never part of a blob. What is larger than a blob of its name
-      can be (:mod:`snapshots.bounds`) is a :class:`DamagedError`, and is not read.
+      can be (:mod:`snapshots.bounds`), or than ``most``, is a :class:`DamagedError`, and is not read.
     * ``names`` lists what is below a prefix, sorted; with ``after``, only what sorts after it.
     * No name leads out of the store: one with ``..``, an empty or a hidden step is refused, by ``get`` as
       :class:`DamagedError`, since it stands in something that was read, and else as :class:`StoreError`.
     * Every method raises :class:`StoreError` when the store cannot be reached, and changes nothing then.
     """
 
-    def get(self, name: str) -> bytes | None:
-        """Return the blob, or None."""
+    def get(self, name: str, most: int | None = None) -> bytes | None:
+        """Return the blob, or None; of more than ``most`` bytes it is a :class:`DamagedError`."""
 
     def create(self, name: str, data: bytes) -> bool:
         """Create the blob unless the name exists; tell whether it was created."""
@@ -77,12 +77,12 @@ class LocalStore:
         elif self._seen or self.root.exists():
             raise StoreError(f"{self.root} is gone, or no directory any more. Put it back, or set store.url")
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str, most: int | None = None) -> bytes | None:
         """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
         *inner, last = beneath.steps(name, DamagedError)
         try:
             with beneath.opened(self.root, inner) as folder:
-                return beneath.read(last, folder, self.root / name, most_bytes(name))
+                return beneath.read(last, folder, self.root / name, most_bytes(name), most)
         except (FileNotFoundError, NotADirectoryError):
             self._refuse_gone()
             return None

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from learners.extras import install
+from snapshots.bounds import ARCHIVED
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.manifest import Place
 from snapshots.store import Store, claim
@@ -175,7 +176,9 @@ class Archive:
         try:
             # Arrow's own buffer and this thread only: threads over a Python file may abort the process at its end
             # (https://github.com/apache/arrow/issues/33975)
-            source = pa.BufferReader(data or self.bytes_of(file))
+            whole = data or self.bytes_of(file)
+            self._sizes[file.name] = len(whole)
+            source = pa.BufferReader(whole)
             reader = pa.parquet.ParquetFile(source, page_checksum_verification=True)
             self._about[file.name] = msgspec.json.decode(reader.schema_arrow.metadata[_META], type=About)
             return reader.read(columns=list(columns), use_threads=False)
@@ -217,7 +220,8 @@ class Archive:
             fits = (
                 small and run and file is not None and file.part == run[-1].part
                 and self.about(run[-1]).next == file.begin
-                and sum(self.about(one).events for one in run) + self.about(file).events <= events
+                and sum(self.about(one).events for one in (*run, file)) <= events
+                and sum(self.size(one) for one in (*run, file)) <= ARCHIVED // 2
             )  # fmt: skip
             if fits and file is not None:
                 run.append(file)

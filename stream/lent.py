@@ -33,6 +33,7 @@ class _Wish(msgspec.Struct, array_like=True):
     kind: Literal["get", "create", "names"]
     name: str
     data: bytes = b""
+    most: int | None = None
 
 
 class _Reply(msgspec.Struct, array_like=True):
@@ -64,9 +65,9 @@ class LentStore:
             raise DamagedError(reply.error) if reply.damaged else StoreError(reply.error)
         return reply.found
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str, most: int | None = None) -> bytes | None:
         """Return the blob, or None."""
-        return self._ask(_Wish("get", name))  # type: ignore[return-value]
+        return self._ask(_Wish("get", name, most=most))  # type: ignore[return-value]
 
     def create(self, name: str, data: bytes) -> bool:
         """Create the blob unless the name exists; tell whether it was created."""
@@ -105,7 +106,7 @@ class Lending:
             log.error("a process that loads models asked to %s %.200r, which it may not", wish.kind, wish.name)
             return _Reply(None, f"{wish.name!r:.200} may not be {'written' if wish.kind == 'create' else 'read'} here")
         if wish.kind == "get":
-            return _Reply(self._store.get(wish.name))
+            return _Reply(self._store.get(wish.name, wish.most))
         if wish.kind == "names":
             return _Reply(self._store.names(wish.name, wish.data.decode()))
         return _Reply(self._store.create(wish.name, wish.data))

@@ -195,7 +195,7 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
     part = manifest.learners.get(name)
     if part is None:
         raise RefusedError(f"snapshot {number} holds no {name}; it holds {', '.join(manifest.learners)}")
-    data = manifests.verify(part.model, lineage.store.get(part.model.name))
+    data = manifests.read(lineage.store, part.model)
     _refuse_what_does_not_load(config, lineage, manifest, name)
     try:
         with file.open("xb") as out:

@@ -5,6 +5,7 @@ import os
 import platform
 import stat
 import threading
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from snapshots import LocalStore, Store
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
 from snapshots.object_store import ObjectStore
+from snapshots.signing import SignedStore
 from snapshots.store import claim
+from stream.lent import Lending, LentStore
 
 if TYPE_CHECKING:
     from s3 import Server
@@ -36,6 +39,19 @@ def test_a_blob_is_created_once_and_never_changed(store: Store) -> None:
     assert store.create("a/b", b"one")
     assert not store.create("a/b", b"two")
     assert store.get("a/b") == b"one"
+
+
+def test_what_is_larger_than_it_may_be_is_not_read(store: Store) -> None:
+    """A part of a snapshot is held against the size in its manifest first; also through signatures and a loan."""
+    store.create("snapshots/000000000001/part-0", b"0123456789")
+    ours, theirs = Pipe()
+    lending = Lending(SignedStore(store, None, []), ours)
+    for one in (store, SignedStore(store, None, []), LentStore(theirs)):
+        assert one.get("snapshots/000000000001/part-0", 10) == b"0123456789"
+        with pytest.raises(DamagedError, match="has 10 bytes instead of 9"):
+            one.get("snapshots/000000000001/part-0", 9)
+        assert one.get("snapshots/000000000001/part-1", 9) is None
+    lending.close()
 
 
 def test_names_are_sorted_below_a_prefix(store: Store) -> None:

@@ -105,7 +105,8 @@ def test_a_lease_that_nobody_could_hold_is_said() -> None:
 
 @pytest.mark.parametrize(
     "name", ["ledger/000000000002.json", "epochs/000000000009.json", "presence/x/000000000001.json",
-             "snapshots/000000000009/manifest.json", "verdicts/000000000/000000000001-linear.json", "lineage.json"],
+             "snapshots/000000000009/manifest.json", "verdicts/000000000/000000000001-linear.json", "lineage.json",
+             "archive/t/none/0/00000000000000000000.parquet", "archive/t/none/0/00000000000000000000.parquet-0.sig"],
 )  # fmt: skip
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, name: str) -> None:
     """A sparse file of a terabyte takes no disk, and no memory either."""

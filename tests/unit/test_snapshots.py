@@ -3,6 +3,7 @@
 import json
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from samples import numbers
 from learners.errors import UnsafeStateError
 from learners.evidence import Paired
 from learners.labels import Labels
-from snapshots import LocalStore, Store
+from snapshots import LocalStore, Store, baselines
 from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError
@@ -102,6 +103,38 @@ def test_a_torn_part_says_what_is_wrong(tmp_path: Path, damage: str) -> None:
         path.write_bytes({"truncate": data[:-1], "empty": b"", "foreign": bytes(len(data))}[damage])
     with pytest.raises(DamagedError, match=r"a\.model"):
         snapshots.read_learner(store, manifest, "a", Labels("binary"))
+
+
+def test_a_part_that_grew_is_not_read(tmp_path: Path) -> None:
+    """Whoever may write the store puts a terabyte in its place, which takes no disk; it would take all memory."""
+    store = LocalStore(tmp_path)
+    manifest = write(store, 7)
+    one = manifest.learners["a"]
+    looks: dict[str, Callable[[], object]] = {
+        manifest.shared.name: lambda: snapshots.read_shared(store, manifest),
+        one.model.name: lambda: snapshots.read_learner(store, manifest, "a", Labels("binary")),
+        one.metrics.name: lambda: snapshots.read_learner(store, manifest, "a", Labels("binary")),
+        one.evidence.name: lambda: snapshots.read_evidence(store, manifest, "a"),
+    }
+    for name, look in looks.items():
+        with (tmp_path / name).open("r+b") as file:
+            size = file.seek(0, 2)
+            file.truncate(2**40)
+            for refused in (look, lambda: snapshots.verify_all(store, manifest)):
+                with pytest.raises(DamagedError, match=f"bytes instead of {size}"):
+                    refused()
+            file.truncate(size)
+    snapshots.verify_all(store, manifest)
+
+
+def test_a_part_of_a_baseline_that_grew_is_not_read(tmp_path: Path) -> None:
+    """Models and samples of full retrains, too."""
+    store = LocalStore(tmp_path)
+    part = baselines.put(store, 1, "model", b"onnx")
+    with (tmp_path / part.name).open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(DamagedError, match="bytes instead of 4"):
+        baselines.read_part(store, part)
 
 
 def test_nothing_is_unpickled_before_its_digest_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,10 +246,10 @@ def test_a_store_that_is_away_for_a_moment_gives_no_verdict(folder: Any, monkeyp
     guard = Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
     get = guard.lineage.store.get
 
-    def failing(name: str) -> bytes | None:
+    def failing(name: str, most: int | None = None) -> bytes | None:
         if ".model-" in name:
             raise StoreError("cannot read: Too many open files")
-        return get(name)
+        return get(name, most)
 
     monkeypatch.setattr(guard.lineage.store, "get", failing)
     with pytest.raises(StoreError):
