@@ -35,6 +35,7 @@ _GIVEN_UP_SECONDS = 30.0
 #: how often serving that ran is started again although it says that its configuration is wrong
 _DOUBTS = 5
 _LAST_WORDS = 5
+_TAKE_OVER = "--take-over"
 
 
 class Deaths:
@@ -69,6 +70,7 @@ class Child:
         self.deaths = Deaths()
         self.again_at: float | None = 0.0
         self.given_up = ""
+        self.flags: list[str] = []
         self.files: dict[str, int] = {}
         self.ran_with: dict[str, int] | None = None
         self.doubts = 0
@@ -109,7 +111,10 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """Starts the roles, watches them, and ends them together. ``first`` are arguments for a role's first start only.
+    """Starts the roles, watches them, and ends them together.
+
+    ``first`` are arguments for a role's first start only; but ``--take-over`` counts again for one that dies so soon
+    that it may not have taken over yet.
 
     ``can_serve`` tells whether there is anything to answer from, ``say`` tells ``status`` who was given up, and why.
     """
@@ -159,7 +164,7 @@ class Supervisor:
                 stderr=subprocess.PIPE,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  calls one function of the C library and nothing else
             )
-        self._first.pop(child.role, None)
+        child.flags = [*self._first.pop(child.role, ())]
         child.again_at = None
         child.deaths.begin()
         child.listen(self._output)
@@ -189,6 +194,8 @@ class Supervisor:
             self._mended()
 
     def _died(self, child: Child, code: int) -> None:
+        if _TAKE_OVER in child.flags and code != logs.TAKEN and child.deaths.age() < _GIVEN_UP_SECONDS:
+            self._first[child.role] = [_TAKE_OVER]  # it may have come to nothing yet
         delay = child.deaths.note()
         if code == logs.TAKEN:
             self._give_up(child, "another process took over the lineage", again=True)

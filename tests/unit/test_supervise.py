@@ -117,6 +117,35 @@ def test_serving_goes_on_with_the_configuration_that_it_ran_with(
     assert caplog.text.count("goes on with the one that it ran with") == 2
 
 
+@pytest.mark.parametrize(("code", "again"), [(4, ["--take-over"]), (logs.TAKEN, []), (-9, ["--take-over"])])
+def test_a_take_over_that_came_to_nothing_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, again: list[str]
+) -> None:
+    """Never a new lineage twice; and not from whoever took over in between, or both would take turns without end."""
+    monkeypatch.setattr(supervise, "_FIRST_DELAY", 0.05)
+    monkeypatch.setattr(supervise, "_LONGEST_DELAY", 0.05)
+    starts = tmp_path / "starts"
+    end = "os.kill(os.getpid(), 9)" if code < 0 else f"sys.exit({code})"
+    script = f"import os, sys\nwith open({str(starts)!r}, 'a') as file: print(*sys.argv[5:], file=file)\n{end}"
+    monkeypatch.setattr(interpreter, "command", lambda *given: [sys.executable, "-c", script, *given])
+    flags = ["--new-lineage", "--accept", "--take-over"]
+    supervisor = Supervisor(tmp_path / "holdfast.toml", {}, ["train"], io.BytesIO(), {"train": flags})
+    _running(supervisor, lambda: _text(starts).count("\n") >= 3)
+    supervisor.stop()
+    assert [line.split() for line in _text(starts).splitlines()[:3]] == [flags, again, again]
+
+
+def test_a_trainer_that_ran_needs_no_take_over_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the lineage, and whoever had it before has ended."""
+    monkeypatch.setattr(supervise, "_GIVEN_UP_SECONDS", 0.0)
+    monkeypatch.setattr(interpreter, "command", lambda *_args: [sys.executable, "-c", "raise SystemExit(4)"])
+    supervisor = Supervisor(tmp_path / "holdfast.toml", {}, ["train"], io.BytesIO(), {"train": ["--take-over"]})
+    (child,) = supervisor.children
+    _running(supervisor, lambda: child.process is not None and child.process.poll() is not None)
+    supervisor.watch()
+    assert supervisor._first == {}
+
+
 def test_the_last_words_are_those_of_the_last_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier one said explains nothing."""
     monkeypatch.setattr(supervise, "_FIRST_DELAY", 0.05)
