@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,8 @@ _KEPT = 3
 _LINEAGES = 100
 #: how much of its time a head may have lived before it is signed anew
 _RENEW = 0.1
+#: how often all heads are listed; in between those after the newest are looked for by their names
+_LIST_SECONDS = 60.0
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -49,6 +52,9 @@ class Heads:
         self._store = store
         self._highest = self._remembered().get(store.lineage(), 0)
         self._wrong: set[int] = set()
+        self._bytes: bytes | None = None
+        self._there: set[int] = set()
+        self._list_at = 0.0
         self.newest: Head | None = None
 
     def read(self) -> Head | None:
@@ -56,7 +62,9 @@ class Heads:
 
         What lies among the heads and is not signed counts as if it were not there, and is said once.
         """
-        self.newest = next(filter(None, map(self._held, reversed(self._numbers()))), None)
+        self.newest, before = self._following() or self._listed(), self.newest
+        if self.newest is not before:
+            self._bytes = self._store.inner.get(_name(self.newest.number)) if self.newest is not None else None
         number = self.newest.number if self.newest is not None else 0
         if number < self._highest:
             raise LedgerBrokenError(
@@ -68,10 +76,28 @@ class Heads:
             self._remember()
         return self.newest
 
-    def _numbers(self) -> list[int]:
-        """The numbers that files of heads have, smallest first; whose they are is another question."""
+    def _following(self) -> Head | None:
+        """The newest head by names alone; None when the one that was seen is not as it was, or it is time to list.
+
+        A store lists slowly, and this is asked at every look: the head that was seen is looked for, and those after it.
+        """
+        newest = self.newest
+        if newest is None or time.monotonic() >= self._list_at:
+            return None
+        if self._bytes is None or self._store.inner.get(_name(newest.number)) != self._bytes:
+            return None
+        number = newest.number + 1
+        while (found := self._held(number)) is not None or number in self._wrong:
+            self._there.add(number)
+            newest, number = found or newest, number + 1
+        return newest
+
+    def _listed(self) -> Head | None:
+        """The newest head of all that there are."""
         found = (number_in(name, _FOLDER, ".json", 12) for name in self._store.names(_FOLDER))
-        return [number for number in found if number is not None]
+        self._there = {number for number in found if number is not None}  # whose they are is another question
+        self._list_at = time.monotonic() + _LIST_SECONDS
+        return next(filter(None, map(self._held, sorted(self._there, reverse=True))), None)
 
     def _held(self, number: int) -> Head | None:
         """A head whose signature holds, None for another."""
@@ -105,12 +131,18 @@ class Heads:
                 if self._store.create(_name(number), msgspec.json.encode(mine) + b"\n"):
                     break
             self.newest, self._highest = mine, number
+            self._bytes = self._store.inner.get(_name(number))
+            self._there.add(number)
             self._remember()
-            for old in self._numbers():
-                if old <= number - _KEPT:
-                    self._store.delete(_name(old))
+            self._prune(number - _KEPT)
         except (StoreError, LedgerBrokenError) as cause:
             log.error("the head of the ledger is not signed anew: %s", cause)
+
+    def _prune(self, oldest: int) -> None:
+        """Delete the heads up to a number that are known to be there."""
+        for old in sorted(one for one in self._there if one <= oldest):
+            self._store.delete(_name(old))
+            self._there.discard(old)
 
     def expired(self, now: float) -> str:
         """Say that nobody has signed for too long, empty when somebody has or there is no head."""

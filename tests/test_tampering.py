@@ -206,6 +206,87 @@ def test_the_head_only_goes_forward(tmp_path: Path) -> None:
     assert len(Ledger(SignedStore(LocalStore(tmp_path / "store"), None, [])).entries()) == 1
 
 
+class Counted(LocalStore):
+    """A store that counts how often it is listed."""
+
+    listed = 0
+
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        self.listed += 1
+        return super().names(prefix, after)
+
+
+def heads_of(tmp_path: Path, name: str) -> tuple[SignedStore, Counted]:
+    """A signed store, as one process has it, whose own memory of heads is ``name``."""
+    (tmp_path / "key.pem").write_bytes(new_key()) if not (tmp_path / "key.pem").exists() else None
+    inner = Counted(tmp_path / "store")
+    store = SignedStore(inner, tmp_path / "key.pem", [], seen=tmp_path / f"{name}.json")
+    store.create("lineage.json", b"{}")
+    return store, inner
+
+
+def test_a_look_at_the_head_lists_no_store(tmp_path: Path) -> None:
+    """A hundred looks, and as many heads signed by another: one list each; old ones go all the same."""
+    (one, listed), (other, also) = heads_of(tmp_path, "one"), heads_of(tmp_path, "other")
+    writer, reader = Heads(one), Heads(other)
+    for number in range(1, 101):
+        writer.write(number, "x", number, float(number))
+        found = reader.read()
+        assert found is not None
+        assert (found.number, found.entries) == (number, number)
+    assert (listed.listed, also.listed) == (1, 1)
+    assert len(one.names("ledger/head/")) == 3
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 50])
+def test_a_reader_that_was_away_finds_the_newest_head(tmp_path: Path, beyond: int) -> None:
+    """Also when the one that it saw was deleted for its age."""
+    (one, _), (other, _) = heads_of(tmp_path, "one"), heads_of(tmp_path, "other")
+    writer, reader = Heads(one), Heads(other)
+    writer.write(1, "x", 1, 1.0)
+    reader.read()
+    for number in range(2, 2 + beyond):
+        writer.write(number, "x", number, float(number))
+    found = reader.read()
+    assert found is not None
+    assert found.number == 1 + beyond
+
+
+def test_what_is_done_to_heads_between_two_looks_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A forged one in the way is passed over; the newest taken away, changed or put back is told at once."""
+    (one, inner), (other, _) = heads_of(tmp_path, "one"), heads_of(tmp_path, "other")
+    writer, reader = Heads(one), Heads(other)
+    for number in (1, 2):
+        writer.write(number, "x", number, float(number))
+    reader.read()
+    inner.create("ledger/head/000000000003.json", b"{}")
+    writer.write(3, "x", 3, 3.0)
+    found = reader.read()
+    assert found is not None
+    assert found.number == 4
+    assert "does not hold" in caplog.text
+    newest = tmp_path / "store/ledger/head/000000000004.json"
+    data = newest.read_bytes()
+    for damaged in (None, (tmp_path / "store/ledger/head/000000000002.json").read_bytes()):
+        newest.unlink()
+        newest.write_bytes(damaged) if damaged is not None else None
+        with pytest.raises(LedgerBrokenError, match="put back"):
+            Heads(other).read()
+        if damaged is None:
+            with pytest.raises(LedgerBrokenError, match="put back"):
+                reader.read()
+        newest.write_bytes(data)
+    reader.read()
+    inner.delete("ledger/head/000000000003.json")
+    (newest.with_name("000000000006.json")).write_bytes(data)  # a gap, which only a list shows: no head of ours
+    assert reader.read() == found
+    monkeypatch.setattr("snapshots.head._LIST_SECONDS", 0.0)
+    reader._list_at = 0.0
+    assert reader.read() == found
+
+
 def test_a_trainer_without_events_signs_the_head_anew(folder: Callable[..., Folder]) -> None:
     """So it expires only when nobody is there."""
     here = folder(signing__private_key_file="key.pem", signing__head_seconds=2.0)
