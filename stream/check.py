@@ -1,5 +1,7 @@
 """``holdfast check`` and ``init --from``: from a table to what would be learnt of it, and to a folder that works."""
 
+import csv
+import io
 import json
 import shlex
 import tomllib
@@ -94,12 +96,19 @@ def _again(survey: Survey, chosen: Columns) -> Survey:
     return survey
 
 
+def _listed(names: list[str]) -> str:
+    """Names as ``--features`` takes them: a line of a CSV."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
 def again(path: Path, columns: Columns) -> str:
     """The command that sends another table of the same columns."""
     words = ["holdfast", "produce", path.name]
     for option, value in (
         ("--label", columns.label), ("--id", columns.id), ("--time", columns.time),
-        ("--features", ",".join(columns.features or [])), ("--time-format", columns.time_format),
+        ("--features", _listed(columns.features or [])), ("--time-format", columns.time_format),
         ("--delimiter", columns.delimiter),
         ("--encoding", columns.encoding if columns.encoding != "utf-8-sig" else None),
     ):  # fmt: skip

@@ -373,7 +373,10 @@ def _seconds(value: float | str | bool | None, form: str) -> float:
     if isinstance(value, str):
         if form in ("s", "ms"):
             raise ValueError(f"{value!r} is text, and event.time_format is {form}")
-        moment = datetime.fromisoformat(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r:.60} is not in ISO 8601, and event.time_format is {form}") from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if form == "iso":
         raise ValueError(f"{value!r} is a number, and event.time_format is iso")

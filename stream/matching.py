@@ -79,7 +79,7 @@ class Matching:
 
     def _sentence(self, name: str) -> str:
         said = f"{name} matches none of the first {self.counts[name].events:,} events"
-        if name.startswith("event.positive"):
+        if name.startswith("event.positive") or name.endswith(" of event.labels"):
             found = ", ".join(repr(one) for one in list(self._labels.seen)[:_SHOWN])
             return f"{said}, whose labels are {found}: spelling and case count"
         return said
@@ -91,6 +91,8 @@ def _tests_of(config: Config) -> dict[str, Test]:
     tests: dict[str, Test] = {f"event.label = {event.label!r}": lambda one: one.label is not None}
     if config.task == "binary":
         tests[f"event.positive = {event.positive!r}"] = _is_positive
+    if config.task == "multiclass":
+        tests |= {f"{name!r} of event.labels": _is_class(number) for number, name in enumerate(event.labels)}
     if event.weight:
         tests[f"event.weight = {event.weight!r} (another weight than 1)"] = lambda one: one.weight != 1.0
     for name in event.slices:
@@ -118,6 +120,10 @@ def _tests_of_learners(config: Config) -> dict[str, Test]:
 
 def _is_positive(event: Event) -> bool | None:
     return None if event.label is None else event.label is True
+
+
+def _is_class(number: int) -> Test:
+    return lambda event: None if event.label is None else event.label == number
 
 
 def _has(name: str) -> Test:

@@ -38,7 +38,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("learner", "metric", "span"),
         "prequential metric over the life or the recent window",
     ),
-    "holdfast_lag": ("gauge", (), "what waits in the source: offsets of Kafka, bytes of files"),
+    "holdfast_lag": (
+        "gauge",
+        (),
+        "what waits in the source, in offsets or bytes of files; +Inf when no trainer tells",
+    ),
     "holdfast_source_reading": (
         "gauge",
         (),
@@ -218,9 +222,8 @@ class HoldfastCollector(Collector):
             found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
         trainers = [word for word in words if word["role"] == "trainer"]
         found["holdfast_source_reading"].add_metric([], float(any(word["state"] == "reading" for word in trainers)))
-        for word in trainers[-1:]:
-            if word["lag"] is not None:
-                found["holdfast_lag"].add_metric([], word["lag"])
+        lag = trainers[-1]["lag"] if trainers else None
+        found["holdfast_lag"].add_metric([], math.inf if lag is None else lag)
         spoke = {word["role"] for word in words}
         for role, name in roles_of(self._server.config).items():
             found["holdfast_alive"].add_metric([role], float(name in spoke))

@@ -21,11 +21,16 @@ def parser_of(column: str, form: str | None, texts: Iterable[str]) -> tuple[Call
 
     ``form`` is a format of ``strptime``, ``s``, ``ms`` or ``iso``; None: found out from the column's ``texts``. Of
     dates that can be read two ways, the way in which they come in order is taken. Raises :class:`CommandError` where
-    no form fits all of them, or more than one does.
+    no form fits all of them, or more than one does, or a named one fits none.
     """
-    if form is not None:
-        return _reader(form), form
     some = [text for text, _ in zip((text for text in texts if text), range(_EXAMPLES), strict=False)]
+    if form is not None:
+        if some and not any(_fits(form, [text]) for text in some):
+            raise CommandError(
+                f"no time of {column}, such as {some[0]!r}, is written as --time-format {form!r} says: the letters are "
+                "those of strptime ('%d.%m.%Y %H:%M'); or write s, ms or iso"
+            )
+        return _reader(form), form
     if not some:
         return _reader("iso"), "iso"
     fitting = next(([one] for one in (*_digits(some), "number", "iso") if _fits(one, some)), None) or [

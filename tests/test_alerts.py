@@ -60,7 +60,7 @@ def test_every_reason_status_and_role_begins_at_nought(idle: Folder) -> None:
     assert found["holdfast_reverts_total", "guard", "linear"] == 0
     assert found["holdfast_alive", "train"] == found["holdfast_alive", "guard"] == 0
     assert found["holdfast_source_reading",] == 0
-    assert found["holdfast_event_age_seconds",] == float("inf")
+    assert found["holdfast_event_age_seconds",] == found["holdfast_lag",] == float("inf")
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool here")
@@ -74,7 +74,7 @@ def test_with_the_trainer_gone_prometheus_raises_the_alarm(idle: Folder, tmp_pat
     series = [
         {"series": name.replace("'", '"'), "values": "0x20"} for name in wanted if "_bucket" not in name
     ] + [{"series": name, "values": "Inf Inf Inf Inf Inf Inf Inf Inf Inf Inf Inf Inf Inf"}
-         for name in ("holdfast_event_age_seconds", "holdfast_snapshot_age_seconds")]  # fmt: skip
+         for name in ("holdfast_event_age_seconds", "holdfast_snapshot_age_seconds", "holdfast_lag")]  # fmt: skip
     fires = [
         {"eval_time": "10m", "alertname": rule["alert"], "exp_alerts": _alerts(rule)} for rule in RULES
         if rule["alert"] in GONE

@@ -1,8 +1,9 @@
 """Options that say what the columns of a table are, and the commands that read one: ``produce`` and ``check``."""
 
+import csv
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ _OPTIONS = (
     click.option("--positive", metavar="VALUE", help="The label's value that means yes; labels become 1 and 0."),
     click.option("--id", "identity", metavar="COLUMN", help="The column that holds the id; default FILE:ROW."),
     click.option("--time", "moment", metavar="COLUMN", help="The column that holds the time."),
-    click.option("--features", metavar="A,B,…", help="The columns that are features; default all the others."),
+    click.option(
+        "--features", multiple=True, metavar="A,B,…",
+        help="The columns that are features, default all the others; may be given several times, and a name with a "
+        "comma stands in double quotes.",
+    ),
     click.option(
         "--missing", multiple=True, metavar="VALUE",
         help="A cell that means nothing is there, beside the empty one; may be given several times. "
@@ -45,6 +50,16 @@ def table_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def named(lists: Iterable[str]) -> list[str]:
+    """The names in lists that are written as lines of a CSV.
+
+    >>> named(["a, b", '"lat,lon",c'])
+    ['a', 'b', 'lat,lon', 'c']
+    """
+    cells = (cell.strip() for row in csv.reader(lists, skipinitialspace=True) for cell in row)
+    return [cell for cell in cells if cell]
+
+
 def columns_of(options: dict[str, Any], name: str = "") -> Columns:
     """The columns that these options name."""
     features, delimiter = options["features"], options["delimiter"]
@@ -52,7 +67,7 @@ def columns_of(options: dict[str, Any], name: str = "") -> Columns:
         raise CommandError(f"--delimiter is one character, or \\t, and not {delimiter!r}")
     return Columns(
         options["label"], options["positive"], options["identity"], options["moment"],
-        [one.strip() for one in features.split(",")] if features else None, name, list(options["missing"]),
+        named(features) or None, name, list(options["missing"]),
         options["time_format"], options["encoding"], delimiter,
     )  # fmt: skip
 
@@ -132,7 +147,10 @@ CHECK_OPTIONS = (
     click.option(
         "--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Default found out from the label."
     ),
-    click.option("--exclude", metavar="A,B,…", help="Columns that are left out, such as those known only afterwards."),
+    click.option(
+        "--exclude", multiple=True, metavar="A,B,…",
+        help="Columns that are left out, such as those known only afterwards; written as those of --features.",
+    ),
 )  # fmt: skip
 
 
@@ -141,7 +159,7 @@ def checked(path: Path, options: dict[str, Any], name: str = "", port: int = 800
     from stream.check import check as look  # noqa: PLC0415  a command imports what it needs
 
     size = path.stat().st_size
-    exclude = [one.strip() for one in (options["exclude"] or "").split(",") if one.strip()]
+    exclude = named(options["exclude"])
     with printing.Steps() as steps:
         return look(
             path, columns_of(options), task=options["task"], exclude=exclude, name=name, port=port,

@@ -4,10 +4,12 @@ import csv
 import gzip
 import io
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,8 +17,10 @@ from lineages import Folder
 
 from learners.labels import Labels, canonical
 from stream import tables
+from stream.check import _listed, again
 from stream.codec import Codec
 from stream.columns import Columns, Survey
+from stream.commands.tables import named
 from stream.config import EventPaths
 from stream.errors import CommandError
 from stream.moments import parser_of
@@ -208,7 +212,7 @@ def run(here: Folder, name: str, text: str, *options: str, code: int = 0) -> Any
         ("a.csv", "a\n1\n2\n", [], 0, "2 have no label"),
         ("a.csv", "a,t,y\n1,1/2/2011,1\n2,1/2/2011,0\n", ["--label", "y", "--time", "t"], 2, "--time-format"),
         ("a.csv", "a,y\nNA,1\n2,0\n", ["--label", "y"], 0, "a: 'NA' among numbers is taken for nothing"),
-        ("a.csv", "a,b,y\n1,2,1\n", ["--features", "a", "--features", "b"], 2, "--features is given 2 times"),
+        ("a.csv", "a,b,y\n1,2,1\n", ["--positive", "a", "--positive", "b"], 2, "--positive is given 2 times"),
         ("a.csv", "a,b,y\n1,2,1\n", ["--label", "y", "--label", "b"], 2, "--label is given 2 times"),
         ("a.json", '{\n"id": 1,\n"x": {}\n}\n', [], 1, "4 will be refused (4 not_"),
         ("a.json", '[{"id": 1, "x": {"a": 1}, "y": 1},\n{"id": 2}', [], 2, "one JSON array"),
@@ -251,3 +255,36 @@ def test_a_file_is_not_sent_into_itself(folder: Callable[..., Folder]) -> None:
     here.write([{"id": "a", "x": {"a": 1}, "y": 1}])
     (here.path / "a.jsonl").hardlink_to(here.events / "a.jsonl")
     assert "very file" in here.run("produce", "a.jsonl", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a,b"], ["a", "b"]), (["a", "b"], ["a", "b"]), (["a, b ,"], ["a", "b"]), (['"lat,lon",c'], ["lat,lon", "c"]),
+        (['"lat,lon"', "c"], ["lat,lon", "c"]), (['"say ""hi"", you"'], ['say "hi", you']), ([""], []), ([], []),
+    ],
+)  # fmt: skip
+def test_names_with_commas_can_be_named(given: list[str], names: list[str]) -> None:
+    """By repeating the option, or in double quotes as a CSV has them."""
+    assert named(given) == names
+    assert named([_listed(names)]) == names
+
+
+def test_a_column_with_a_comma_is_a_feature(folder: Any) -> None:
+    """Through the command; and what check advises to send another table with can be pasted."""
+    here: Folder = folder()
+    path = here.path / "t.csv"
+    path.write_text('"lat,lon",b,c,y\n' + "".join(f"{n},{n % 3},{n % 5},{n % 2}\n" for n in range(40)))
+    here.run("produce", str(path), "--label", "y", "--features", '"lat,lon"', "--features", "b")
+    (line, *_) = (here.events / "t.jsonl").read_bytes().splitlines()
+    assert set(orjson.loads(line)["x"]) == {"lat,lon", "b"}
+    words = shlex.split(again(path, Columns(label="y", features=["lat,lon", "b"])))
+    assert named([words[words.index("--features") + 1]]) == ["lat,lon", "b"]
+
+
+@pytest.mark.parametrize("form", ["iso", "s", "ms", "%d.%m.%Y", "%H:%M", "%Q", "nonsense"])
+def test_a_form_of_times_that_fits_none_is_told_with_one_of_them(form: str) -> None:
+    """And not later, for each row, as if another form had been asked for."""
+    with pytest.raises(CommandError, match=r"no time of when, such as '1/31/2011', is written as --time-format"):
+        parser_of("when", form, ["", "1/31/2011", "2/28/2011"])
+    assert parser_of("when", form, [])[1] == form

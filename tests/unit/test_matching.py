@@ -17,6 +17,7 @@ VW = {"kind": "vw", "role": "champion"}
 
 KINDS = [
     ({"event__positive": "Fraud"}, "positive = 'Fraud' matches none of the first 120 events, whose labels are 'fraud'"),
+    ({"task": "multiclass", "event__labels": ["fraud", "Fraud"]}, "'Fraud' of event.labels matches none"),
     ({"event__slices": ["country", "Country"]}, "'Country' of event.slices"),
     ({"event__types": {"user.age": "number", "age": "number"}}, "'age' of event.types"),
     ({"event__weight": "weight"}, "event.weight = 'weight'"),
@@ -55,6 +56,8 @@ def test_names_that_match_are_not_said(folder: Callable[..., Folder]) -> None:
     args = {"args": "-q uu -q :: --ignore_linear p", "namespaces": {"p": ["country"]}}
     names = {"event__slices": ["country"], "holdout__by": "user.age", "event__weight": "w", "event__positive": "fraud"}
     assert matching(folder(learners={"v": VW | args}, **names)).sentences() == []
+    classes = folder("c", task="multiclass", event__labels=["fraud"])
+    assert matching(classes).sentences() == []
     assert matching(folder("b", event__slices=["nowhere"], event__positive="fraud"), 99).sentences() == []
 
 
