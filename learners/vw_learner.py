@@ -68,7 +68,8 @@ class VwLearner:
         self._bytes = self._regrouped if self._place else vw_text.bytes_of if self._apart else attrgetter("raw")
         self._vw = self._workspace(data)
         loss, link = value_of(self.tokens, "--loss_function", "squared"), value_of(self.tokens, "--link", "identity")
-        self.zero_one = loss in ("squared", "classic") and "--binary" not in self.tokens and link == "identity"
+        by_sign = {"--binary", "--ksvm"}.intersection(self.tokens)  # labels of -1 and 1, whatever the loss
+        self.zero_one = loss in ("squared", "classic") and not by_sign and link == "identity"
         self._loss, self._link = loss, link
         self._read: Callable[[Any], Prediction] = self._reader()
 

@@ -78,6 +78,25 @@ def test_what_learns_nothing_or_another_task_is_refused_with_the_reason(task: An
     assert any(one in reason for one in why.split("|")), reason
 
 
+@pytest.mark.parametrize("args", ["--ksvm", "--ksvm --loss_function hinge", "--binary", "--loss_function hinge", ""])
+def test_both_classes_are_learnt_and_answered(args: str) -> None:
+    """Labels of 0 and 1 mean nothing to what decides by the sign: it would say yes to everything."""
+    learner, draw = here(args, "binary"), random.Random(1)
+    for _ in range(400):
+        yes = draw.random() < 0.5
+        learner.step(Event.of({"c": "up" if yes else "down", "b": draw.random()}, yes))
+    assert [learner.predict(Event.of({"c": one, "b": 0.5}).features).value for one in ("up", "down")] == [True, False]
+
+
+def test_names_of_digits_are_places_as_documented() -> None:
+    """docs/learners.md says so; a release of Vowpal Wabbit that tells them apart ends the sentence there."""
+    learner = here("", "regression")
+    for _ in range(200):
+        learner.step(Event.of({"7": 1.0}, 3.0))
+    said = [learner.predict(Event.of({name: 1.0}).features).value for name in ("7", "07", "8", "c7")]
+    assert said[0] == said[1] != said[2] == said[3]
+
+
 # Files that plain Vowpal Wabbit wrote --------------------------------------------------------------------------------
 
 
