@@ -41,13 +41,13 @@ class TooLargeError(StreamError):
 
 
 class RaisedAtError(StreamError):
-    """A learner raised at the event that came in ``origin``; ``error`` says what."""
+    """A learner raised at the event that came in ``origin``; ``error`` says what. ``for_good``: it always will."""
 
-    def __init__(self, learner: str, origin: Record, error: str) -> None:
+    def __init__(self, learner: str, origin: Record, error: str, *, for_good: bool = False) -> None:
         super().__init__(
             f"learner {learner} raised at {origin.topic}[{origin.partition}] offset {origin.offset}: {error}"
         )
-        self.learner, self.origin, self.error = learner, origin, error
+        self.learner, self.origin, self.error, self.for_good = learner, origin, error, for_good
 
 
 class GaveUpError(StreamError):

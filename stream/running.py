@@ -240,7 +240,7 @@ class Running:
     def _raised(self, reply: wire.Raised) -> None:
         origins = next((records for number, records, _ in self._ahead if number == reply.number), None)
         if origins is not None:
-            self._fail(RaisedAtError(self.name, origins[reply.index], reply.error))
+            self._fail(RaisedAtError(self.name, origins[reply.index], reply.error, for_good=reply.for_good))
 
     def _failed(self, reply: wire.Failed) -> None:
         message = reply.message if self.name in reply.message else f"learners.{self.name}: {reply.message}"

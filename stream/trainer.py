@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from learners import Event, LearnersError
+from learners.errors import FactoryRefusedError
 from learners.event import slices_of
 from learners.labels import Labels
 from learners.rivalry import Rivalry
@@ -423,6 +424,9 @@ class Trainer:
 
         Raising at the same event a second time puts that event into the learner's quarantine when it comes again.
         """
+        if raised.for_good:
+            self.lose(raised)
+            return
         origin = raised.origin
         event = (raised.learner, origin.topic, origin.partition, origin.offset)
         with contextlib.suppress(RaisedAtError):
@@ -437,6 +441,15 @@ class Trainer:
         else:
             self._raised.add(event)
             log.error("%s; all learners go back to the newest snapshot and try again", raised, extra=about)
+        self.begin()
+
+    def lose(self, raised: RaisedAtError) -> None:
+        """Go on without a challenger that may not learn; raise :class:`FactoryRefusedError` when it is the champion."""
+        if any(one.name == raised.learner and one.role == "champion" for one in self.learners):
+            raise FactoryRefusedError(raised.error) from raised
+        log.error("%s. The others go on without it; mend it, then: holdfast learning resume %s", raised.error,
+                  raised.learner)  # fmt: skip
+        self.decide(Decision(action="stop_learning", by="trainer", why=raised.error, learner=raised.learner))
         self.begin()
 
     def refuse(self, learner: Running, origin: Record, error: str) -> None:

@@ -94,11 +94,15 @@ class Learnt(_Message):
 
 
 class Raised(_Message):
-    """The learner raised at an event of a batch; it is no longer what it was, and takes nothing until the next load."""
+    """The learner raised at an event of a batch; it is no longer what it was, and takes nothing until the next load.
+
+    ``for_good``: it is no learner that may learn here, whatever comes.
+    """
 
     number: int
     index: int
     error: str
+    for_good: bool = False
 
 
 class Saved(_Message):

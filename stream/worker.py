@@ -20,7 +20,7 @@ import numpy as np
 
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.drift import OwnLoss
-from learners.errors import LearnerRaisedError
+from learners.errors import FactoryRefusedError, LearnerRaisedError
 from learners.evidence import Floats, Paired, losses
 from learners.prequential import opinion
 from learners.purity import Purity
@@ -259,8 +259,13 @@ class Worker:
             cause = raised.__cause__
             self._reply(wire.Raised(batch.number, len(predictions), f"{type(cause).__name__}: {cause}"))
             return
-        if self._purity is not None:
-            self._purity.look(events)  # what raises is spoilt, and so never saved
+        try:
+            if self._purity is not None:
+                self._purity.look(events)
+        except FactoryRefusedError as cause:
+            self._spoilt = True  # and so never saved
+            self._reply(wire.Raised(batch.number, 0, str(cause), for_good=True))
+            return
         self._metrics.update(events, predictions, batch.slices)
         self._reply(wire.Learnt(batch.number, self._compare(batch, events, predictions)))
 

@@ -150,6 +150,30 @@ def test_it_is_stopped_before_anything_is_saved(folder: Callable[..., Folder]) -
     assert newest is None or newest.learners["m"].learnt == 0
 
 
+def test_a_challenger_that_changes_on_being_asked_is_lost_alone(folder: Callable[..., Folder]) -> None:
+    """The champion learns every event; the log, the ledger and status say why the other learns none."""
+    learners = {
+        "m": {"kind": "river", "factory": "model:make", "types": ["model:Shifty"]},
+        "good": {"kind": "vw", "role": "champion"},
+    }
+    here = folder(learners=learners)
+    (here.path / "model.py").write_text(SHIFTY)
+    here.write([{"id": str(number), "x": {"amount": number % 5}, "y": number % 2} for number in range(300)])
+    done = here.run("train", "--until-end")
+    assert "changed by being asked" in done.stderr
+    assert "The others go on without it" in done.stderr
+    newest = here.lineage.newest()
+    assert newest is not None
+    assert newest.learners["good"].learnt == 300
+    assert (newest.learners["m"].learnt, newest.learners["m"].quarantined) == (0, 300)
+    (entry,) = here.lineage.entries
+    assert (entry.action, entry.learner) == ("stop_learning", "m")
+    assert "changed by being asked" in here.run("status").stdout
+    here.write([{"id": f"more {number}", "x": {"amount": 1}, "y": 1} for number in range(10)])
+    here.run("train", "--until-end")
+    assert here.lineage.newest().learners["good"].learnt == 310  # type: ignore[union-attr]
+
+
 RULE = """
 from river import base
 class Rule(base.Classifier):
