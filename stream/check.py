@@ -1,12 +1,14 @@
 """``holdfast check`` and ``init --from``: from a table to what would be learnt of it, and to a folder that works."""
 
+import contextlib
 import csv
 import io
 import json
 import shlex
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -41,26 +43,43 @@ class Checked(msgspec.Struct):
         return configurations.check(tomllib.loads(self.configuration), base)
 
 
-class _First:
-    """Takes events, keeps the first and forgets the others."""
+class _Kept:
+    """Takes events and keeps the first; the others go into a file, where there is one, a line each."""
 
-    def __init__(self) -> None:
-        self.value = b""
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self.value, self._file = b"", file
 
     def send(self, value: bytes, key: str | None) -> None:  # noqa: ARG002  as a sink takes them
         """Take one."""
         self.value = self.value or value
+        if self._file is not None:
+            with _room():
+                self._file.write(value.replace(b"\n", b" ") + b"\n")
 
     def close(self) -> int:
-        """Nothing is held."""
+        """Write what is held; nothing is counted."""
+        if self._file is not None:
+            with _room():
+                self._file.flush()
         return 0
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as cause:
+        raise CommandError(f"events cannot be kept until they are sent: {cause.strerror}. Set TMPDIR") from cause
 
 
 def check(
     path: Path, columns: Columns, *, task: Task | None, exclude: list[str], name: str = "", port: int = 8000,
-    progress: Progress = lambda _what, _rows, _bytes: None,
+    progress: Progress = lambda _what, _rows, _bytes: None, kept: IO[bytes] | None = None,
 ) -> Checked:  # fmt: skip
-    """Look at a table; with a label, propose a folder for it and try its configuration on every row."""
+    """Look at a table; with a label, propose a folder for it and try its configuration on every row.
+
+    The events that were tried are written to ``kept``, so that nobody has to make them again.
+    """
     found, survey = profile(
         path, columns, task=task, exclude=exclude, progress=lambda rows, size: progress("looking at", rows, size)
     )
@@ -76,11 +95,12 @@ def check(
         raise CommandError(f"beside the label {found.label!r} no column of {path} is left to learn from")
     checked.configuration = proposal.configuration(found, name or path.name.split(".")[0], port, again(path, chosen))
     checked.model = proposal.model(found)
-    sink = _First()
+    sink = _Kept(kept)
     checked.sent = producing.produce(
         checked.config(path.parent), path, sink, chosen, survey=chosen_survey,
         progress=lambda rows, size: progress("trying", rows, size),
     )  # fmt: skip
+    sink.close()
     event = json.loads(sink.value or b"{}")
     checked.asked = json.dumps({"x": event.get("x", {})}, ensure_ascii=False)
     return checked

@@ -5,7 +5,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import msgspec
@@ -21,6 +21,9 @@ from stream.commands.numbers import Figure, Whole
 from stream.commands.tables import CHECK_OPTIONS, checked, table_options
 from stream.config import load
 from stream.errors import CommandError
+
+#: after so many events the bar moves
+_TOLD = 1000
 
 
 @click.command()
@@ -52,15 +55,16 @@ def init(folder: Path, name: str | None, source: Path | None, *, empty: bool, **
         return
     if options["label"] is None:
         raise CommandError(f"which column of {source} is the label? --label COLUMN; holdfast check {source} lists them")
-    found = checked(source, options, chosen)
-    findings.show(found)
-    if found.sent.useless:
-        raise CommandError("every row would be refused, so nothing was written")
-    written = write_starter(folder, chosen, sample=0, configuration=found.configuration, model=found.model)
-    for path in written:
-        printing.echo(f"wrote {path}")
-    if not empty:
-        _fill(folder, source, found)
+    with tempfile.TemporaryFile() as kept:
+        found = checked(source, options, chosen, kept=None if empty else kept)
+        findings.show(found)
+        if found.sent.useless:
+            raise CommandError("every row would be refused, so nothing was written")
+        written = write_starter(folder, chosen, sample=0, configuration=found.configuration, model=found.model)
+        for path in written:
+            printing.echo(f"wrote {path}")
+        if not empty:
+            _fill(folder, source, kept)
     printing.echo(f"Now: {where}holdfast up    (and in another terminal: {where}holdfast status)")
     printing.echo("Ask it: curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d "
                   f"{shlex.quote(found.asked)}")  # fmt: skip
@@ -72,14 +76,19 @@ def _refuse_options(options: dict[str, Any]) -> None:
         raise CommandError(f"--{given[0].replace('_', '-')} is about a table: name it with --from FILE")
 
 
-def _fill(folder: Path, source: Path, found: Any) -> None:
-    """Make the table's rows the first events."""
+def _fill(folder: Path, source: Path, kept: IO[bytes]) -> None:
+    """Make the table's rows, as they were tried, the first events."""
     from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
 
     config = load(folder / "holdfast.toml", {})
     sink = producing.sink_of(config, None, source)
-    with printing.Progress(source.name, total=source.stat().st_size) as progress:
-        producing.produce(config, source, sink, found.columns, survey=found.survey, progress=progress.sent)
+    total = kept.tell()
+    kept.seek(0)
+    with printing.Progress(source.name, total=total) as progress:
+        for done, line in enumerate(kept, 1):
+            sink.send(line.removesuffix(b"\n"), None)
+            if done % _TOLD == 0:
+                progress.sent(done, kept.tell())
     printing.echo(f"{sink.close():,} rows of {source} are the first events")
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import msgspec
@@ -154,15 +154,17 @@ CHECK_OPTIONS = (
 )  # fmt: skip
 
 
-def checked(path: Path, options: dict[str, Any], name: str = "", port: int = 8000) -> Any:
-    """Look at a table, with a bar for each pass over it."""
+def checked(
+    path: Path, options: dict[str, Any], name: str = "", port: int = 8000, kept: IO[bytes] | None = None
+) -> Any:
+    """Look at a table, with a bar for each pass over it; ``kept`` takes the events that were tried."""
     from stream.check import check as look  # noqa: PLC0415  a command imports what it needs
 
     size = path.stat().st_size
     exclude = named(options["exclude"])
     with printing.Steps() as steps:
         return look(
-            path, columns_of(options), task=options["task"], exclude=exclude, name=name, port=port,
+            path, columns_of(options), task=options["task"], exclude=exclude, name=name, port=port, kept=kept,
             progress=lambda what, rows, done: steps.say(f"{what} {path.name}: {rows:,} rows", done, size),
         )  # fmt: skip
 

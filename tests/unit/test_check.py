@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from stream.check import Checked, check
+from stream.cli import main
 from stream.columns import Columns
+from stream.config import load
 from stream.errors import CommandError
 from stream.moments import parser_of
+from stream.produce import events_of
+from stream.tables import Table
 
 ROWS = 400
 WORDS = ["free", "prize", "call", "now", "later", "home", "lunch", "ok", "see", "you", "win", "cash"]
@@ -191,3 +196,29 @@ def test_an_empty_folder_has_no_events(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "--from FILE" in refused.stderr
+
+
+def test_a_table_is_read_three_times_and_its_events_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types, roles, and the trial; what was tried is what is sent, byte for byte as produce makes it."""
+    reads: list[Path] = []
+    rows = Table.rows
+
+    def counted(table: Table, *given: Any) -> Any:
+        reads.append(table.path)
+        return rows(table, *given)
+
+    monkeypatch.setattr(Table, "rows", counted)
+    path = tmp_path / "t.csv"
+    path.write_text("k,a,c,y\n" + "".join(f"k{n},{n % 7}.5,{'xyz'[n % 3]},{n % 2}\n" for n in range(200)))
+    folder = tmp_path / "made"
+    done = CliRunner().invoke(main, ["init", str(folder), "--from", str(path), "--label", "y", "--id", "k"])
+    assert done.exit_code == 0, done.output
+    assert "200 rows of" in done.output
+    assert len(reads) == 3
+    config = load(folder / "holdfast.toml", {})
+    columns = Columns(label="y", id="k", features=["a", "c"])
+    made = [*events_of(config, path, columns)]
+    assert [one["id"] for one in map(json.loads, made)] == [f"k{n}" for n in range(200)]
+    assert (folder / "events/t.jsonl").read_bytes() == b"".join(one + b"\n" for one in made)
