@@ -54,7 +54,7 @@ def window(store: Store, manifest: Manifest, most: int = WINDOW_ROWS) -> list[He
         if len(rows) >= most:
             break
         if part.name.startswith("holdout/rows-"):
-            rows = [*rows_of(manifests.verify(part, store.get(part.name)), part.name), *rows]
+            rows = [*rows_of(manifests.read(store, part), part.name), *rows]
     return rows[-most:]
 
 

@@ -15,12 +15,13 @@ from learners.event import slices_of
 from learners.labels import Labels
 from learners.rivalry import Rivalry
 from snapshots import Lineage
+from snapshots import manifest as manifests
 from snapshots import snapshot as snapshots
 from snapshots.erasure import Erased, erasures
 from snapshots.errors import DamagedError, LedgerBrokenError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow, Holdout, Membership, Sizes
 from snapshots.ledger import Decision, Entry
-from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined, verify
+from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined
 from snapshots.snapshot import Cut, Shared
 from stream import logs
 from stream.codec import Codec
@@ -380,7 +381,7 @@ class Trainer:
             self.writer.wait()  # the blobs of the holdout are written with a snapshot
             store = self.lineage.store
             erased = Erased(self.membership, erase)
-            gone = self.holdout.erase(erased.row, self.now(), lambda part: verify(part, store.get(part.name)))
+            gone = self.holdout.erase(erased.row, self.now(), lambda part: manifests.read(store, part))
             if gone:
                 log.warning("%d rows are taken out of the holdout for good, as entry %d asks", gone, erase[-1].seq)
             self.rows.clear()
@@ -590,7 +591,7 @@ class Trainer:
         self.matching.restore(shared.matching)
         state = newest.holdout if newest is not None else HoldoutState()
         store = self.lineage.store
-        for damage in self.holdout.restore(state, shared.held, lambda part: verify(part, store.get(part.name))):
+        for damage in self.holdout.restore(state, shared.held, lambda part: manifests.read(store, part)):
             log.error("rows of the next holdout are lost: %s", damage)
         self.place, self.counts, self.newest_event = {}, Counts(), 0.0
         if newest is not None:
