@@ -128,9 +128,9 @@ class Folder:
         return process
 
     def _process(self, arguments: tuple[str, ...], environment: dict[str, str], out: int, err: int) -> Process:
-        """Fork the command; start it where the environment says something to the interpreter or to libraries."""
+        """Fork the command; start it where torch is, or where the environment is for Python or libraries."""
         env = _environment() | environment
-        if all(name.startswith(("HOLDFAST_", "AWS_")) for name in environment):
+        if arguments[0] != "retrain" and all(name.startswith(("HOLDFAST_", "AWS_")) for name in environment):
             return forked.SERVER.start(
                 ["--config", str(self.config_path), *arguments], cwd=self.path, env=env, out=out, err=err
             )
