@@ -32,8 +32,8 @@ from snapshots.store import Store
 from snapshots.verdict import Finding, Verdict
 
 ENOUGH_ROWS = 32
-#: a regression whose root mean squared error is five times the labels' deviation is worse than a constant for certain
-_CONSTANT_EVENTS, _CONSTANT_R2 = 500, 1 - 5.0**2
+#: a regression whose root mean squared error is half as large again as the labels' deviation is worse than a constant
+_CONSTANT_EVENTS, _CONSTANT_R2 = 500, 1 - 1.5**2
 #: reverts for the same cause in the same slice after which a third is not believed
 REPEATED = 2
 REPEATED_SECONDS = 30 * 86_400.0
@@ -408,7 +408,7 @@ def against_constant(verdict: Verdict, task: str, part: LearnerPart) -> Verdict:
         return verdict
     if explained is not None and math.isfinite(explained) and explained >= _CONSTANT_R2:
         return verdict
-    times = "" if explained is None or not math.isfinite(explained) else f", {math.sqrt(1 - explained):,.0f} times it"
+    times = "" if explained is None or not math.isfinite(explained) else f", {math.sqrt(1 - explained):,.1f} times it"
     why = (
         f"its error on the newest {events:,} events is far above that of always predicting their mean{times}; not "
         "promoted until that is better: scale the features and the target, or lower the learning rate"

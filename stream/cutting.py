@@ -65,7 +65,7 @@ class Writer:
         self.written = Durations()
         self.references: dict[str, int] = {}
         self._closing = threading.Event()
-        self._signed_at, self._cut = 0.0, -1
+        self._signed_at, self._cut, self._covered = 0.0, -1, -1
         self.number = 0
 
     def begin(self, epoch: Epoch) -> None:
@@ -178,8 +178,13 @@ class Writer:
         """Sign how far the lineage has come, now and then and at the end."""
         self._cut = snapshot
         if last or self._now() - self._signed_at >= _HEAD_SECONDS:
-            self._signed_at = self._now()
+            self._signed_at, self._covered = self._now(), snapshot
             self._view.ledger.sign_head(snapshot, self._now())
+
+    def cover(self) -> None:
+        """Sign the head for the newest snapshot when no later one came to do it: an idle stream is covered, too."""
+        if self._cut > self._covered and self._now() - self._signed_at >= _HEAD_SECONDS:
+            self._sign_head(self._cut, last=True)
 
     def _forget(self) -> None:
         """Delete what ``snapshots.keep`` no longer asks for; a store that is away keeps it until the next snapshot."""

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.config import Config
 from stream.dead_letter import producer_settings
-from stream.errors import CommandError
+from stream.errors import CommandError, SourceAwayError
 from stream.kafka import client
 
 log = logging.getLogger("holdfast.produce")
@@ -105,16 +105,29 @@ class FilesSink:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab")
-        self._file.write(value.replace(b"\n", b" ") + b"\n")
+        try:
+            self._file.write(value.replace(b"\n", b" ") + b"\n")
+        except OSError as cause:
+            raise self._unwritten(cause) from cause
         self._done += 1
 
     def close(self) -> int:
         """Flush and fsync."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            except OSError as cause:
+                raise self._unwritten(cause) from cause
         return self._done
+
+    def _unwritten(self, cause: OSError) -> SourceAwayError:
+        """What to say where the disk takes no more; the end of the file may be half a line, which nobody reads."""
+        return SourceAwayError(
+            f"{self._path} cannot be written: {cause.strerror}. About {self._done:,} events are in it; make room and "
+            "send the table again: those that were sent have their ids, and count once"
+        )
 
 
 def sink_of(config: Config, topic: str | None, path: Path) -> Sink:

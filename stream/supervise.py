@@ -135,6 +135,7 @@ class Supervisor:
         self._output = output or sys.stderr.buffer
         self._first = dict(first or {})
         self._can_serve, self._say = can_serve, say
+        self._served = False
         self._look_at, self._seen = 0.0, self._files()
         self.children = [Child(role) for role in roles]
 
@@ -190,6 +191,7 @@ class Supervisor:
                 child.given_up = ""  # it lives: what was in its way is gone
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._served = self._served or self._can_serve()
             self._say({child.role: child.given_up for child in self.children if child.given_up})
             self._mended()
 
@@ -203,7 +205,7 @@ class Supervisor:
             if self._goes_on(child):
                 child.again_at = time.monotonic() + delay
                 return
-            if child.role == "serve" or not self._can_serve():
+            if child.role == "serve" or not (self._goes_on_serving() or self._can_serve()):
                 kind = RefusedError if code == logs.REFUSED else CommandError
                 raise kind(
                     f"holdfast {child.role} ended with {code}, which no restart mends; everything is stopped. "
@@ -219,6 +221,12 @@ class Supervisor:
                 child.kept, child.goes_on_with_kept = child.config or child.kept, False
             log.error("holdfast %s ended with %s; starting it again in %.1f s", child.role, code, delay)
             child.again_at = time.monotonic() + delay
+
+    def _goes_on_serving(self) -> bool:
+        """Tell whether serving runs and had a snapshot: it answers from memory when the store is taken away."""
+        return self._served and any(
+            one.role == "serve" and one.process is not None and one.process.poll() is None for one in self.children
+        )
 
     def _ran(self, child: Child) -> bool:
         """Tell whether serving ran with these very files, and may run again.

@@ -273,6 +273,7 @@ class Trainer:
             self._ledger_at = self.elapsed() + _BROKEN_SECONDS
             return
         self.lineage.ledger.renew_head(self.now())
+        self.writer.cover()
         changed = False
         for learner in self.learners:
             if learner.line < self.lineage.line(learner.name).number:

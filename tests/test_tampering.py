@@ -365,3 +365,23 @@ def test_an_expired_head_is_said_by_everyone(signed: Folder) -> None:
     signed.wait_ready()
     with signed.http() as client:
         wait_for(lambda: "has expired" in client.get("/ready").json().get("store", ""))
+
+
+def test_an_idle_stream_is_covered_to_its_newest_snapshot(folder: Callable[..., Folder]) -> None:
+    """Snapshots that nobody followed are taken away; the head was signed for them."""
+    here = folder(signing__private_key_file="key.pem")
+    (here.path / "key.pem").write_bytes(new_key())
+    here.start("train")
+    for number in range(3):
+        here.write(numbers(100, first=100 * number))
+        wait_for(
+            lambda number=number: here.lineage.numbers and here.learner()["events"]["learnt"] == 100 * (number + 1)
+        )
+    newest = here.lineage.numbers[-1]
+    heads = here.path / "store/ledger/head"
+    wait_for(lambda: json.loads(max(heads.iterdir()).read_bytes())["snapshot"] == newest, 60)
+    for process in here.processes:
+        process.kill()
+        process.wait()
+    shutil.rmtree(here.path / f"store/snapshots/{newest:012d}")
+    assert "taken away" in here.run("verify", code=1).stdout

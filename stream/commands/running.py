@@ -104,6 +104,13 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
                 raise
             logs.last_words(cause)
             return
+    refused = trainer.counts.refused
+    if until_end and refused:
+        said = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+        printing.echo(
+            f"holdfast: {sum(refused.values()):,} of {trainer.counts.consumed:,} records were refused ({said}); "
+            "holdfast dead-letters list shows them", err=True,
+        )  # fmt: skip
     if until_end and not ended:
         why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
         printing.echo(f"holdfast: {why} before the end was reached", err=True)

@@ -65,6 +65,8 @@ def columns_of(options: dict[str, Any], name: str = "") -> Columns:
     features, delimiter = options["features"], options["delimiter"]
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise CommandError(f"--delimiter is one character, or \\t, and not {delimiter!r}")
+    if (label := options["label"]) is not None and label in named(features):
+        raise CommandError(f"{label!r} is the label, and cannot be a feature, too: leave it out of --features")
     return Columns(
         options["label"], options["positive"], options["identity"], options["moment"],
         named(features) or None, name, list(options["missing"]),

@@ -3,13 +3,16 @@
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lineages import Folder
 
-from stream.errors import CommandError
+from stream.commands.tables import columns_of
+from stream.errors import CommandError, SourceAwayError
 from stream.produce import Columns, produce, sink_of
+from stream.sinks import FilesSink
 
 
 def sent(here: Folder, name: str, data: bytes, **columns: Any) -> list[Any]:
@@ -79,3 +82,33 @@ def test_dead_letters_that_cannot_be_written_are_waited_for(folder: Callable[...
     wait_for(lambda: here.lineage.numbers[-1] > 0)
     assert here.learner()["events"]["dead_lettered"] == 1
     assert (here.path / "events.dead-letter" / "a.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_a_disk_that_is_full_is_said_in_one_sentence(tmp_path: Path) -> None:
+    """With what to do; at the end at the latest, when what was written goes to the disk."""
+    (tmp_path / "a.jsonl").symlink_to("/dev/full")
+    sink = FilesSink(tmp_path, "a")
+
+    def send() -> None:
+        for _ in range(1000):
+            sink.send(b"x" * 100, None)
+        sink.close()
+
+    with pytest.raises(SourceAwayError, match=r"a\.jsonl cannot be written: No space left on device"):
+        send()
+
+
+def test_the_label_is_no_feature() -> None:
+    """What is to be predicted must not be asked with."""
+    options = {"features": ("a,y",), "label": "y", "delimiter": None}
+    with pytest.raises(CommandError, match="is the label"):
+        columns_of(options)
+
+
+def test_what_was_refused_is_said_at_the_end(folder: Callable[..., Folder]) -> None:
+    """With the reasons, and where the events are shown."""
+    here = folder()
+    here.write([b"bad", b"[]", {"id": "a", "x": {"f0": 1}, "y": 1}])
+    said = here.run("train", "--until-end").stderr
+    assert "2 of 3 records were refused" in said
+    assert "dead-letters list" in said

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from snapshots import Lineage, LocalStore
+from snapshots.errors import RefusedError
 from stream import interpreter, logs, supervise
 from stream.supervise import Child, Supervisor
 
@@ -165,3 +166,23 @@ def test_the_last_words_are_those_of_the_last_process(tmp_path: Path, monkeypatc
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize("role", ["train", "guard"])
+def test_a_store_that_is_taken_away_stops_nobody_who_answers(tmp_path: Path, role: str) -> None:
+    """Serving had a snapshot and runs: it answers from memory, and the other is tried again."""
+    there = [True]
+    supervisor = Supervisor(
+        tmp_path / "holdfast.toml", {}, [role, "serve"], io.BytesIO(), can_serve=lambda: there[0]
+    )  # fmt: skip
+    child, serving = supervisor.children
+    with subprocess.Popen(["sleep", "60"]) as process:
+        serving.process, serving.again_at, child.again_at = process, None, None
+        supervisor.watch()  # a look while all is well
+        there[0] = False
+        supervisor._died(child, logs.REFUSED)
+        assert "no restart mends" in child.given_up
+        process.kill()
+        process.wait()
+        with pytest.raises(RefusedError, match="everything is stopped"):
+            supervisor._died(child, logs.REFUSED)

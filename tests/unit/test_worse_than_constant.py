@@ -19,7 +19,7 @@ def verdict(**recent: float | None) -> str:
 
 @pytest.mark.parametrize(
     ("events", "r2", "found"),
-    [(500, 0.9, "pass"), (500, -20.0, "pass"), (500, -30.0, "suspect"), (499, -1e9, "pass"),
+    [(500, 0.9, "pass"), (500, -1.2, "pass"), (500, -1.3, "suspect"), (500, -30.0, "suspect"), (499, -1e9, "pass"),
      (2000, float("nan"), "suspect"), (2000, float("-inf"), "suspect"), (500, None, "suspect")],
 )  # fmt: skip
 def test_only_a_wide_margin_counts(events: int, r2: float | None, found: str) -> None:
