@@ -69,7 +69,13 @@ def _refused_lately(lineage: Lineage, rules: Breaker, since: Entry | None) -> St
             return None
         if newest.counts.consumed - older.counts.consumed >= rules.dead_letter_events:
             share = _share(older, newest)
-            why = f"{share:.0%} of the last records were refused, and breaker.dead_letter_share is"
+            before = older.counts.refused
+            reasons = {name: count - before.get(name, 0) for name, count in newest.counts.refused.items()}
+            shown = ", ".join(f"{count:,} {name}" for name, count in reasons.items() if count)
+            why = (
+                f"{share:.0%} of the last records were refused ({shown}; holdfast dead-letters list shows them), and "
+                "breaker.dead_letter_share is"
+            )
             limit = rules.dead_letter_share
             return Step("open_breaker", f"{why} {limit:.0%}") if share > limit else None
     return None

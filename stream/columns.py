@@ -18,6 +18,11 @@ from stream.errors import CommandError
 from stream.tables import Row, Table
 
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+#: numbers as other countries, accounts and programs write them
+_ELSEWHERE = re.compile(
+    r"[-+]?(\d{1,3}([.\u00a0\u202f' ]\d{3})+|\d+),\d+|[-+]?\d{1,3}(,\d{3})+(\.\d+)?"
+    r"|[-+]?[€$£¥]\s?[\d.,]+|[-+]?[\d.,]+\s?[€$£¥%]|[-+]?(inf|infinity)|[-+]?\d+(\.\d+)?e[-+]?\d+", re.IGNORECASE,
+)  # fmt: skip
 _WHOLE = re.compile(r"[+-]?\d+")
 #: beyond it, floats skip whole numbers
 _EXACT = 2**53
@@ -61,7 +66,7 @@ class Column:
         self.name, self.typed, self._fixed = name, typed, kind
         self.absent = frozenset(("", *missing))
         self.guesses: Counter[str] = Counter()
-        self.why_text = ""
+        self.why_text = self.odd = ""
         self._numbers = self._texts = self._bools = 0
         self._seen: set[Any] = set()
 
@@ -86,6 +91,7 @@ class Column:
             return
         else:
             self.why_text = f"{cell!r} is no number"
+            self.odd = _odd(cell.strip())
         if len(self._seen) < _REMEMBERED:
             self._seen.add(cell)
 
@@ -197,6 +203,10 @@ class Survey:
             self.read_time, self.time_form = moments.parser_of(self.chosen.time, self.chosen.time_format, times)
 
     @property
+    def _named(self) -> tuple[str | None, ...]:
+        return self.chosen.label, self.chosen.id, self.chosen.time
+
+    @property
     def said(self) -> list[str]:
         """What was guessed, in sentences."""
         said = []
@@ -206,9 +216,26 @@ class Survey:
                 said.append(f"{column.name}: {shown} among numbers is taken for nothing (--missing names others)")
             elif column.kind == "text" and column.why_text.startswith("no float"):
                 said.append(f"{column.name} stays text: {column.why_text}")
+            elif column.kind == "text" and column.odd and column.name not in self._named:
+                said.append(f"{column.name} is taken for text: {column.why_text}, {column.odd}")
         if self.time_form and self.chosen.time_format is None and "%" in self.time_form:
             said.append(f"{self.chosen.time}: times are read as {self.time_form} (--time-format says otherwise)")
         return said
+
+
+def _odd(text: str) -> str:
+    """What a text may have been meant for, when it is a number or a time as somebody else writes it.
+
+    >>> [_odd(one)[:8] for one in ("71,49", "9,425.50", "$683", "50 %", "inf", "31.01.2020 00:00")]
+    ['but it l', 'but it l', 'but it l', 'but it l', 'but it l', 'but it m']
+    >>> [_odd(one) for one in ("1,000 men", "1.2.3.4", "01000", "a")]
+    ['', '', '', '']
+    """
+    if _ELSEWHERE.fullmatch(text):
+        return "but it looks like one: write it as 1234.5, with nothing around it, for a number"
+    if moments.is_date(text):
+        return "but it may be a time: --time names the column of the event's time, --exclude leaves it out"
+    return ""
 
 
 def text_number(text: str) -> float | None:

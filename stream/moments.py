@@ -89,6 +89,11 @@ def _digits(texts: list[str]) -> list[str]:
     return []
 
 
+def is_date(text: str) -> bool:
+    """Tell whether a text has the form of a date that can be read as a time."""
+    return any(_fits(form, [text]) for form in _dates(text))
+
+
 def _dates(example: str) -> list[str]:
     """The forms that a date with two separators may have."""
     found = _DATE.fullmatch(example.strip())
