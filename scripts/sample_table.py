@@ -12,6 +12,8 @@ from pathlib import Path
 from stream.payments import payment
 
 ROWS = 2000
+#: behind the payments that the folder of ``holdfast init`` has already
+_FIRST = 100_000
 _BEGINNING = 1_735_689_600
 
 
@@ -20,8 +22,8 @@ def main() -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["payment_id", "time", "amount", "country", "device", "merchant", "night", "age", "cards", "fraud"])
-    for number in range(ROWS):
-        event = payment(number, _BEGINNING + 60 * number)
+    for number in range(_FIRST, _FIRST + ROWS):
+        event = payment(number, _BEGINNING + 60 * (number - _FIRST))
         x, user = event["x"], event["x"]["user"]
         moment = datetime.fromtimestamp(event["ts"], UTC).strftime("%Y-%m-%d %H:%M:%S")
         writer.writerow([
