@@ -32,6 +32,9 @@ def show(checked: Any) -> None:
     if sent.refused:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sent.refused.most_common())
         say(f"{sent.refused.total():,} rows would be refused ({reasons}). The first: {sent.example}", "yellow")
+        for reason in sent.refused:
+            if reason in _ADVICE:
+                say(_ADVICE[reason])
     if sent.unlabelled:
         say(f"{sent.unlabelled:,} rows have no label, and teach nothing")
     if sent.duplicates:
@@ -39,6 +42,15 @@ def show(checked: Any) -> None:
     say(f"A folder that learns this: holdfast init DIR --from {found.path} --label {found.label!r} …")
 
 
+#: what can be done about rows that would be refused
+_ADVICE = {
+    "reserved_name": "Names that begin with _ are Holdfast's own: rename the column, or leave it out (--exclude NAME)",
+    "too_deep": (
+        "Objects within objects are learnt with event.flatten = true (names such as user.home.city): "
+        "holdfast init DIR --empty, set it in DIR/holdfast.toml, and holdfast produce; or leave the column out with "
+        "--exclude NAME"
+    ),
+}
 _ROLES = {
     "number": "number", "code": "whole number of few values", "category": "text of few values",
     "hashed": "text of many values",

@@ -222,3 +222,18 @@ def test_a_table_is_read_three_times_and_its_events_are_made_once(
     made = [*events_of(config, path, columns)]
     assert [one["id"] for one in map(json.loads, made)] == [f"k{n}" for n in range(200)]
     assert (folder / "events/t.jsonl").read_bytes() == b"".join(one + b"\n" for one in made)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [([{"_under": n * 5 % 11, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "--exclude NAME"),
+     ([{"u": {"home": {"city": "x"}}, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "event.flatten = true")],
+)  # fmt: skip
+def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[dict[str, Any]], word: str) -> None:
+    """And without the column that is named, nothing is refused."""
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = CliRunner().invoke(main, ["check", str(path), "--label", "y"])
+    assert word in " ".join(done.output.split())
+    done = CliRunner().invoke(main, ["check", str(path), "--label", "y", "--exclude", next(iter(rows[0]))])
+    assert "would be refused" not in done.output
