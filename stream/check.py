@@ -27,7 +27,8 @@ Progress = Callable[[str, int, int], None]
 class Checked(msgspec.Struct):
     """What was found, what a folder for it would hold, and what a trainer of that would make of the rows.
 
-    ``sent`` is None where no label was named, so that nothing is proposed. ``asked`` is a question for ``/predict``.
+    ``sent`` is None where no label was named, so that nothing is proposed. ``asked`` is a question for ``/predict``,
+    ``begin`` the command that makes the folder.
     """
 
     found: Profile
@@ -37,6 +38,7 @@ class Checked(msgspec.Struct):
     model: str = ""
     sent: producing.Sent | None = None
     asked: str = ""
+    begin: str = ""
 
     def config(self, base: Path) -> Config:
         """The proposed configuration as it is loaded."""
@@ -93,8 +95,12 @@ def check(
         return checked
     if not chosen.features:
         raise CommandError(f"beside the label {found.label!r} no column of {path} is left to learn from")
-    checked.configuration = proposal.configuration(found, name or path.name.split(".")[0], port, again(path, chosen))
+    checked.configuration = proposal.configuration(
+        found, proposal.name_of(name or path.name.split(".")[0]), port, again(path, chosen)
+    )
     checked.model = proposal.model(found)
+    options = _options(columns, exclude=exclude, task=task)
+    checked.begin = shlex.join(["holdfast", "init", "DIR", "--from", str(path), *options])
     sink = _Kept(kept)
     checked.sent = producing.produce(
         checked.config(path.parent), path, sink, chosen, survey=chosen_survey,
@@ -125,13 +131,18 @@ def _listed(names: list[str]) -> str:
 
 def again(path: Path, columns: Columns) -> str:
     """The command that sends another table of the same columns."""
-    words = ["holdfast", "produce", path.name]
+    return shlex.join(["holdfast", "produce", path.name, *_options(columns)])
+
+
+def _options(columns: Columns, *, exclude: list[str] | None = None, task: str | None = None) -> list[str]:
+    words = []
     for option, value in (
-        ("--label", columns.label), ("--id", columns.id), ("--time", columns.time),
-        ("--features", _listed(columns.features or [])), ("--time-format", columns.time_format),
+        ("--label", columns.label), ("--positive", columns.positive), ("--task", task),
+        ("--id", columns.id), ("--time", columns.time),
+        ("--features", _listed(columns.features or [])), ("--exclude", _listed(exclude or [])),
+        ("--time-format", columns.time_format),
         ("--delimiter", columns.delimiter),
         ("--encoding", columns.encoding if columns.encoding != "utf-8-sig" else None),
     ):  # fmt: skip
         words += [option, value] if value else []
-    words += [word for value in columns.missing for word in ("--missing", value)]
-    return shlex.join(words)
+    return words + [word for value in columns.missing for word in ("--missing", value)]

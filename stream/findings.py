@@ -39,7 +39,7 @@ def show(checked: Any) -> None:
         say(f"{sent.unlabelled:,} rows have no label, and teach nothing")
     if sent.duplicates:
         say(f"{sent.duplicates:,} rows have the id of another one, and count once")
-    say(f"A folder that learns this: holdfast init DIR --from {found.path} --label {found.label!r} …")
+    say(f"A folder that learns this: {checked.begin}")
 
 
 #: what can be done about rows that would be refused

@@ -245,7 +245,7 @@ def _positive(labels: Counter[Any], wanted: str | None, found: Profile) -> Any:
             f"the task is binary, and {found.label!r} has more than two values: --positive one of {shown}"
         )
     chosen = next((value for value in labels if text_of(value).lower() in _YES), min(labels, key=labels.__getitem__))
-    if text_of(chosen) != "1":
+    if {text_of(value) for value in labels} != {"0", "1"}:
         found.said.append(f"{found.label}: {text_of(chosen)!r} is taken for yes (--positive says otherwise)")
     return chosen
 

@@ -14,6 +14,15 @@ _LISTED = 30
 _LINE = 120
 
 
+def name_of(text: str) -> str:
+    """A lineage's name made of any other, such as a file's or a folder's.
+
+    >>> name_of("some tablé (2).csv"), name_of("")
+    ('some-tabl---2-.csv', 'holdfast')
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in text)[:100] or "holdfast"
+
+
 def configuration(found: Profile, name: str, port: int, again: str) -> str:
     """The text of ``holdfast.toml``; ``again`` is how more rows of this kind are sent."""
     return "\n".join(

@@ -40,10 +40,10 @@ def init(folder: Path, name: str | None, source: Path | None, *, empty: bool, **
     With --from FILE and --label COLUMN they are made for that table, and its rows become the first events; see what
     they will be with holdfast check FILE --label COLUMN.
     """
-    from stream.starter import SAMPLE_EVENTS, write_starter  # noqa: PLC0415  a command imports what it needs
+    from stream.proposal import name_of  # noqa: PLC0415  a command imports what it needs
+    from stream.starter import SAMPLE_EVENTS, write_starter  # noqa: PLC0415  the same
 
-    chosen = name or folder.resolve().name or "holdfast"
-    chosen = "".join(c if c.isalnum() or c in "._-" else "-" for c in chosen)
+    chosen = name_of(name or folder.resolve().name)
     where = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     if source is None:
         _refuse_options(options)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -237,3 +238,26 @@ def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[d
     assert word in " ".join(done.output.split())
     done = CliRunner().invoke(main, ["check", str(path), "--label", "y", "--exclude", next(iter(rows[0]))])
     assert "would be refused" not in done.output
+
+
+def test_the_command_that_is_shown_is_the_one_that_works(tmp_path: Path) -> None:
+    """With the encoding, the id and whatever else was said."""
+    path = tmp_path / "some table.csv"
+    drinks = ["th\xe9", "caf\xe9"]
+    rows = "".join(f"k{n};{n * 7 % 13};{drinks[n % 2]}\n" for n in range(100))
+    path.write_text("k;a;y z\n" + rows, encoding="latin-1")
+    options = ["--label", "y z", "--encoding", "latin-1", "--id", "k", "--positive", drinks[1]]
+    done = CliRunner().invoke(main, ["check", str(path), *options])
+    shown = done.output.partition("A folder that learns this: ")[2]
+    words = shlex.split(" ".join(shown.split()))
+    assert words[:3] == ["holdfast", "init", "DIR"]
+    words[2] = str(tmp_path / "made")
+    done = CliRunner().invoke(main, words[1:])
+    assert done.exit_code == 0, done.output
+    assert "100 rows" in " ".join(done.output.split())
+
+
+def test_a_yes_that_was_chosen_is_said(tmp_path: Path) -> None:
+    """Of 1 and 2 as well: which of them is yes is no matter of course."""
+    path = table(tmp_path, {"a": lambda n: n * 7 % 13, "y": lambda n: 1 + n % 2})
+    assert "y: '1' is taken for yes" in CliRunner().invoke(main, ["check", str(path), "--label", "y"]).output
