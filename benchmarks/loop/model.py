@@ -41,10 +41,13 @@ class Encoder:
 
 
 class Model:
-    """Logistic, softmax or linear regression on features that are scaled by what was seen so far."""
+    """Logistic, softmax or linear regression on features that are scaled by what was seen so far.
 
-    def __init__(self, encoder: Encoder, rate: float) -> None:
-        self.task, self.rate = encoder.task, rate
+    ``wrong`` is the share of a classifier's loss that is whether the answer is wrong; the rest is the probability's.
+    """
+
+    def __init__(self, encoder: Encoder, rate: float, wrong: float = 0.0) -> None:
+        self.task, self.rate, self.wrong = encoder.task, rate, wrong
         self.outputs = len(encoder.classes) or 1
         self.numbers = np.arange(encoder.width) < len(encoder.names)
         self.weights = np.zeros((self.outputs, encoder.width + 1))
@@ -96,14 +99,16 @@ class Model:
         return grown / grown.sum(axis=-1, keepdims=True)
 
 
-def losses(task: str, said: Floats, labels: Floats, scale: float) -> Floats:
-    """As ``learners.evidence.losses``, for arrays."""
-    if task == "binary":
-        return (said[:, 0] - labels) ** 2
-    if task == "regression":
+def losses(model: Model, said: Floats, labels: Floats, scale: float) -> Floats:
+    """As ``learners.evidence.losses``, for arrays; and in part whether the answer is wrong, see :class:`Model`."""
+    if model.task == "regression":
         return np.minimum(1.0, np.abs(said[:, 0] - labels) / scale)
-    own = said[np.arange(len(labels)), labels.astype(int)]
-    return ((said * said).sum(axis=1) - own * own + (1 - own) ** 2) / 2
+    if model.task == "binary":
+        found = (said[:, 0] - labels) ** 2
+    else:
+        own = said[np.arange(len(labels)), labels.astype(int)]
+        found = ((said * said).sum(axis=1) - own * own + (1 - own) ** 2) / 2
+    return (1 - model.wrong) * found + model.wrong * (answers(model.task, said) != labels)
 
 
 def answers(task: str, said: Floats) -> Floats:

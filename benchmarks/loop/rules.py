@@ -18,7 +18,7 @@ from snapshots import jumps
 class Unguarded:
     """Everything is served at once."""
 
-    jump = 1.0
+    jump, wrong = 1.0, 0.0
 
     def judge(self, view: View) -> Answer:  # noqa: ARG002  it looks at nothing
         """Pass."""
@@ -33,6 +33,8 @@ class Unguarded:
 
 class Today:
     """``snapshots.guard`` with ``guard.moved`` and ``breaker.jump``: a frozen holdout, and fresh events beside it."""
+
+    wrong = 0.0
 
     def __init__(self, moved: str = "hold", jump: float = 0.4) -> None:
         self.moved, self.jump = moved, jump
@@ -133,6 +135,7 @@ class Trouble:
     learnt: int
     look: int
     lies: bool = False
+    liars: set[str] = field(default_factory=set)
     moved_at_once: bool = False
     moved: bool = False
     compared: int = 0
@@ -150,6 +153,7 @@ class Lagged:
     """
 
     jump: float = 1.0
+    wrong: float = 0.5  # a probability that is too sure, of answers that are right, is no harm to revert
     margin: float = 0.025  # what is smaller is no harm
     lag_events: int = 1000
     lag_looks: int = 5
@@ -208,6 +212,8 @@ class Lagged:
         self.trouble = trouble
         trouble.good = 0 if bad or told else trouble.good
         trouble.lies = trouble.lies or bool(told)
+        trouble.liars |= set(told)
+        bad = bad or {WHOLE: float(differences[WHOLE].mean())}
         found = (
             Answer("suspect", "moved", [*told], why=str(told)) if told else self._asked(view, rows, bad, worse=worse)
         )
@@ -219,10 +225,15 @@ class Lagged:
         return found._replace(serve=serve, refer=trouble.yardstick if begun else None)
 
     def _lingers(self) -> bool:
-        """Labels that have lied are believed again after three good looks."""
-        assert self.trouble is not None
-        self.trouble.good += 1
-        return self.trouble.lies and self.trouble.good < FAR_LOOKS
+        """Labels that have lied are believed again when they answer to the features of before, three looks in a row."""
+        trouble = self.trouble
+        assert trouble is not None
+        since = [
+            [change for at, change in self.changes.get(name, ()) if at >= trouble.look - 10] for name in trouble.liars
+        ]  # fmt: skip
+        apart = any(of and of[-1] > max(0.1, max(of) / 2) for of in since)
+        trouble.good = 0 if apart else trouble.good + 1
+        return trouble.lies and trouble.good < FAR_LOOKS
 
     def _note(self, differences: dict[str, Floats]) -> None:
         for name, one in differences.items():
@@ -274,7 +285,7 @@ class Lagged:
         if not _better(view, trouble.yardstick, name, theirs - mine):
             return "no better", "suspect"
         waited = view.learnt - trouble.learnt
-        constant = _constant_loss(new)
+        constant = _constant_loss(new, view.model.wrong)
         level = float(old.losses(yardstick).mean())
         if self.label_tests and mine.mean() > level + 0.05 and mine.mean() > 0.85 * constant:
             trouble.lies = True
@@ -345,12 +356,12 @@ def _better(view: View, yardstick: int, name: str, gains: Floats) -> bool:
     return (events >= 300 and gain > 0.03) or (gain > 0 and view.paired.better() > evidence.LEANING)
 
 
-def _constant_loss(rows: Rows) -> float:
+def _constant_loss(rows: Rows, wrong: float) -> float:
     """What the best constant answer loses."""
     if rows.task == "regression":
         return float(np.minimum(1.0, np.abs(rows.labels - np.median(rows.labels)) / rows.scale).mean())
     shares = np.unique(rows.labels, return_counts=True)[1] / len(rows.labels)
-    return float((1 - (shares**2).sum()) / 2)
+    return (1 - wrong) * float((1 - (shares**2).sum()) / 2) + wrong * float(1 - shares.max())
 
 
 def _labels(old: Rows, new: Rows, yardstick: Model, model: Model) -> str:
@@ -374,7 +385,7 @@ def _labels(old: Rows, new: Rows, yardstick: Model, model: Model) -> str:
     if renamed - right[1] > 0.3 and right[0] - right[1] > 0.3 and renamed > constant + 0.1:
         return "relabelled"
     lost = [rows.losses(yardstick) for rows in (old, new)]
-    constants = [max(_constant_loss(rows), 1e-6) for rows in (old, new)]
+    constants = [max(_constant_loss(rows, model.wrong), 1e-6) for rows in (old, new)]
     skill = [1 - float(one.mean()) / best for one, best in zip(lost, constants, strict=True)]
     sure = lost[1].mean() - lost[0].mean() > 4 * math.sqrt(sum(one.var() / len(one) for one in lost))
     own = 1 - float(new.losses(model).mean()) / constants[1]
@@ -424,4 +435,5 @@ RULES = {
     "lagged": Lagged,
     "lagged, labels believed": lambda: Lagged(label_tests=False),
     "lagged, no history": lambda: Lagged(history_test=False),
+    "lagged, probabilities only": lambda: Lagged(wrong=0.0),
 }

@@ -41,7 +41,7 @@ class Rows:
 
     def losses(self, model: Model) -> Floats:
         """The loss of each row."""
-        return losses(self.task, model.predict(self.features), self.labels, self.scale)
+        return losses(model, model.predict(self.features), self.labels, self.scale)
 
     def slices(self, fewest: int) -> dict[str, Any]:
         """Where the rows of each slice are that has enough of them; the whole first."""
@@ -120,9 +120,10 @@ class Answer(NamedTuple):
 
 
 class Rule(Protocol):
-    """A rule: ``jump`` is ``breaker.jump``."""
+    """A rule: ``jump`` is ``breaker.jump``; ``wrong``: see :class:`model.Model`."""
 
     jump: float
+    wrong: float
 
     def judge(self, view: View) -> Answer:
         """Judge a snapshot."""
@@ -215,7 +216,7 @@ class World:
         tenth = events // 10
         self.stream, self.rule, self.encoder = stream, rule, encoder
         self.budget = Budget(stream.rows, min(50, stream.chunk // 2), tenth // 2, tenth // 4, tenth)
-        self.model = Model(encoder, stream.rate)
+        self.model = Model(encoder, stream.rate, rule.wrong)
         self.paired, self.reference, self.breaker = Paired(0.01), _Reference(), _Breaker(rule.jump)
         self.models: dict[int, Model] = {}
         self.served: int | None = None
@@ -269,10 +270,11 @@ class World:
         learning = self.breaker.state != "open"
         said = self.model.learn(features[kept], labels[kept]) if learning else self.model.predict(features[kept])
         scale = self.sealed[-1].scale if self.sealed else 1.0
-        mine = losses(self.stream.task, said, labels[kept], scale)
+        mine = losses(self.model, said, labels[kept], scale)
         theirs = None
         if self.compared is not None:
-            theirs = losses(self.stream.task, self.models[self.compared].predict(features[kept]), labels[kept], scale)
+            other = self.models[self.compared]
+            theirs = losses(other, other.predict(features[kept]), labels[kept], scale)
             self.fresh.append((len(kept), float(mine.mean()), float(theirs.mean())))
         self.paired.update(mine, theirs, [slices[i] for i in kept] if watched else None)
         self.paired.close_look()
