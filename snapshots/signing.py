@@ -230,6 +230,7 @@ def _load(path: Path, *, private: bool) -> Any:
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  the same
     except ImportError as cause:
         raise StoreError(_MISSING) from cause
+    setting = f"signing.{'private_key_file' if private else 'public_key_files'}"
     try:
         data = path.read_bytes()
         if private:
@@ -238,10 +239,8 @@ def _load(path: Path, *, private: bool) -> Any:
             serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
         )
     except OSError as cause:  # what is no file may be the key itself, so it is not said
-        setting = f"signing.{'private_key_file' if private else 'public_key_files'}"
         raise StoreError(f"{setting} names no file that can be read ({cause.strerror}): write a path there") from None
     except (ValueError, TypeError) as cause:
-        setting = f"signing.{'private_key_file' if private else 'public_key_files'}"
         raise StoreError(f"{setting} names no key in PEM without a password: {cause}") from None
     if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
         raise StoreError(f"{path} is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out {path}")

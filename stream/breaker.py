@@ -10,6 +10,7 @@ from snapshots import Lineage, jumps
 from snapshots.ledger import Entry
 from snapshots.manifest import Manifest
 from stream.config import Breaker
+from stream.reasons import counted
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -70,11 +71,10 @@ def _refused_lately(lineage: Lineage, rules: Breaker, since: Entry | None) -> St
         if newest.counts.consumed - older.counts.consumed >= rules.dead_letter_events:
             share = _share(older, newest)
             before = older.counts.refused
-            reasons = {name: count - before.get(name, 0) for name, count in newest.counts.refused.items()}
-            shown = ", ".join(f"{count:,} {name}" for name, count in reasons.items() if count)
+            lately = {name: count - before.get(name, 0) for name, count in newest.counts.refused.items()}
             why = (
-                f"{share:.0%} of the last records were refused ({shown}; holdfast dead-letters list shows them), and "
-                "breaker.dead_letter_share is"
+                f"{share:.0%} of the last records were refused ({counted(lately)}; holdfast dead-letters list shows "
+                "them), and breaker.dead_letter_share is"
             )
             limit = rules.dead_letter_share
             return Step("open_breaker", f"{why} {limit:.0%}") if share > limit else None

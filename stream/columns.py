@@ -167,8 +167,7 @@ class Survey:
         self.time_form = ""
 
     def _check_names(self, table: Table) -> None:
-        chosen = self.chosen
-        for name in (chosen.label, chosen.id, chosen.time, *(chosen.features or [])):
+        for name in (*self._named, *(self.chosen.features or [])):
             if name is not None and name not in table.names:
                 hint = ". These are events already: leave the columns out" if {"id", "x"} <= set(table.names) else ""
                 raise CommandError(f"{table.path} has no column {name!r}; it has {', '.join(table.names)}{hint}")

@@ -183,8 +183,8 @@ class Writer:
 
     def cover(self) -> None:
         """Sign the head for the newest snapshot when no later one came to do it: an idle stream is covered, too."""
-        if self._cut > self._covered and self._now() - self._signed_at >= _HEAD_SECONDS:
-            self._sign_head(self._cut, last=True)
+        if self._cut > self._covered:
+            self._sign_head(self._cut)
 
     def _forget(self) -> None:
         """Delete what ``snapshots.keep`` no longer asks for; a store that is away keeps it until the next snapshot."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from stream.printing import say, table
+from stream.reasons import counted
 
 _SHOWN = 24
 
@@ -30,8 +31,8 @@ def show(checked: Any) -> None:
         say("Which column is the label? holdfast check FILE --label COLUMN")
         return
     if sent.refused:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sent.refused.most_common())
-        say(f"{sent.refused.total():,} rows would be refused ({reasons}). The first: {sent.example}", "yellow")
+        many = f"{sent.refused.total():,} rows would be refused ({counted(sent.refused)})"
+        say(f"{many}. The first: {sent.example}", "yellow")
         for reason in sent.refused:
             if reason in _ADVICE:
                 say(_ADVICE[reason])

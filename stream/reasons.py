@@ -1,5 +1,6 @@
 """Why an event is refused: one list for the codec, the dead letters, the counters, ``/predict`` and the docs."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -42,6 +43,16 @@ MEANING: dict[Reason, str] = {
     Reason.BAD_TIME: "the time is not a time, or is out of range",
     Reason.UNDECODABLE: "the configured decoder raised",
 }
+
+
+def counted(refused: Mapping[str, int]) -> str:
+    """How many were refused for each reason, the commonest first.
+
+    >>> counted({"not_json": 1, "no_id": 1200, "too_deep": 0})
+    '1,200 no_id, 1 not_json'
+    """
+    found = sorted(refused.items(), key=lambda one: -one[1])
+    return ", ".join(f"{count:,} {reason}" for reason, count in found if count)
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
 from stream.presence import has_ended, this_process
-from stream.reasons import Reason
+from stream.reasons import Reason, counted
 
 _LEASE, _LEASE_SECONDS = "dead-letters", 60.0
 _SHOWN = 20
@@ -55,7 +55,7 @@ def letters_list(config: Config, reason: str | None, last: int | None, *, as_jso
     printing.table("dead letters", columns, [
         [row["letter"], row["reason"], row["message"], row["bytes"], _replayed(row["replayed"])] for row in rows
     ])  # fmt: skip
-    said = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+    said = counted(counts)
     printing.echo(f"{counts.total():,} dead letters{': ' if said else ''}{said}")
     if counts.total() > len(rows):
         printing.echo(f"the last {len(rows)} are shown: --last N, or --json for all")

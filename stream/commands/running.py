@@ -24,6 +24,7 @@ from stream.commands.base import (
 )
 from stream.commands.numbers import Whole
 from stream.config import Config, unpacked
+from stream.reasons import counted
 
 _UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"
 _new_lineage_option = click.option(
@@ -106,9 +107,9 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
             return
     refused = trainer.counts.refused
     if until_end and refused:
-        said = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
         printing.echo(
-            f"holdfast: {sum(refused.values()):,} of {trainer.counts.consumed:,} records were refused ({said}); "
+            f"holdfast: {sum(refused.values()):,} of {trainer.counts.consumed:,} records were refused "
+            f"({counted(refused)}); "
             "holdfast dead-letters list shows them", err=True,
         )  # fmt: skip
     if until_end and not ended:

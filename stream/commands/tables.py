@@ -16,6 +16,7 @@ from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.commands.numbers import Figure
 from stream.config import Config
 from stream.errors import CommandError
+from stream.reasons import counted
 
 _DRIFTS = "these payments drift by design: what makes one a fraud turns slowly, once around in 40,000 payments"
 _SENT_WAITS = "what was sent is made durable"
@@ -140,8 +141,10 @@ def _say(config: Config, found: Any) -> bool:
     if found.duplicates:
         printing.echo(f"{found.duplicates:,} have the id of another one, and count once", err=True)
     if found.refused:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.refused.most_common())
-        printing.echo(f"{found.refused.total():,} will be refused ({reasons}). The first: {found.example}", err=True)
+        printing.echo(
+            f"{found.refused.total():,} will be refused ({counted(found.refused)}). The first: {found.example}",
+            err=True,
+        )
     return bool(found.useless)
 
 
