@@ -1,7 +1,9 @@
 """Where ``produce`` sends events: a topic, or a file of the directory of events."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -102,32 +104,32 @@ class FilesSink:
 
     def send(self, value: bytes, key: str | None) -> None:  # noqa: ARG002  a file has no keys
         """Append a line."""
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
-        try:
+        with self._writing():
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("ab")
             self._file.write(value.replace(b"\n", b" ") + b"\n")
-        except OSError as cause:
-            raise self._unwritten(cause) from cause
         self._done += 1
 
     def close(self) -> int:
         """Flush and fsync."""
         if self._file is not None:
-            try:
+            with self._writing():
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
-            except OSError as cause:
-                raise self._unwritten(cause) from cause
         return self._done
 
-    def _unwritten(self, cause: OSError) -> SourceAwayError:
-        """What to say where the disk takes no more; the end of the file may be half a line, which nobody reads."""
-        return SourceAwayError(
-            f"{self._path} cannot be written: {cause.strerror}. About {self._done:,} events are in it; make room and "
-            "send the table again: those that were sent have their ids, and count once"
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what to do where the disk takes no more; the end of the file may be half a line, which nobody reads."""
+        try:
+            yield
+        except OSError as cause:
+            raise SourceAwayError(
+                f"{self._path} cannot be written: {cause.strerror}. About {self._done:,} events are in it; mend that "
+                "and send the table again: those that were sent have their ids, and count once"
+            ) from cause
 
 
 def sink_of(config: Config, topic: str | None, path: Path) -> Sink:

@@ -84,17 +84,29 @@ def test_dead_letters_that_cannot_be_written_are_waited_for(folder: Callable[...
     assert (here.path / "events.dead-letter" / "a.jsonl").read_bytes().count(b"\n") == 1
 
 
-def test_a_disk_that_is_full_is_said_in_one_sentence(tmp_path: Path) -> None:
+def full(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "a.jsonl").symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [(full, "No space left on device"), (Path.touch, "File exists"),
+     (lambda folder: (folder / "a.jsonl").mkdir(parents=True), "Is a directory")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_said_in_one_sentence(
+    tmp_path: Path, spoil: Callable[[Path], Any], word: str
+) -> None:
     """With what to do; at the end at the latest, when what was written goes to the disk."""
-    (tmp_path / "a.jsonl").symlink_to("/dev/full")
-    sink = FilesSink(tmp_path, "a")
+    spoil(tmp_path / "events")
+    sink = FilesSink(tmp_path / "events", "a")
 
     def send() -> None:
         for _ in range(1000):
             sink.send(b"x" * 100, None)
         sink.close()
 
-    with pytest.raises(SourceAwayError, match=r"a\.jsonl cannot be written: No space left on device"):
+    with pytest.raises(SourceAwayError, match=rf"a\.jsonl cannot be written: {word}"):
         send()
 
 
