@@ -430,10 +430,10 @@ def _unlike(before: Sequence[Row], now: Sequence[Row]) -> bool:
 RULES = {
     "unguarded": Unguarded,
     "today": Today,
-    "today, no jumps": lambda: Today(jump=1.0),
-    "today, follow": lambda: Today("follow", jump=1.0),
+    "today-no-jumps": lambda: Today(jump=1.0),
+    "today-follow": lambda: Today("follow", jump=1.0),
     "lagged": Lagged,
-    "lagged, labels believed": lambda: Lagged(label_tests=False),
-    "lagged, no history": lambda: Lagged(history_test=False),
-    "lagged, probabilities only": lambda: Lagged(wrong=0.0),
+    "lagged-labels-believed": lambda: Lagged(label_tests=False),
+    "lagged-no-history": lambda: Lagged(history_test=False),
+    "lagged-probabilities-only": lambda: Lagged(wrong=0.0),
 }

@@ -13,6 +13,7 @@ import math
 import os
 import random
 import sys
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,24 +116,36 @@ def _cell(of: list[Figures], span: str) -> str:
     return "-" if math.isnan(values[0]) else f"{np.mean(values):+.1f} ± {np.std(values):.1f}"
 
 
+def _some(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Reads a list of names; a name that is not known is an error that lists those that are."""
+    names = [*known]
+
+    def read(text: str) -> list[str]:
+        asked = {one.strip() for one in text.split(",")}
+        if wrong := asked - {"all", *names}:
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(wrong))}: write all, or of {', '.join(names)}")
+        return names if "all" in asked else [name for name in names if name in asked]
+
+    return read
+
+
 def main() -> None:
     """Run what is asked for, in as many processes as there are cores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--rules", default="today,lagged", help="; ".join(RULES))
-    parser.add_argument("--streams", default=",".join(STREAMS))
-    parser.add_argument("--poisons", default="none,all", help=f"none, all, or of {', '.join(POISONS)}")
+    parser.add_argument("--rules", type=_some(RULES), default="today,lagged", help="all, or of " + ", ".join(RULES))
+    parser.add_argument("--streams", type=_some(STREAMS), default="all", help="all, or of " + ", ".join(STREAMS))
+    kinds = ("none", *POISONS)
+    parser.add_argument("--poisons", type=_some(kinds), default="all", help="all, or of " + ", ".join(kinds))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="write every run there")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     asked = parser.parse_args()
-    poisons = [kind for one in asked.poisons.split(",") for kind in (POISONS if one == "all" else (one,))]
-    rules = [one for one in RULES if one in asked.rules.split(",")] if asked.rules != "all" else [*RULES]
     rows = []
     with ProcessPoolExecutor(asked.processes) as pool:
         jobs = [
-            pool.submit(figures, asked.data, name, poisons, rules, seed)
-            for seed in range(1, asked.seeds + 1) for name in asked.streams.split(",")
+            pool.submit(figures, asked.data, name, asked.poisons, asked.rules, seed)
+            for seed in range(1, asked.seeds + 1) for name in asked.streams
         ]  # fmt: skip
         for job in track(jobs, "streams and seeds"):
             rows += job.result()
