@@ -85,6 +85,17 @@ def topic() -> str:
     return f"t{os.getpid()}-{random.SystemRandom().randrange(10**9)}-{next(_numbers)}"
 
 
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test imported from its folder is not found by another test whose module has the same name."""
+    yield
+    base = str(tmp_path_factory.getbasetemp())
+    sys.path[:] = [path for path in sys.path if not path.startswith(base)]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(base):
+            del sys.modules[name]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Callable[..., Folder]]:
     """Make folders with a configuration and a model; their processes are ended afterwards."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from lineages import wait_for
 
 from snapshots.manifest import Place
@@ -53,6 +53,7 @@ class KafkaStand:
         for future in self.admin.create_topics([NewTopic(topic, 2)]).values():
             future.result()
         self.partitions = 2
+        wait_for(self._led)
 
     def put(self, partition: int, values: list[bytes]) -> None:
         producer = Producer({"bootstrap.servers": self.address, "acks": "all"})
@@ -64,7 +65,17 @@ class KafkaStand:
         self.partitions += 1
         for future in self.admin.create_partitions([NewPartitions(self.topic, self.partitions)]).values():
             future.result()
+        wait_for(self._led)
         return self.partitions - 1
+
+    def _led(self) -> bool:
+        """Every partition has a leader that answers: a topic that was just made has none for a moment."""
+        asked = {TopicPartition(self.topic, number): OffsetSpec.latest() for number in range(self.partitions)}
+        admin = AdminClient({"bootstrap.servers": self.address})  # the other knows the partitions that there were
+        try:
+            return all(future.result() for future in admin.list_offsets(asked).values())
+        except KafkaException:
+            return False
 
     def source(self, start: str = "earliest") -> Source:
         settings = {"bootstrap.servers": self.address}
@@ -198,18 +209,9 @@ def test_an_empty_source_has_ended(stand: Stand) -> None:
     """Nothing there is all there is."""
     source = stand.source()
     source.open(source.resolve(), {})
-    wait_for(lambda: _marked(source))
+    source.mark_end()
     assert source.ended()
     source.close()
-
-
-def _marked(source: Source) -> bool:
-    """Mark the end, unless the broker is only just making the topic."""
-    try:
-        source.mark_end()
-    except SourceAwayError:
-        return False
-    return True
 
 
 def test_lag_is_what_waits(stand: Stand) -> None:
