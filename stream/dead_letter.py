@@ -120,12 +120,15 @@ class FileDeadLetters:
     def close(self) -> None:
         """Nothing is held open; what was not written comes again after the next start."""
 
+# A letter has its event's own timestamp, so that a broker would delete one of an old event within minutes, by age.
+_KEPT = {"retention.ms": "-1", "retention.bytes": str(1 << 30)}
+
 
 class KafkaDeadLetters:
     """The topic ``<topic>.dead-letter``: original key, value, headers and timestamp, and why.
 
     A letter that the broker refuses for good (too large) goes to the store, and its digest and address to the topic.
-    The topic is created when it is not there and the broker allows it.
+    The topic is created when it is not there and the broker allows it; it keeps letters by size and not by age.
     """
 
     def __init__(self, settings: Settings, lineage: str, store: Store) -> None:
@@ -164,7 +167,7 @@ class KafkaDeadLetters:
         """Create the topic unless it is there; a refusal shows when the letter is not taken."""
         try:
             admin = client(AdminClient, self._settings, log)
-            for future in admin.create_topics([NewTopic(topic)], request_timeout=10).values():
+            for future in admin.create_topics([NewTopic(topic, config=_KEPT)], request_timeout=10).values():
                 future.result()
         except KafkaException as cause:
             if cause.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:

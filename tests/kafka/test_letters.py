@@ -23,8 +23,9 @@ LARGE = orjson.dumps({"id": "large", "x": {"f0": 1.0, "text": "a" * 100_000}, "y
 @pytest.fixture
 def here(folder: Callable[..., Folder], kafka: str, topic: str) -> Folder:
     """A lineage whose topic held five bad events, one of them too large for the topic of dead letters."""
-    create(kafka, topic, 2, **{"max.message.bytes": "4000000"})
-    create(kafka, f"{topic}.dead-letter", **{"max.message.bytes": "50000"})
+    old = {"retention.ms": "-1"}  # their timestamps are of 2023
+    create(kafka, topic, 2, **{"max.message.bytes": "4000000", **old})
+    create(kafka, f"{topic}.dead-letter", **{"max.message.bytes": "50000", **old})
     producer = Producer({"bootstrap.servers": kafka, "acks": "all", "message.max.bytes": 5_000_000})
     for event in numbers(20):
         producer.produce(topic, orjson.dumps(event), partition=0)

@@ -191,6 +191,10 @@ def test_one_bad_in_a_hundred(make: Callable[..., Folder], kafka: str, topic: st
     assert 1600 < counts["held_out"] < 2300
 
     wanted = [(i, reason, value) for i, (reason, value) in enumerate(stream) if reason is not None]
+    resource = ConfigResource(ResourceType.TOPIC, f"{topic}.dead-letter")
+    admin = AdminClient({"bootstrap.servers": kafka})
+    (said,) = admin.describe_configs([resource]).values()
+    assert said.result()["retention.ms"].value == "-1"  # a letter is as old as its event: none goes by age
     letters = read_all(kafka, f"{topic}.dead-letter")
     assert len(letters) == len(wanted)
     for letter, (offset, reason, value) in zip(letters, wanted, strict=True):
