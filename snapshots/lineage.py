@@ -328,7 +328,7 @@ class Lineage:
         return line_of(self.entries, learner)
 
     def serving(self, learner: str, without: Container[int] = ()) -> int | None:
-        """Return the snapshot that answers for a learner: the newest of its line that passed, or the revert's target.
+        """Return the snapshot that answers for a learner: what the newest verdict of its line names, or the target.
 
         Promise 3 and 8: a snapshot of another line never answers, whatever verdict it gets. ``without`` leaves out
         what could not be loaded.
@@ -337,11 +337,13 @@ class Lineage:
         if line.stay:
             return line.target
         for number in reversed(self.numbers):
-            if number in without or not self.passed(number, learner):
+            verdict = self.verdict(number, learner)
+            answers = verdict.answers if verdict is not None else None
+            if answers is None or answers in without:
                 continue
-            part = self.part(number, learner)
+            part = self.part(answers, learner)
             if part is not None and part.line == line.number:
-                return number
+                return answers
             if part is not None and part.line < line.number:
                 break
         return line.target

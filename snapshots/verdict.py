@@ -23,7 +23,8 @@ class Verdict(msgspec.Struct, frozen=True):
     ``found`` says which row of the guard's table it is, and ``slices`` where (empty name: the whole stream).
     ``holdout`` is the version that it was scored on, ``reference`` the snapshot that the learner is compared with from
     here on, ``previous`` the snapshot whose looks this one goes on from, ``details`` the figures per slice, ``rules``
-    what the guard was configured with then.
+    what the guard was configured with then. ``serves`` is the snapshot that answers from here on although this one did
+    not pass; None: whatever answered before goes on.
     """
 
     learner: str
@@ -41,6 +42,12 @@ class Verdict(msgspec.Struct, frozen=True):
     previous: int | None = None
     details: dict[str, dict[str, Any]] = {}
     rules: dict[str, Any] = {}
+    serves: int | None = None
+
+    @property
+    def answers(self) -> int | None:
+        """The snapshot that answers from here on: itself when it passed; None when it changes nothing."""
+        return self.snapshot if self.verdict == "pass" else self.serves
 
 
 def shard(number: int) -> str:

@@ -150,14 +150,14 @@ class GuardConfig(_Table):
     wait_seconds: SecondsOrNone = 900.0
     look_events: Count = 50
     reference_events: Count = 10_000
-    sample: Share = 0.05
+    sample: Share | Literal["auto"] = "auto"
     act: bool = True
     poll_seconds: Seconds = 0.1
 
     @property
-    def stride(self) -> int:
-        """Every so-many-th event is scored for comparisons."""
-        return max(1, round(1 / self.sample))
+    def share(self) -> float | None:
+        """The share of the events that are scored for comparisons; None: as many as there is time for."""
+        return None if self.sample == "auto" else self.sample
 
 
 class Breaker(_Table):

@@ -120,6 +120,7 @@ class FileDeadLetters:
     def close(self) -> None:
         """Nothing is held open; what was not written comes again after the next start."""
 
+
 # A letter has its event's own timestamp, so that a broker would delete one of an old event within minutes, by age.
 _KEPT = {"retention.ms": "-1", "retention.bytes": str(1 << 30)}
 

@@ -30,6 +30,8 @@ _HARM = ("broken", "forgetting", "diverged", "moved")
 #: held-out rows between two looks for a jump
 _JUMP_ROWS = 10
 _YEAR_SECONDS = 31_536_000.0
+#: share of the events that are compared at the least
+_LEAST_SAMPLED = 0.05
 #: so many of the newest snapshots tell the pace
 _PACE = 50
 _OVERTAKEN = "overtaken by snapshot "
@@ -64,12 +66,13 @@ def rules_of(config: Config) -> Rules:
         min_slice_rows=config.holdout.min_slice_rows,
         look_events=guard.look_events,
         reference_events=guard.reference_events,
-        sample=guard.sample,
+        sample=guard.share or _LEAST_SAMPLED,
         wait_events=guard.wait_events,
         wait_seconds=guard.wait_seconds,
         moved=guard.moved,
         hold_events=guard.hold_events,
         hold_seconds=guard.hold_seconds,
+        act=guard.act,
     )
 
 

@@ -106,11 +106,11 @@ class Running:
     def take(
         self, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
         labels: list[LabelValue], scale: float | None = None,
-        *, first: int = 0, lot: int = 0, learn: bool = True,
+        *, sampled: slice = slice(None), lot: int = 0, learn: bool = True,
     ) -> None:  # fmt: skip
         """Hand on a batch to predict, score and learn; waits while the learner is too far behind.
 
-        ``first`` is the first event that is scored for comparisons; ``scored`` is told their losses, under ``lot``.
+        ``sampled`` are the events that are scored for comparisons; ``scored`` is told their losses, under ``lot``.
         """
         if not events:
             return
@@ -130,8 +130,9 @@ class Running:
                 slices,
                 fresh,
                 scale,
-                first,
+                sampled.start or 0,
                 learn,
+                sampled.step or 1,
             )
         )
         if learn:

@@ -36,6 +36,7 @@ from stream.recent import RecentIds, RecentRows
 from stream.record import Record
 from stream.replay import Selection, left_behind, opened, records, span_of
 from stream.running import Running, between, copy_counts, copy_place
+from stream.sampling import Sampling
 from stream.source import Source
 
 log = logging.getLogger("holdfast.trainer")
@@ -109,6 +110,7 @@ class Trainer:
         self.writer = Writer(lineage, now, sleep, stopping, config.snapshots.keep)
         self.erased = Erased(membership, [])
         self.matching = Matching(config, labels)
+        self.sampling = Sampling(config.guard.share, elapsed)
         self.rivalry = Rivalry(config.first_champion, config.event.max_slices)
         for learner in learners:
             learner.scored = self.rivalry.note
@@ -190,14 +192,14 @@ class Trainer:
                 origins.append(record)
             self.place.setdefault(record.topic, {})[record.partition] = record.following
         slices = [self.slices_of(event) for event in events] if self.config.event.slices else None
-        stride = self.config.guard.stride
-        first = -(self.counts.remaining() - len(events)) % stride
+        stride = self.sampling.stride
+        sampled = slice(-(self.counts.remaining() - len(events)) % stride, None, stride)
         lot = self.counts.consumed
-        if first < len(events) and not self._refusing:
+        if sampled.start < len(events) and not self._refusing:
             able = {learner.name for learner in self.learners if learner.stopped is None}
-            self.rivalry.expect(lot, able, slices[first::stride] if slices is not None else None)
+            self.rivalry.expect(lot, able, slices[sampled] if slices is not None else None)
         for learner in self.learners:
-            self.teach(learner, events, origins, slices, first, lot)
+            self.teach(learner, events, origins, slices, sampled, lot)
         if events:
             self.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
         if records:
@@ -205,7 +207,7 @@ class Trainer:
 
     def teach(
         self, learner: Running, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
-        first: int = 0, lot: int = 0,
+        sampled: slice = slice(None), lot: int = 0,
     ) -> None:  # fmt: skip
         """Hand the events to one learner, but for those that it may not or cannot learn."""
         learner.check()
@@ -226,7 +228,7 @@ class Trainer:
             slices = [slices[i] for i in kept] if slices is not None else None
         versions = self.holdout.versions
         scale = versions[-1].scale if versions else None
-        learner.take(events, origins, slices, self.labels.names, scale, first=first, lot=lot)
+        learner.take(events, origins, slices, self.labels.names, scale, sampled=sampled, lot=lot)
 
     def hold_out(self, record: Record, event: Event, digest: bytes) -> None:
         """Count an event that is never learnt, and keep it for the holdout; seal a version when it is time."""
@@ -661,7 +663,7 @@ class Trainer:
             self.say("waiting", "a breaker is open, and breaker.when_open is wait")
             self.sleep(_LEDGER_SECONDS)
             return found
-        with contextlib.suppress(GaveUpError):
+        with contextlib.suppress(GaveUpError), self.sampling.waiting():
             self._patiently(once)
         self._note_losses()
         self.progress(self.counts.consumed, self.source.lag() if found else 0)

@@ -36,8 +36,8 @@ class Batch(_Message):
     """Events to predict, score and learn, column by column. ``weights`` None: all 1. ``labels`` None: no new ones.
 
     ``scale`` is the unit of a regression's errors; None while there is no holdout, so that no evidence is wanted yet.
-    ``first`` is the first event that is scored for comparisons, of every so-many-th. ``learn`` False: predict and score
-    only.
+    ``first`` is the first event that is scored for comparisons, of every ``stride``-th. ``learn`` False: predict and
+    score only.
     """
 
     number: int
@@ -49,6 +49,7 @@ class Batch(_Message):
     scale: float | None = None
     first: int = 0
     learn: bool = True
+    stride: int = 1
 
 
 class Refer(_Message):

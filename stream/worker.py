@@ -67,7 +67,6 @@ class Worker:
         self._baseline_number = 0
         self._scored: list[_Scored] = []
         self._own = OwnLoss(config.guard.tolerance)
-        self._stride = config.guard.stride
         self._spoilt = True
         self._pool = ThreadPoolExecutor(1, "parts")
         self._wall = ""
@@ -198,11 +197,11 @@ class Worker:
             return None
 
     def _compare(self, batch: wire.Batch, events: list[Event], predictions: list[Prediction]) -> list[float] | None:
-        """Score every so-many-th event for learner and reference, both as they were before they learnt it.
+        """Score every ``stride``-th event for learner and reference, both as they were before they learnt it.
 
         Returns the learner's own losses.
         """
-        chosen = range(batch.first, len(events), self._stride)
+        chosen = range(batch.first, len(events), batch.stride)
         if batch.scale is None or not chosen:
             return None
         few = [events[index] for index in chosen]

@@ -257,12 +257,20 @@ def test_a_steady_stream_is_left_alone(steady: Callable[..., Stream]) -> None:
 
 
 def test_guard_that_only_looks_changes_nothing(steady: Callable[..., Stream]) -> None:
-    """``guard.act = false``: suspect snapshots are not promoted, and the ledger stays empty."""
+    """``guard.act = false``: what is suspect is written down, the newest answers all the same, the ledger is empty."""
     stream = steady(guard__act=False)
     here = stream.here
     stream.until(lambda: here.learner("linear")["verdict"] in ("suspect", "fail"), flip)
     stream.lots(20, flip)
     assert here.json("ledger") == []
+    lineage = here.lineage
+    serving = lineage.serving("linear")
+    assert serving is not None
+    verdict = lineage.verdict(serving, "linear")
+    assert verdict is not None
+    assert verdict.verdict in ("suspect", "fail")
+    assert not [n for n in lineage.numbers if n > serving and (v := lineage.verdict(n, "linear")) and v.answers]
+    wait_for(lambda: here.status()["serving"][0]["snapshot"] >= serving)
 
 
 def newcomer(made: dict[str, Any]) -> None:

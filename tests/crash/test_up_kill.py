@@ -229,4 +229,4 @@ def whole(here: Folder, producer: Producer, caller: Caller) -> None:
     for when, learner, snapshot in caller.answers:
         verdict = lineage.verdict(snapshot, learner)
         assert verdict is not None
-        assert (verdict.verdict, verdict.judged <= when) == ("pass", True)
+        assert (verdict.answers, verdict.judged <= when) == (snapshot, True)
