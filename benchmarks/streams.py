@@ -85,8 +85,11 @@ STREAMS = {
     ),
 }  # fmt: skip
 MODES: dict[str, dict[str, Any]] = {
-    "guard": {}, "act = false": {"act": False}, 'moved = "follow"': {"moved": "follow"},
-}  # fmt: skip
+    "auto": {},
+    'moved = "hold"': {"moved": "hold"},
+    'moved = "follow"': {"moved": "follow"},
+    "act = false": {"act": False},
+}
 
 
 def events_of(stream: Stream, folder: Path) -> Iterator[dict[str, Any]]:
@@ -127,7 +130,6 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
                     "look_events": min(50, stream.chunk // 2), "reference_events": tenth // 2,
                     "wait_events": tenth // 4, "hold_events": tenth, "hold_seconds": 60.0, "wait_seconds": 1e9, **mode,
                 },
-                "breaker": {"jump": 1.0, "reverts": 1000},
             },
             base,
         )  # fmt: skip

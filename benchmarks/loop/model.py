@@ -41,13 +41,10 @@ class Encoder:
 
 
 class Model:
-    """Logistic, softmax or linear regression on features that are scaled by what was seen so far.
+    """Logistic, softmax or linear regression on features that are scaled by what was seen so far."""
 
-    ``wrong`` is the share of a classifier's loss that is whether the answer is wrong; the rest is the probability's.
-    """
-
-    def __init__(self, encoder: Encoder, rate: float, wrong: float = 0.0) -> None:
-        self.task, self.rate, self.wrong = encoder.task, rate, wrong
+    def __init__(self, encoder: Encoder, rate: float) -> None:
+        self.task, self.rate = encoder.task, rate
         self.outputs = len(encoder.classes) or 1
         self.numbers = np.arange(encoder.width) < len(encoder.names)
         self.weights = np.zeros((self.outputs, encoder.width + 1))
@@ -100,15 +97,13 @@ class Model:
 
 
 def losses(model: Model, said: Floats, labels: Floats, scale: float) -> Floats:
-    """As ``learners.evidence.losses``, for arrays; and in part whether the answer is wrong, see :class:`Model`."""
+    """As ``learners.evidence.losses``, for arrays."""
     if model.task == "regression":
         return np.minimum(1.0, np.abs(said[:, 0] - labels) / scale)
     if model.task == "binary":
-        found = (said[:, 0] - labels) ** 2
-    else:
-        own = said[np.arange(len(labels)), labels.astype(int)]
-        found = ((said * said).sum(axis=1) - own * own + (1 - own) ** 2) / 2
-    return (1 - model.wrong) * found + model.wrong * (answers(model.task, said) != labels)
+        return (said[:, 0] - labels) ** 2
+    own = said[np.arange(len(labels)), labels.astype(int)]
+    return ((said * said).sum(axis=1) - own * own + (1 - own) ** 2) / 2
 
 
 def answers(task: str, said: Floats) -> Floats:

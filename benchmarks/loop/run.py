@@ -1,6 +1,6 @@
 """Guard rules in a closed loop, on public tables, clean and poisoned, over several draws of the holdout.
 
-    python benchmarks/loop/run.py DATA [--rules today,lagged] [--streams …] [--poisons …] [--seeds 5] [--csv runs.csv]
+    python benchmarks/loop/run.py DATA [--rules hold,auto] [--streams …] [--poisons …] [--seeds 5] [--csv runs.csv]
 
 DATA holds the tables (NAME.csv.gz). The learner is a linear one in numpy, so nothing is measured of River or Vowpal
 Wabbit; evidence, looks and distances are the product's own. Gains are accuracy served minus that of the unguarded,
@@ -133,7 +133,7 @@ def main() -> None:
     """Run what is asked for, in as many processes as there are cores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--rules", type=_some(RULES), default="today,lagged", help="all, or of " + ", ".join(RULES))
+    parser.add_argument("--rules", type=_some(RULES), default="hold,auto", help="all, or of " + ", ".join(RULES))
     parser.add_argument("--streams", type=_some(STREAMS), default="all", help="all, or of " + ", ".join(STREAMS))
     kinds = ("none", *POISONS)
     parser.add_argument("--poisons", type=_some(kinds), default="all", help="all, or of " + ", ".join(kinds))

@@ -76,8 +76,9 @@ class Budget:
 class View:
     """What a rule may look at: nothing of what is true, only what a guard has.
 
-    ``held`` are the rows set aside so far, ``sealed`` the frozen versions of them; ``fresh`` are (events, the learner's
-    loss, the reference's) by look since it is the reference, and ``level`` the learner's loss when it became it.
+    ``held`` are the rows set aside so far, ``counts`` how many there were at each look, ``sealed`` the frozen versions
+    of them; ``fresh`` are (events, the learner's loss, the reference's) by look since it is the reference, and
+    ``level`` the learner's loss when it became it.
     """
 
     number: int
@@ -87,6 +88,7 @@ class View:
     served: int
     models: dict[int, Model]
     held: list[Row]
+    counts: list[int]
     sealed: list[Rows]
     paired: Paired
     reference: int | None
@@ -120,10 +122,9 @@ class Answer(NamedTuple):
 
 
 class Rule(Protocol):
-    """A rule: ``jump`` is ``breaker.jump``; ``wrong``: see :class:`model.Model`."""
+    """A rule: ``jump`` is ``breaker.jump``."""
 
     jump: float
-    wrong: float
 
     def judge(self, view: View) -> Answer:
         """Judge a snapshot."""
@@ -216,7 +217,7 @@ class World:
         tenth = events // 10
         self.stream, self.rule, self.encoder = stream, rule, encoder
         self.budget = Budget(stream.rows, min(50, stream.chunk // 2), tenth // 2, tenth // 4, tenth)
-        self.model = Model(encoder, stream.rate, rule.wrong)
+        self.model = Model(encoder, stream.rate)
         self.paired, self.reference, self.breaker = Paired(0.01), _Reference(), _Breaker(rule.jump)
         self.models: dict[int, Model] = {}
         self.served: int | None = None
@@ -299,7 +300,7 @@ class World:
             return Answer("pass", counted=False)
         view = View(
             number, self.learnt, self.stream.task, self.model, self.served or number, self.models, self.held,
-            self.sealed, self.paired, self.compared, self.fresh, self.level, self.reverts, self.budget,
+            self.counts, self.sealed, self.paired, self.compared, self.fresh, self.level, self.reverts, self.budget,
         )  # fmt: skip
         answer = self.rule.judge(view)
         if answer.counted:
