@@ -8,6 +8,7 @@ import msgspec
 
 from learners.evidence import Lane, after_revert, look
 from snapshots.errors import DamagedError
+from snapshots.lagged import Memory
 from snapshots.lineage import Lineage
 from snapshots.store import Store
 
@@ -28,7 +29,8 @@ class Looks(msgspec.Struct, frozen=True):
     ``lanes`` and ``losses`` are by holdout version and slice; ``learnt`` was the learner's count at the last look that
     counted; ``passing`` are the last 21 passing looks (snapshot, loss), ``recent`` whether each of the last 21 looks
     passed; ``reference`` is the one wanted so far, ``taken_up`` whether the trainer compared with it then. ``counted``:
-    enough was learnt since the last look for this one to count.
+    enough was learnt since the last look for this one to count. ``memory`` is that of ``guard.moved = "auto"``, and
+    ``passes`` the snapshot that it compared with, with the events it had learnt.
     """
 
     previous: int | None = None
@@ -46,6 +48,9 @@ class Looks(msgspec.Struct, frozen=True):
     reference_after: int | None = None
     taken_up: bool = False
     taken_up_after: bool = False
+    memory: Memory = msgspec.field(default_factory=Memory)
+    memory_after: Memory = msgspec.field(default_factory=Memory)
+    passes: list[tuple[int, int]] = []
 
     def lanes_after(self, number: int, tolerances: dict[int, float]) -> dict[int, dict[str, Lane]]:
         """The lanes with this look in them."""
@@ -106,6 +111,7 @@ def before(lineage: Lineage, number: int, learner: str, tolerances: dict[int, fl
         lanes=lanes,
         passing=found.passing if found else [],
         reference=target,
+        memory=latest.memory.after_revert(),
     )
 
 
@@ -124,4 +130,5 @@ def _after(store: Store, number: int, learner: str, tolerances: dict[int, float]
         recent=found.recent_after,
         reference=found.reference_after,
         taken_up=found.taken_up_after,
+        memory=found.memory_after,
     )

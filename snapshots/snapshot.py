@@ -184,12 +184,17 @@ def read_evidence(store: Store, manifest: Manifest, name: str) -> Evidence:
     return Evidence.load(manifests.read(store, part))
 
 
+def rows_of_part(store: Store, part: Part) -> list[HeldRow]:
+    """The held-out rows of a blob, verified before they are decoded."""
+    return rows_of(manifests.read(store, part), part.name)
+
+
 def collected(store: Store, manifest: Manifest) -> list[HeldRow]:
     """The held-out rows that wait to be sealed at a snapshot; those kept aside first, each oldest first."""
     tails = read_shared(store, manifest).held
     kept, recent = list[HeldRow](), list[HeldRow]()
     for part in manifest.holdout.chunks:
-        rows = rows_of(manifests.read(store, part), part.name)
+        rows = rows_of_part(store, part)
         (kept if part.name.startswith("holdout/kept-") else recent).extend(rows)
     return [*kept, *tails.kept, *recent, *tails.recent]
 

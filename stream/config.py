@@ -143,7 +143,7 @@ class GuardConfig(_Table):
 
     tolerance: Positive = 0.01
     false_reverts_per_year: Positive = 1.0
-    moved: Literal["hold", "revert", "follow"] = "hold"
+    moved: Literal["auto", "hold", "revert", "follow"] = "auto"
     hold_events: Count = 50_000
     hold_seconds: SecondsOrNone = 900.0
     wait_events: Count = 5000
@@ -167,7 +167,7 @@ class Breaker(_Table):
     seconds: Seconds = 3600.0
     dead_letter_share: Share = 0.5
     dead_letter_events: Several = 1000
-    jump: Share = 0.4
+    jump: Share = 1.0
     jump_ignore: list[str] = []
     when_open: Literal["score", "wait"] = "score"
     half_open_seconds: Seconds = 900.0

@@ -41,6 +41,7 @@ class Poison:
         self._champion, self._lineage, self._payments = config.first_champion, lineage, payments
         self._not_before = time.time() + after
         self._began: float | None = None
+        self._mended: float | None = None
         self._seen = self._over = False
         self.said: list[str] = []
 
@@ -63,7 +64,9 @@ class Poison:
         self._say(f"POISON: {self._changes.words('slice')}, as if a join upstream were broken")
 
     def _follow(self, began: float) -> None:
-        revert = next((e for e in self._lineage.entries if e.time >= began and e.action == "revert"), None)
+        entries = [e for e in self._lineage.entries if e.time >= began and e.learner == self._champion]
+        revert = next((e for e in entries if e.action == "revert"), None)
+        hold = next((e for e in entries if e.action == "hold"), None)
         harm = None if self._seen else first_harm(self._lineage, self._champion, began)
         if harm is not None:
             self._seen = True
@@ -78,6 +81,23 @@ class Poison:
                 f"UNDONE after {revert.time - began:.1f} s: {revert.learner} is back at snapshot {revert.snapshot}, "
                 f"what it learnt since is quarantine {revert.seq}, the payments are right again; nobody was asked"
             )
+        elif self._mended is not None:
+            self._heal(self._mended)
+        elif hold is not None:
+            self._mended, self._payments.change = time.time(), None
+            serving = self._lineage.serving(self._champion)
+            self._say(
+                f"HELD after {hold.time - began:.1f} s: the labels are in doubt. Snapshot {serving} from before "
+                "answers, learning goes on; the payments are right again, and nobody was asked"
+            )
+
+    def _heal(self, mended: float) -> None:
+        """Say when one that was cut after the payments were right again answers."""
+        serving = self._lineage.serving(self._champion)
+        manifest = self._lineage.manifest(serving) if serving is not None else None
+        if manifest is not None and manifest.created > mended:
+            self._over = True
+            self._say(f"OVER after {manifest.created - mended:.1f} s more: the newest snapshot answers again")
 
     def _where(self, found: list[str]) -> str:
         """What the guard saw, with the part that was poisoned named in any case."""

@@ -303,6 +303,10 @@ class Drill:
             card.undone_by = f"entry {entry.seq} by {entry.by}: learning stopped: {entry.why}"
             card.passed = self._good(self._caller.answers[-1][1])
             return
+        if entry.action == "hold":
+            card.undone_by = f"entry {entry.seq} by {entry.by}: an older snapshot answers: {entry.why}"
+            card.passed = self._good(self._caller.answers[-1][1])
+            return
         card.undone_by = f"entry {entry.seq} by {entry.by}: back to snapshot {entry.snapshot}: {entry.why}"
         target = self._lineage.refresh().manifest(entry.snapshot)
         self._until(self._follows(entry), 10.0, stopping, "serving did not follow")
@@ -313,8 +317,15 @@ class Drill:
         return number is not None and self._lineage.refresh().passed(number, self._config.first_champion)
 
     def _answers(self) -> list[Entry]:
-        """What the guard did about it: a revert, or a jump that stopped learning."""
-        return self._entries("revert") or [one for one in self._entries("open_breaker") if one.cause == "jump"]
+        """What the guard did about it: a revert, a jump that stopped learning, or a hold while an older one answers."""
+        stopped = [one for one in self._entries("open_breaker") if one.cause == "jump"]
+        return self._entries("revert") or stopped or (self._entries("hold") if self._older_answers() else [])
+
+    def _older_answers(self) -> bool:
+        """The snapshot that answers is from before."""
+        number = self._caller.answers[-1][1]
+        manifest = self._lineage.manifest(number) if number is not None else None
+        return manifest is not None and manifest.created <= self._began
 
     def _follows(self, entry: Entry) -> Callable[[], bool]:
         def check() -> bool:

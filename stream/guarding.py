@@ -11,8 +11,9 @@ from snapshots import Lineage
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
+from snapshots.case import Rules
 from snapshots.errors import RefusedError, SnapshotsError
-from snapshots.guard import Rules, target_of
+from snapshots.guard import target_of
 from snapshots.ledger import Decision, Entry
 from snapshots.verdict import Verdict
 from stream import logs

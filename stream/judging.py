@@ -15,8 +15,9 @@ import msgspec
 
 from learners.errors import LearnersError
 from snapshots import Lineage, Store, standing
+from snapshots.case import Rules
 from snapshots.errors import SnapshotsError, StoreError
-from snapshots.guard import Judge, Rules
+from snapshots.guard import Judge
 from snapshots.looks import Looks
 from snapshots.standing import Standing
 from snapshots.verdict import Verdict

@@ -19,7 +19,7 @@ def has_level(lineage: Lineage, learner: str, rows: int = 1) -> bool:
 def first_harm(lineage: Lineage, learner: str, since: float) -> tuple[int, Verdict] | None:
     """The first snapshot cut after ``since`` (seconds since 1970) that is not to be served, with its verdict.
 
-    One look in a row may be chance: it takes a fail, or two suspect looks one after the other.
+    One look in a row may be chance: it takes a fail, doubt of the labels, or two suspect looks one after the other.
     """
     first: tuple[int, Verdict] | None = None
     for number in lineage.numbers:
@@ -28,7 +28,7 @@ def first_harm(lineage: Lineage, learner: str, since: float) -> tuple[int, Verdi
             continue
         if verdict.verdict == "pass":
             first = None
-        elif first is not None or verdict.verdict == "fail":
+        elif first is not None or verdict.verdict == "fail" or verdict.found == "moved":
             return first or (number, verdict)
         else:
             first = (number, verdict)

@@ -84,7 +84,7 @@ def test_a_jump_is_found_and_named(tmp_path: Path, change: Change, what: str) ->
     lineage = lineage_of(tmp_path, change)
     assert found(lineage) == what
     assert found(lineage, jump=1.0) in (None, "country", "amount", "new")
-    step = next_step(lineage, "a", Breaker(), 2000.0)
+    step = next_step(lineage, "a", Breaker(jump=0.4), 2000.0)
     assert step is not None
     assert (step.action, step.cause) == ("open_breaker", "jump")
     assert what in step.why
