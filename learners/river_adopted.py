@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from river.feature_extraction.vectorize import VectorizerMixin
 
 from learners.errors import LearnersError, StateRefusedError
 from learners.event import Features, Label
 from learners.labels import Labels, LabelValue, UnknownLabelError
 from learners.river_learner import RiverLearner
-from learners.river_parts import final
+from learners.river_parts import final, parts
 from learners.river_trial import unsuited
 
 _ROWS, _MOST_NAMES, _MOST_VALUES, _SEED = 60, 200, 20, 11
@@ -22,6 +23,7 @@ _MOST_OBJECTS = 200_000
 #: attributes in which River's classifiers keep what they know of each class
 _BY_CLASS = ("class_counts", "observed_classes", "classes", "_classes")
 _NAMES = (str, int, float)
+_TEXTS = ("win a prize", "a")
 _DAMAGED = "the file is damaged, or of another version of River"
 Row = dict[str, Any]
 
@@ -45,6 +47,8 @@ def _adopted(learner: RiverLearner, load: Callable[[], Any]) -> RiverLearner:
     plain, labels = load(), learner.labels
     if reason := unsuited(plain, labels.task):
         raise StateRefusedError(f"the file {reason}")
+    if reason := _wordless(plain):
+        raise StateRefusedError(reason)
     rows = list(_rows(plain))
     answers = [_answer(plain, row) for row in rows]
     if all(isinstance(one, Exception) for one in answers):
@@ -196,10 +200,10 @@ def _rows(plain: Any) -> Iterator[Row]:
     for number in range(_ROWS):
         chosen = names if number % 3 else draw.sample(names, min(len(names), 1 + number % 5))
         row = {name: draw.choice(known[name]) for name in chosen}
-        yield _completed(plain, row, draw)
+        yield _completed(plain, row, known, draw)
 
 
-def _completed(plain: Any, row: Row, draw: random.Random) -> Row:
+def _completed(plain: Any, row: Row, known: Mapping[str, list[Any]], draw: random.Random) -> Row:
     """The row with what the model misses in it by name, as its KeyErrors tell."""
     for _ in range(8):
         answer = _answer(plain, row)
@@ -207,7 +211,7 @@ def _completed(plain: Any, row: Row, draw: random.Random) -> Row:
             break
         if answer.args[0] in row:
             break
-        row[answer.args[0]] = draw.choice(["win a prize", "a", 1, 0.5])
+        row[answer.args[0]] = draw.choice(known.get(answer.args[0], [*_TEXTS, 1, 0.5]))
     return row
 
 
@@ -223,7 +227,32 @@ def _known(plain: Any) -> dict[str, list[Any]]:
                 values += [one for one in kept if isinstance(one, _NAMES) and one not in values]
     for name in [name for name in names if "_" in name]:
         _split(name, names)
-    return {name: values[:_MOST_VALUES] or [0, 1, 2, 3, -1.25, 0.5, 8.5] for name, values in names.items()}
+    known = {name: values[:_MOST_VALUES] or [0, 1, 2, 3, -1.25, 0.5, 8.5] for name, values in names.items()}
+    return known | dict.fromkeys(_read_by_words(plain), _phrases(list(known)))
+
+
+def _read_by_words(plain: Any) -> list[str]:
+    """Features that a step takes apart into words, so that they are texts and nothing else."""
+    return [one.on for one in parts(plain) if isinstance(one, VectorizerMixin) and one.on is not None]
+
+
+def _phrases(words: Sequence[str]) -> list[str]:
+    """Texts of words that the model knows, and two others; learnt words are features to the steps behind."""
+    return [*_TEXTS, *(" ".join(words[at : at + 4]) for at in range(0, len(words), max(1, len(words) // _MOST_VALUES)))]
+
+
+def _wordless(plain: Any) -> str:
+    """Why a model that takes a bare text for a row cannot be asked here; empty when it takes rows."""
+    for one in parts(plain):
+        if isinstance(one, VectorizerMixin) and one.on is None:
+            kind = type(one).__name__
+            return (
+                f"its {kind}() takes a bare text, and an event has named features: name the one with the text, as in "
+                f'{kind}(on="text"). In a model that is trained already, before it is saved: step.on = "text"; '
+                'step.processing_steps.insert(0, operator.itemgetter("text")), where step is its '
+                f"{kind}"
+            )
+    return ""
 
 
 def _split(name: str, names: dict[str, list[Any]]) -> None:
@@ -258,7 +287,5 @@ def _attributes(one: Any) -> list[Any]:
     named = [getattr(one, name) for name in slots if isinstance(name, str) and hasattr(one, name)]
     own = getattr(one, "__dict__", {})
     # A feature that a step was told to look at, as BagOfWords(on="text") or a grouping by it.
-    wanted = {
-        value: {"win a prize", "a"} for name, value in own.items() if name in ("on", "by") and isinstance(value, str)
-    }
+    wanted = {value: set(_TEXTS) for name, value in own.items() if name in ("on", "by") and isinstance(value, str)}
     return [*named, *own.values(), wanted] if wanted else [*named, *own.values()]

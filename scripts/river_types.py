@@ -29,6 +29,7 @@ river.cluster.denstream DenStream.BufferItem
 river.cluster.textclust TextClust.Distances
 river.cluster.textclust TextClust.MicroCluster
 river.feature_extraction.vectorize find_all_ngrams
+river.feature_extraction.vectorize remove_stop_words
 river.feature_extraction.vectorize strip_accents_unicode
 river.feature_extraction.vectorize tokenize_using_regex_pattern
 river.forest.online_extra_trees ExtraTrees._detection_mode_all

@@ -6,14 +6,16 @@ deleted.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from snapshots import looks as looks_
 from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
 from snapshots.errors import DamagedError
+from snapshots.head import Present
 from snapshots.lineage import Lineage
 from snapshots.retention import Keep, kept
+from snapshots.spans import numbers_of
 from snapshots.store import claim
 
 log = logging.getLogger("holdfast.trainer")
@@ -24,6 +26,8 @@ _SELDOM = 100
 _LOOKED_BACK = 20
 #: how many snapshots that failed are kept, so that their verdicts can be computed again
 _CONDEMNED = 10
+#: how many snapshots that a head was signed for go at once
+_TOGETHER = 10
 
 
 def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now: float) -> None:
@@ -31,7 +35,10 @@ def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now
     view.refresh()
     void = late(view)
     unjudged = False
-    for number in [*forgettable(view, keep), *void]:
+    going = [*forgettable(view, keep), *void]
+    if not _let_go(view, going, now):
+        going = []
+    for number in going:
         refuse_superseded()
         if number in void:
             log.warning("snapshot %d is void: it lies beyond where this epoch began, and is removed", number)
@@ -44,6 +51,22 @@ def forget(view: Lineage, keep: Keep, refuse_superseded: Callable[[], None], now
             log.warning("old snapshots are removed that no guard has judged: is holdfast guard running?")
         _pack_verdicts(view, refuse_superseded)
         _forget_packs(view, keep, now)
+
+
+def _let_go(view: Lineage, going: Sequence[int], now: float) -> bool:
+    """Sign a head that no longer speaks for them before any is deleted, so that none seems to be taken away.
+
+    Tell whether they may go: a few wait for more, since each head is a blob.
+    """
+    head = view.ledger.heads.newest if view.ledger.heads is not None else None
+    signed = numbers_of(head.kept).intersection(going) if head is not None else set()
+    if not signed:
+        return True
+    if len(signed) < _TOGETHER:
+        return False
+    view.ledger.sign_head(-1, now, Present(gone=going))
+    newest = view.ledger.heads.newest if view.ledger.heads is not None else None
+    return newest is not None and not numbers_of(newest.kept).intersection(going)
 
 
 def late(view: Lineage) -> list[int]:

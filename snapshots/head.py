@@ -1,10 +1,11 @@
 """The head of the ledger: a signed, numbered statement of how far the lineage has come; a store put back is seen.
 
 Each signature says who wrote an entry or a snapshot, but not that it is the newest: who may only write the store could
-take the last ones away. So whoever decides, and the trainer now and then, signs how many entries there are, which the
-last one is, and which snapshot is the newest. A store that holds less than its own head says was cut back; one whose
-head has a smaller number than was seen here before was put back; one whose head has expired is frozen, or nobody writes
-it. The role of the timestamp in The Update Framework (https://theupdateframework.io) is the model.
+take some away. So whoever decides, and the trainer now and then, signs how many entries there are, which the last one
+is, and which snapshot is the newest; the trainer also which are kept and which are judged, and how many epochs there
+are. A store that holds less than its own head says was cut back; one whose head has a smaller number than was seen
+here before was put back; one whose head has expired is frozen, or nobody writes it. The role of the timestamp in The
+Update Framework (https://theupdateframework.io) is the model.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,7 @@ import msgspec
 from snapshots.errors import DamagedError, LedgerBrokenError, StoreError
 from snapshots.numbered import number_in
 from snapshots.signing import NO_LINEAGE, SignedStore
+from snapshots.spans import Spans, numbers_of, spans_of
 
 log = logging.getLogger("holdfast.snapshots")
 _FOLDER = "ledger/head/"
@@ -34,7 +37,8 @@ _LIST_SECONDS = 60.0
 class Head(msgspec.Struct, frozen=True):
     """``entries`` is how many there are, ``last`` the SHA-256 of the last (hex), ``snapshot`` the newest's number.
 
-    ``time`` and ``expires`` are Unix seconds, UTC.
+    ``kept`` are snapshots that no retention has let go, ``judged`` those with a verdict on every learner, ``epochs``
+    how many trainers there were. ``time`` and ``expires`` are Unix seconds, UTC.
     """
 
     number: int
@@ -43,6 +47,25 @@ class Head(msgspec.Struct, frozen=True):
     entries: int
     last: str
     snapshot: int
+    kept: Spans = []
+    judged: Spans = []
+    epochs: int = 0
+
+
+class Present(msgspec.Struct, frozen=True):
+    """What somebody who looked at the lineage adds to what was signed before; only ``gone`` takes away from it.
+
+    ``anew``: an operator says that it is well so, and nothing that was signed before is asked for any more.
+    """
+
+    kept: Collection[int] = ()
+    judged: Collection[int] = ()
+    epochs: int = 0
+    gone: Collection[int] = ()
+    anew: bool = False
+
+
+_NOTHING = Present()
 
 
 class Heads:
@@ -113,8 +136,11 @@ class Heads:
             log.error("%s does not hold, and does not count: %s", _name(number), cause)
             return None
 
-    def write(self, entries: int, last: str, snapshot: int, now: float) -> None:
-        """Sign a head that says at least so much; nothing is written by who has no key, or when the store is away."""
+    def write(self, entries: int, last: str, snapshot: int, now: float, present: Present = _NOTHING) -> None:
+        """Sign a head that says at least so much; nothing is written by who has no key, or when the store is away.
+
+        What ``present`` does not name stays signed for, whether it is there or not: only who lets it go takes it out.
+        """
         if not self._store.signs:
             return
         try:
@@ -127,7 +153,9 @@ class Heads:
                 number = (before.number if before else self._highest) + 1
                 while number in self._wrong:  # somebody put a file there that is none of ours
                     number += 1
-                mine = Head(number, now, now + self._store.head_seconds, entries, last, snapshot)
+                mine = _with(
+                    Head(number, now, now + self._store.head_seconds, entries, last, snapshot), before, present
+                )
                 if self._store.create(_name(number), msgspec.json.encode(mine) + b"\n"):
                     break
             self.newest, self._highest = mine, number
@@ -176,6 +204,18 @@ class Heads:
         with contextlib.suppress(OSError):
             fresh.write_bytes(msgspec.json.encode(dict(list(known.items())[-_LINEAGES:])))
             fresh.replace(self._seen)
+
+
+def _with(mine: Head, before: Head | None, present: Present) -> Head:
+    """A head with what the one before said of snapshots and epochs, and what is present beside it."""
+    kept, judged, epochs = (before.kept, before.judged, before.epochs) if before and not present.anew else ([], [], 0)
+    gone = set(present.gone)
+    return msgspec.structs.replace(
+        mine,
+        kept=spans_of(numbers_of(kept).union(present.kept) - gone),
+        judged=spans_of(numbers_of(judged).union(present.judged) - gone),
+        epochs=max(epochs, present.epochs),
+    )
 
 
 def remembered(seen: Path | None) -> dict[str, int]:

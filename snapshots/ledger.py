@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from snapshots.errors import DamagedError, LedgerBrokenError
-from snapshots.head import Head, Heads
+from snapshots.head import Head, Heads, Present
 from snapshots.signing import SignedStore
 from snapshots.store import Store, claim
 
@@ -132,10 +132,10 @@ class Ledger:
         if self.heads is not None and self.heads.is_old(now):
             self.sign_head(-1, now)
 
-    def sign_head(self, snapshot: int, now: float) -> None:
+    def sign_head(self, snapshot: int, now: float, present: Present = Present()) -> None:  # noqa: B008  frozen
         """Sign how far the lineage has come, where there is a key; ``snapshot`` is the newest's number."""
         if self.heads is not None:
-            self.heads.write(len(self._entries), self._last, snapshot, now)
+            self.heads.write(len(self._entries), self._last, snapshot, now, present)
 
     def _take(self, data: bytes) -> None:
         seq = len(self._entries) + 1

@@ -16,17 +16,19 @@ from snapshots import verdict as verdicts
 from snapshots.baselines import accepted, last_outcome
 from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError
-from snapshots.head import remembered
+from snapshots.head import Present, remembered
 from snapshots.holdout import HeldRow, read_version
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
 from snapshots.signing import SignedStore
+from snapshots.spans import numbers_of
 from snapshots.store import Store, claim
 from snapshots.verdict import Verdict
 
 log = logging.getLogger("holdfast.snapshots")
 #: no trainer leaves so many numbers out
 _REACH = 1000
+_UNTIL_COPY = ". Restore it from a copy of the store; if it was you: holdfast verify --adopt"
 _STOPS, _RESUMES = ("stop_learning", "open_breaker"), ("resume_learning", "half_open", "close_breaker")
 
 
@@ -148,6 +150,40 @@ class Lineage:
         self._read_verdicts(set(self.numbers))
         return self
 
+    def present(self, *, anew: bool = False) -> Present:
+        """What the head of the ledger can be signed for: snapshots that are there, judged ones, epochs."""
+        kept = {number for number in self.numbers if self.manifest(number) is not None}
+        judged = {number for number in kept if not self.waiting(number)}
+        return Present(kept, judged, len(self.epochs), anew=anew)
+
+    def missing(self) -> list[str]:
+        """What the head is signed for and the last refresh did not find, a sentence for each.
+
+        Retention has a head signed without a snapshot before it deletes it, and a trainer one with it after it was
+        written: what the heads before and after the refresh both speak for has to be there.
+        """
+        heads = self.ledger.heads
+        if heads is None or (before := heads.newest) is None:
+            return []
+        try:
+            after = heads.read() or before
+        except LedgerBrokenError:  # said by whoever checks the ledger
+            after = before
+        there, void = set(self.numbers), set(self.void)
+        kept = numbers_of(before.kept) & numbers_of(after.kept)
+        judged = numbers_of(before.judged) & numbers_of(after.judged) & there
+        found = [f"snapshot {number} was taken away{_UNTIL_COPY}" for number in sorted(kept - there - void)]
+        found += [
+            f"the verdict on {', '.join(waiting)} in snapshot {number} was taken away{_UNTIL_COPY}"
+            for number in sorted(judged)
+            if (waiting := self.waiting(number))
+        ]
+        return found + self._missing_epochs(before.epochs)
+
+    def _missing_epochs(self, taken: int) -> list[str]:
+        gone = [number for number in range(1, taken + 1) if self.store.get(epochs_.name_of(number)) is None]
+        return [f"{epochs_.name_of(one)} was taken away; it says which snapshots count{_UNTIL_COPY}" for one in gone]
+
     def _within_reach(self, found: set[int]) -> set[int]:
         """Numbers of snapshots without those far beyond the newest that holds: nobody counted on to them."""
         newest = next((number for number in sorted(found, reverse=True) if self.manifest(number) is not None), -1)
@@ -176,8 +212,14 @@ class Lineage:
         return manifest is not None and epochs_.is_void(self.epochs, number, manifest.epoch)
 
     def begin_epoch(self, start: int | None, now: float, by: str) -> Epoch:
-        """Take the next epoch for a trainer that resumed from ``start`` (None: from nothing), and look again."""
+        """Take the next epoch for a trainer that resumed from ``start`` (None: from nothing), and look again.
+
+        Raises :class:`DamagedError` when one that the head is signed for is gone: the next would stand in its place.
+        """
         entries = len(self.ledger.entries()) if start is None else 0
+        head = self.ledger.heads.newest if self.ledger.heads is not None else None
+        if gone := self._missing_epochs(head.epochs if head is not None else 0):
+            raise DamagedError(gone[0])
         taken = epochs_.take(self.store, self.epochs, start, ledger=entries, now=now, by=by)
         self.refresh()
         return taken

@@ -12,7 +12,8 @@ from snapshots import Lineage, forgetting
 from snapshots import epochs as epochs_
 from snapshots import snapshot as snapshots
 from snapshots.epochs import Epoch
-from snapshots.errors import LineageTakenError, NumberTakenError, StoreError
+from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
+from snapshots.head import Present
 from snapshots.manifest import Durations, LearnerPart, Manifest
 from snapshots.retention import Keep
 from snapshots.snapshot import Cut, Shared
@@ -66,6 +67,7 @@ class Writer:
         self.references: dict[str, int] = {}
         self._closing = threading.Event()
         self._signed_at, self._cut, self._covered = 0.0, -1, -1
+        self._unjudged = False
         self.number = 0
 
     def begin(self, epoch: Epoch) -> None:
@@ -179,11 +181,26 @@ class Writer:
         self._cut = snapshot
         if last or self._now() - self._signed_at >= _HEAD_SECONDS:
             self._signed_at, self._covered = self._now(), snapshot
-            self._view.ledger.sign_head(snapshot, self._now())
+            self._view.ledger.sign_head(snapshot, self._now(), self._present())
+
+    def _present(self) -> Present:
+        """What is there to be signed for; nothing more than before while the store cannot be looked at."""
+        try:
+            found = self._view.refresh().present()
+        except SnapshotsError as cause:
+            log.error("the head of the ledger is signed for no more snapshots than before: %s", cause)
+            return Present()
+        self._unjudged = len(found.judged) < len(found.kept)
+        return found
 
     def cover(self) -> None:
-        """Sign the head for the newest snapshot when no later one came to do it: an idle stream is covered, too."""
-        if self._cut > self._covered:
+        """Sign the head for the newest snapshot, and then for its verdict, when no later one came to do it.
+
+        So an idle stream is covered, too. While a cut is on its way its own thread looks at the lineage and signs.
+        """
+        if self._pending is not None and not self._pending.done():
+            return
+        if self._cut > self._covered or (self._unjudged and self._cut >= 0):
             self._sign_head(self._cut)
 
     def _forget(self) -> None:

@@ -98,6 +98,30 @@ def take_snapshots_away(here: Folder) -> None:
         shutil.rmtree(snapshot)
 
 
+def take_a_snapshot_from_the_middle(here: Folder) -> None:
+    (here.path / "store/snapshots/000000000001/manifest.json").unlink()
+
+
+def take_the_first_snapshot(here: Folder) -> None:
+    shutil.rmtree(min((here.path / "store/snapshots").iterdir()))
+
+
+def take_a_verdict(here: Folder) -> None:
+    min((here.path / "store/verdicts").rglob("*.json")).unlink()
+
+
+def take_every_verdict(here: Folder) -> None:
+    shutil.rmtree(here.path / "store/verdicts")
+
+
+def take_the_newest_epoch(here: Folder) -> None:
+    max((here.path / "store/epochs").iterdir()).unlink()
+
+
+def take_the_first_epoch(here: Folder) -> None:
+    min((here.path / "store/epochs").iterdir()).unlink()
+
+
 def change_a_model(here: Folder) -> None:
     part = next((here.path / "store/snapshots/000000000001").glob("linear.model-*"))
     part.write_bytes(part.read_bytes()[:-1] + b"!")
@@ -152,7 +176,9 @@ def test_everything_is_looked_at_whatever_is_wrong(signed: Folder) -> None:
     "attack",
     [cut_the_ledger, cut_ledger_and_head, hide_the_head, forge_an_entry, change_an_entry, forge_a_verdict,
      move_a_verdict,
-     forge_an_epoch, take_snapshots_away, change_a_model, put_the_store_back,
+     forge_an_epoch, take_snapshots_away, take_a_snapshot_from_the_middle, take_the_first_snapshot,
+     take_a_verdict, take_every_verdict, take_the_newest_epoch, take_the_first_epoch, change_a_model,
+     put_the_store_back,
      turn_the_archive_around, change_looks, let_the_head_expire],
 )  # fmt: skip
 def test_what_was_done_to_the_store_is_found(signed: Folder, attack: Callable[[Folder], None]) -> None:
@@ -162,6 +188,39 @@ def test_what_was_done_to_the_store_is_found(signed: Folder, attack: Callable[[F
     assert " of " in done.stdout
     assert "Traceback" not in done.stderr
     assert json.loads(signed.run("verify", "--json", code=1).stdout)
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [(take_a_snapshot_from_the_middle, "snapshot 1 was taken away"),
+     (take_a_verdict, "the verdict on linear in snapshot 0 was taken away"),
+     (take_the_newest_epoch, "epochs/000000000004.json was taken away")],
+)  # fmt: skip
+def test_what_was_taken_away_is_named_until_it_is_adopted(
+    signed: Folder, attack: Callable[[Folder], None], said: str
+) -> None:
+    """Learning on does not hide it; an operator may say that it is well so."""
+    attack(signed)
+    assert said in signed.run("verify", code=1).stdout
+    signed.write(numbers(200, first=800))
+    signed.run("train", "--until-end", code=4 if attack is take_the_newest_epoch else 0)
+    assert said in signed.run("verify", code=1).stdout
+    signed.run("verify", "--adopt")
+    signed.trained()
+    signed.run("verify")
+
+
+def test_what_retention_deletes_was_not_taken_away(folder: Callable[..., Folder]) -> None:
+    """A head is signed without it before it goes; several go at once, since each head is a blob."""
+    kept = {f"snapshots__keep__{span}": 0 for span in ("minutely", "hourly", "daily")}
+    here = folder(signing__private_key_file="key.pem", snapshots__keep__last=3, **kept)
+    (here.path / "key.pem").write_bytes(new_key())
+    for number in range(15):
+        here.write(numbers(20, first=20 * number))
+        here.trained()
+        here.run("verify")
+    numbers_ = here.lineage.numbers
+    assert len(numbers_) < numbers_[-1]
 
 
 def test_a_forged_pass_serves_nothing(signed: Folder) -> None:

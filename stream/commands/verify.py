@@ -43,7 +43,7 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
         names = [name for folder in FOLDERS for name in store.names(folder)]
         printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
         lineage = Lineage(store, looking=True).refresh()
-        lineage.ledger.sign_head(lineage.highest, time.time())
+        lineage.ledger.sign_head(lineage.highest, time.time(), lineage.present(anew=True))
     found = []
     with printing.Progress("verifying") as progress:
         for done, check in enumerate(checks(store, time.time()), 1):
@@ -68,6 +68,7 @@ def checks(store: SignedStore, now: float) -> Iterator[Check]:
     if lineage.broken:
         yield Check("head", lineage.broken)
     yield from _head(store, now)
+    yield from (Check("head", missing) for missing in lineage.missing())
     for name in store.names("epochs/"):
         if (epoch := number_in(name, "epochs/", ".json", 12)) is None:
             yield Check(name, _FOREIGN)

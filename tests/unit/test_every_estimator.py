@@ -1,5 +1,6 @@
 """Tables over River: every estimator with its documented parameters, as a state, at the start, and as an import."""
 
+import operator
 import pickle
 import random
 import warnings
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from estimators import estimators, trained
-from river import base, compose, linear_model, preprocessing
+from river import base, compose, feature_extraction, linear_model, naive_bayes, preprocessing
 from variants import variants
 
 from learners.canonical import canonical_state
@@ -102,6 +103,53 @@ def test_every_classifier_that_was_trained_elsewhere_answers_here_as_it_did(name
             plain.learn_one(x, names[number % 2] if learner.classes else number % 2 == 1)
         taken += 1
     assert taken >= 20
+
+
+def by_words() -> Iterator[tuple[str, Any]]:
+    """Every way in which a step of River takes a text apart, alone and beside numbers, by its name."""
+    naive = (naive_bayes.MultinomialNB, naive_bayes.BernoulliNB, naive_bayes.ComplementNB)
+    for step in (feature_extraction.BagOfWords, feature_extraction.TFIDF):
+        for more in ({}, {"ngram_range": (1, 2)}, {"lowercase": False}, {"stop_words": {"a"}}):
+            for last in (*naive, linear_model.LogisticRegression):
+                yield f"{step.__name__} {more} {last.__name__}", step(on="text", **more) | last()
+        beside = compose.Select("n") | preprocessing.StandardScaler()
+        words = compose.Select("text") | step(on="text")
+        yield f"{step.__name__} beside numbers", (beside + words) | linear_model.LogisticRegression()
+        two = step(on="text") + feature_extraction.BagOfWords(on="subject")
+        yield f"{step.__name__} and another", two | linear_model.LogisticRegression()
+
+
+SAID = (("win a free prize", True), ("see you at lunch", False), ("free cash today", True), ("call me tonight", False))
+
+
+@pytest.mark.parametrize(("name", "model"), list(by_words()))
+def test_a_model_of_texts_is_asked_texts(name: str, model: Any) -> None:
+    """A number would be taken for a damaged file; the words that it knows are what tells two models apart."""
+    rows = [({"text": said, "subject": said[::-1], "n": float(len(said))}, spam) for said, spam in SAID]
+    for x, spam in rows * 5:
+        model.learn_one(x, spam)
+    data = pickle.dumps(model)
+    learner = adopted(RiverLearner(model, Labels("binary")), lambda: loads(data))
+    for x, _ in rows:
+        wanted = pickle.loads(data).predict_proba_one(x)[True]
+        assert learner.predict(Event.of(dict(x)).features).probability == wanted
+
+
+@pytest.mark.parametrize("step", [feature_extraction.BagOfWords, feature_extraction.TFIDF])
+def test_a_model_of_bare_texts_is_refused_with_the_way_out(step: Any) -> None:
+    """A row has named features; once the step is told which is the text, the same model is taken."""
+    model = step() | naive_bayes.MultinomialNB()
+    for said, spam in SAID * 5:
+        model.learn_one(said, spam)
+    bare = pickle.dumps(model)
+    with pytest.raises(StateRefusedError, match=r'processing_steps.insert\(0, operator.itemgetter\("text"\)\)'):
+        adopted(RiverLearner(model, Labels("binary")), lambda: loads(bare))
+    first = model[step.__name__]
+    first.on = "text"
+    first.processing_steps.insert(0, operator.itemgetter("text"))
+    told = pickle.dumps(model)
+    learner = adopted(RiverLearner(model, Labels("binary")), lambda: loads(told))
+    assert learner.predict(Event.of({"text": "free cash"}).features).value is True
 
 
 def test_classes_that_are_no_labels_are_refused_with_both() -> None:
