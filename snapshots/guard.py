@@ -32,6 +32,7 @@ from snapshots.manifest import HoldoutVersion, LearnerPart, Manifest
 from snapshots.moving import Moving
 from snapshots.sight import HeldOut, Sight, UnreadableError
 from snapshots.store import Store
+from snapshots.trusted import Trusted
 from snapshots.verdict import Finding, Verdict
 
 log = logging.getLogger("holdfast.guard")
@@ -94,6 +95,7 @@ class Judge:
         self._sealed: dict[str, Sealed] = {}
         self._held = HeldOut(lineage.store)
         self._past = _Past(lineage, self._held)
+        self._trusted = Trusted(lineage.store)
 
     def judge(
         self, number: int, learner: str, labels: Labels, types: Collection[str], now: float, known: Looks | None = None
@@ -200,7 +202,8 @@ class Judge:
             sight = Sight(
                 manifest.task, manifest.snapshot, case.part.learnt, held, rows,  # type: ignore[arg-type]
                 case.paired, usable, learner, load, self._past,
-                scale=manifest.holdout.versions[-1].scale, alarm=case.alarm, hold_events=self.rules.hold_events,
+                now=manifest.created, scale=manifest.holdout.versions[-1].scale, alarm=case.alarm,
+                hold_events=self.rules.hold_events, trusted=lambda moment: self._trusted.since(case.entries, moment),
             )  # fmt: skip
             tried = memory.copy()
             try:

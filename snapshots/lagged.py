@@ -30,6 +30,8 @@ _SURPRISE, _LEAST_CHANGE, _LEAST_KNOWN = 1.5, 0.15, 0.07
 _CALM_LOOKS, _LATELY_LOOKS = 100, 10
 #: fresh events over which the learner's gain is measured: at least, and at most
 _GAIN_EVENTS, _GAIN_MOST, _GAIN = 300, 500, 0.03
+#: standard errors from which checked labels decide, and how long they count while nothing is suspect, in seconds
+_SURE, _DAY_SECONDS = 3.0, 86_400.0
 
 
 class Row(Protocol):
@@ -48,12 +50,14 @@ class Scene(Protocol):
     """What a rule may look at: nothing of what is true, only what a guard has. None as a model is the learner itself.
 
     ``held`` counts the rows set aside so far. ``passes`` are snapshot and events learnt of those that may be compared
-    with, oldest first. ``alarm`` is the threshold of the fresh lane; ``hold_events``: see ``guard.hold_events``.
+    with, oldest first. ``now`` is the snapshot's time (Unix seconds), ``alarm`` the threshold of the fresh lane;
+    ``hold_events``: see ``guard.hold_events``.
     """
 
     task: Task
     number: int
     learnt: int
+    now: float
     held: int
     scale: float
     paired: Paired
@@ -71,6 +75,9 @@ class Scene(Protocol):
     def held_at(self, model: int) -> int:
         """How many rows had been set aside at an older snapshot."""
 
+    def trusted(self, since: float) -> Sequence[Row]:
+        """Rows with labels that somebody checked, given since a moment (Unix seconds)."""
+
     def losses(self, model: int | None, rows: Sequence[Any]) -> Floats:
         """The loss of each row: half by the probabilities, half by whether the answer is wrong."""
 
@@ -84,8 +91,8 @@ class Scene(Protocol):
 class Trouble(msgspec.Struct):
     """What is known since looks are bad: the snapshot of before, where its rows end, and when it began.
 
-    ``lag`` is that of the yardstick; ``lies``: labels looked wrong, in ``liars``; ``moved``: features lie elsewhere;
-    ``good``: looks in a row since that were good again.
+    ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars``; ``moved``:
+    features lie elsewhere; ``good``: looks in a row since that were good again.
     """
 
     yardstick: int
@@ -93,6 +100,7 @@ class Trouble(msgspec.Struct):
     held: int
     learnt: int
     look: int
+    began: float
     lag: int = LAGS[0]
     lies: bool = False
     liars: list[str] = []
@@ -205,8 +213,9 @@ class Lagged:
         compared = [found for lag, one in pairs if (found := self._compared(lag, one)) is not None]
         if not compared:
             return Answer("pass" if trouble is None else "suspect", why="too few held-out rows to compare on yet")
-        worst = next((one for one in compared if one.bad), compared[0])
-        answer = self._answer(worst, told)
+        checked = self._checked(trouble, yardsticks[-1])
+        worst = next((one for one in compared if one.bad), compared[-1 if checked else 0])
+        answer = self._answer(worst, told, checked)
         if answer.verdict == "pass" and memory.trouble is None and trouble is None:
             for one in compared:
                 self._note(one)
@@ -258,23 +267,48 @@ class Lagged:
         usual = self.memory.calm.get(f"{lag}:{name}", [])
         return float(np.quantile(usual, 0.98)) if len(usual) >= MEDIAN_LOOKS else None
 
-    def _answer(self, compared: "_Compared", told: dict[str, str]) -> Answer:
+    def _checked(self, trouble: Trouble | None, yardstick: int) -> dict[str, float]:
+        """By how much a yardstick is better on checked labels (below 0: worse), in the slices where they tell."""
+        scene, found = self.scene, {}
+        rows = scene.trusted(scene.now - _DAY_SECONDS if trouble is None else trouble.began)
+        for name in dict.fromkeys([WHOLE, *(name for row in rows for name in row.slices)]):
+            own = _of(rows, name)
+            if len(own) < _FEW:
+                continue
+            difference = scene.losses(None, own) - scene.losses(yardstick, own)
+            if abs(difference.mean()) > max(_MARGIN, _SURE * difference.std() / math.sqrt(len(own))):
+                found[name] = float(difference.mean())
+        return found
+
+    def _answer(self, compared: "_Compared", told: dict[str, str], checked: dict[str, float]) -> Answer:
         memory, worse, rows, bad = self.memory, self._worse(), compared.rows, compared.bad
         yardstick, end, differences = compared.yardstick, compared.end, compared.differences
-        if not bad and not told and not self._lingers():
+        lies = {name: by for name, by in checked.items() if by > 0}
+        if not bad and not told and not lies and not self._lingers():
             memory.trouble = None
             if worse:
                 return Answer("fail", "diverged", worse, "worse than its reference on fresh events")
             return Answer("pass")
         begun = memory.trouble is None
         if memory.trouble is None:
-            memory.trouble = Trouble(yardstick, end, self.scene.held, self.scene.learnt, memory.looks, compared.lag)
+            memory.trouble = Trouble(
+                yardstick, end, self.scene.held, self.scene.learnt, memory.looks, self.scene.now, compared.lag
+            )  # fmt: skip
         trouble = memory.trouble
-        trouble.good = 0 if bad or told else trouble.good
-        trouble.lies = trouble.lies or bool(told)
+        trouble.good = 0 if bad or told or lies else trouble.good
+        trouble.lies = trouble.lies or bool(told or lies)
         trouble.liars = list(dict.fromkeys([*trouble.liars, *told]))
         bad = bad or {WHOLE: float(differences[WHOLE].mean())}
-        if told:
+        if lies:
+            name = max(lies, key=lambda one: lies[one])
+            where = f" where {name}" if name else ""
+            why = f"by labels that were checked the older one is better by {lies[name]:.2f}{where}: "
+            why += "the stream's labels lie"
+            found = Answer("suspect", "moved", [*lies], why)
+        elif WHOLE in checked:  # better: what happened is real
+            why = f"by labels that were checked it is better by {-checked[WHOLE]:.2f}: the world changed"
+            found = Answer("pass", "moved", [*bad], why)
+        elif told:
             said = [_said(WHOLE, told[WHOLE])] if WHOLE in told else [_said(name, why) for name, why in told.items()]
             found = Answer("suspect", "moved", [*told], "; ".join(said))
         elif worse and not trouble.lies:  # else the older one answers, and fresh labels prove nothing

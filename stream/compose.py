@@ -26,6 +26,7 @@ from stream.trainer import Begin, Trainer
 
 if TYPE_CHECKING:
     from stream.archiving import Archiver
+    from stream.checking import Checking
     from stream.erasing import Erasing
     from stream.resending import Resending
     from stream.retraining import Retraining
@@ -219,6 +220,16 @@ def resending_of(
     codec = codec_of(config, labels_for(lineage, labels_of(config)))
     way = way_of(config, lineage) if sends else None
     return Resending(config, lineage, codec, way, by=by, why=why, now=now)
+
+
+def checking_of(config: Config, lineage: Lineage) -> "Checking":
+    """Build what reads events whose labels were checked."""
+    from stream.checking import Checking  # noqa: PLC0415  a command imports what it needs
+    from stream.dataset import labels_for  # noqa: PLC0415  the same
+
+    reach_modules(config)
+    codec = codec_of(config, labels_for(lineage, labels_of(config)))
+    return Checking(codec, membership_of(config, lineage, time.time()), config.event.slices)
 
 
 def scheduler_of(

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from learners.event import Features
-from snapshots import Lineage, baselines, erasure, private
+from snapshots import Lineage, baselines, erasure, private, trusted
 from snapshots import snapshot as snapshots
 from snapshots.erasure import BY_ID, Erased, erasures
 from snapshots.holdout import Membership, read_version, rows_of
@@ -122,6 +122,7 @@ class Erasing:
         self.say("training data", 0, 1)
         shutil.rmtree(self.config.base / self.config.retrain.work, ignore_errors=True)
         self._samples(erased, features)
+        trusted.erase(self.lineage.store, erased.row)
         letters = self._dead_letters([*values], by)
         asked = self._ask_retrain(entry, archived)
         holding = holders(self.lineage.refresh(), ranges)

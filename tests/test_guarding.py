@@ -284,6 +284,34 @@ def test_labels_that_lie_for_a_while_are_neither_served_nor_reverted(steady: Cal
     assert here.learner("linear")["learning"] != "stopped"
 
 
+@pytest.mark.parametrize(("checked", "said"), [(None, "the stream's labels lie"), (flip, "the world changed")])
+def test_checked_labels_decide_what_is_held(
+    steady: Callable[..., Stream], checked: Callable[[dict[str, Any]], None] | None, said: str
+) -> None:
+    """``holdout trust``: a hundred labels tell lies from a change at once, and are never learnt."""
+    stream = steady(guard__hold_events=10_000_000)
+    here = stream.here
+    stream.until(lambda: any(e["action"] == "hold" for e in here.json("ledger")), flip)
+    file = here.path / "checked.jsonl"
+    events = [event(number, checked) for number in range(2_000_000, 2_000_100)]
+    file.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in [*events, {"id": "none", "x": {}}]))
+    told = here.run("holdout", "trust", str(file), "--why", "by hand").stdout
+    assert "100 checked labels" in told
+    assert "1 lines were not taken" in told
+
+    def heard() -> bool:
+        lineage = here.lineage
+        verdicts = [v for n in lineage.numbers if (v := lineage.verdict(n, "linear")) is not None]
+        return any(said in verdict.why for verdict in verdicts)
+
+    stream.until(heard, flip)
+    if checked is not None:
+        stream.until(lambda: any(e["action"] == "refresh" and e["by"] == "guard" for e in here.json("ledger")), flip)
+    assert not reverts(here)
+    assert "no event" in here.run("holdout", "trust", str(here.path / "model.py"), code=2).stderr
+    here.run("verify")
+
+
 def test_a_feature_that_jumps_stops_nothing_by_itself(steady: Callable[..., Stream]) -> None:
     """By the defaults: a figure that steps is learnt on and served, while the learner is no worse for it."""
     stream = steady()

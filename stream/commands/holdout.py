@@ -1,9 +1,12 @@
 """``holdfast holdout``: the rows that snapshots are scored on."""
 
 import time
+from collections import Counter
+from pathlib import Path
 
 import click
 
+from snapshots import trusted
 from snapshots.errors import RefusedError
 from snapshots.holdout import FEWEST_ROWS
 from snapshots.ledger import Decision, Entry
@@ -12,11 +15,13 @@ from stream import printing
 from stream import status as states
 from stream.commands.base import Group, configured, json_option, lineage_of, operator
 from stream.config import Config
+from stream.errors import CommandError
+from stream.reasons import counted
 
 
 @click.group(cls=Group)
 def holdout() -> None:
-    """Show the rows that snapshots are scored on, or seal newer ones."""
+    """Show the rows that snapshots are scored on, seal newer ones, or give labels that somebody checked."""
 
 
 @holdout.command("show")
@@ -63,6 +68,33 @@ def holdout_refresh(config: Config, why: str) -> None:
 
     entry = lineage.ledger.append(time.time(), decide)
     printing.echo(f"ledger entry {entry.seq}: the trainer seals the next version of the holdout")
+
+
+@holdout.command("trust")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--why", default="", metavar="WHY", help="Who checked them, and how.")
+@configured
+def holdout_trust(config: Config, file: Path, why: str) -> None:
+    """Give the guard events whose labels somebody checked: JSON lines, as they are on the stream.
+
+    With thirty of them, given while something is held, it tells at once whether the world changed or the labels lie.
+    They are never learnt.
+    """
+    from stream.compose import checking_of  # noqa: PLC0415  a command imports what it needs
+
+    lineage = lineage_of(config)
+    rows, refused = checking_of(config, lineage).rows(file)
+    reasons: Counter[str] = Counter(refused)
+    if not rows:
+        said = counted(reasons) or "it is empty"
+        raise CommandError(f"{file} holds no event with a label that can be taken ({said}); nothing was changed")
+    digest = trusted.write(lineage.store, rows)
+    said = f"{len(rows):,} labels out of {file.name}" + (f": {why}" if why else "")
+    decision = Decision(action=trusted.ACTION, by=operator(), why=said, cause=digest)
+    entry = lineage.ledger.append(time.time(), lambda _: decision)
+    printing.echo(f"ledger entry {entry.seq}: {len(rows):,} checked labels; the guard asks them from its next look on")
+    if reasons:
+        printing.echo(f"{sum(reasons.values()):,} lines were not taken: {counted(reasons)}")
 
 
 def _shares(shares: dict[str, float]) -> str:

@@ -48,6 +48,7 @@ class World:
         self.models: dict[int, Model] = {}
         self.set_aside: list[Row] = []
         self.counts: dict[int, int] = {}
+        self.checked: list[tuple[float, Row]] = []
         self.passes: list[tuple[int, int]] = []
         self.number = self.learnt = self.held = 0
         self.answers_given: list[Answer] = []
@@ -99,6 +100,13 @@ class World:
 
     def held_at(self, model: int) -> int:
         return self.counts[model]
+
+    def trusted(self, since: float) -> Sequence[Row]:
+        return [row for given, row in self.checked if given >= since]
+
+    @property
+    def now(self) -> float:
+        return float(self.number)
 
     def _said(self, model: int | None, rows: Sequence[Row]) -> list[Prediction]:
         asked = self.model if model is None else self.models[model]
@@ -224,6 +232,27 @@ def test_an_approved_change_begins_anew(settled: World) -> None:
     settled.memory.follow(settled.number, settled.held)
     settled.passes = settled.passes[-1:]
     assert settled.looks(40, flipped)[-1].verdict == "pass"
+
+
+def test_checked_labels_tell_lies_from_a_change_at_once(settled: World) -> None:
+    """A hundred of them: what is real is followed at the next look, what lies is not served."""
+    settled.looks(8, flipped)
+    assert settled.answers_given[-1].verdict == "suspect"
+    settled.checked = [(settled.now, flipped(settled.event(), settled)) for _ in range(100)]
+    answer = settled.look(flipped)
+    assert (answer.verdict, answer.found) == ("pass", "moved")
+    assert "the world changed" in answer.why
+    assert settled.looks(40, flipped)[-1].verdict == "pass"
+
+
+def test_checked_labels_find_lies_that_nothing_else_shows(settled: World) -> None:
+    """In one slice, too: the older snapshot answers while the stream's labels lie."""
+    settled.looks(6, slice_flipped)
+    settled.checked = [(settled.now, settled.event()) for _ in range(120)]
+    answer = settled.look(slice_flipped)
+    assert answer.verdict == "suspect"
+    assert "checked" in answer.why
+    assert answer.serve is not None
 
 
 def test_what_is_remembered_is_bounded(settled: World) -> None:

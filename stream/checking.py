@@ -1,0 +1,50 @@
+"""Events whose labels somebody checked, out of a file."""
+
+import gzip
+from pathlib import Path
+
+from learners.event import slices_of
+from snapshots.holdout import HeldRow, Membership
+from stream.codec import Codec
+from stream.errors import CommandError
+from stream.reasons import Reason, Refusal
+from stream.record import Record
+
+_TOPIC = "trusted"
+_MOST = 1_000_000
+
+
+class Checking:
+    """Decodes as the trainer does; ``slices`` are the features by which rows are told apart."""
+
+    def __init__(self, codec: Codec, membership: Membership, slices: list[str]) -> None:
+        self._codec, self._membership, self._slices = codec, membership, slices
+
+    def rows(self, path: Path) -> tuple[list[HeldRow], list[str]]:
+        """The rows of JSON lines (also .gz), and for each line that is none the reason.
+
+        Raises :class:`CommandError` for a file that cannot be read, or holds more than a million lines.
+        """
+        rows: list[HeldRow] = []
+        refused: list[str] = []
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                for number, line in enumerate(file):
+                    if number >= _MOST:
+                        raise CommandError(f"{path} holds more than {_MOST:,} lines: give the newest")
+                    if line.strip():
+                        found = self._row(number, line.strip())
+                        (rows if isinstance(found, HeldRow) else refused).append(found)  # type: ignore[arg-type]
+        except (OSError, EOFError) as cause:
+            raise CommandError(f"{path} cannot be read: {cause}") from cause
+        return rows, refused
+
+    def _row(self, number: int, line: bytes) -> HeldRow | str:
+        event = self._codec.decode(Record(_TOPIC, "0", number, number + 1, line, None))
+        if isinstance(event, Refusal):
+            return event.reason.value
+        if event.label is None:
+            return Reason.UNKNOWN_LABEL.value
+        slices = slices_of(event.features, self._slices)
+        digest = self._membership.digest(event.id)
+        return HeldRow(_TOPIC, digest.hex(), number, event.features.raw, event.label, event.time, slices, digest)
