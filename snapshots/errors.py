@@ -5,9 +5,11 @@
     SnapshotsError
     ├── StoreError              the store cannot be read or written just now (full, read-only, gone)
     ├── DamagedError            bytes that are not what their digest says: torn, flipped, truncated, foreign
+    │   └── WrongSignatureError  a signature that does not fit
     ├── VersionMismatchError    written by other versions of the libraries than those installed
     ├── LineageTakenError       another trainer took over the lineage; this one has ended
     ├── NumberTakenError        a snapshot's number exists with other bytes
+    ├── KeyRefusedError         [signing] names a file that is no key, or is not there
     ├── LedgerBrokenError       the chain of digests in the ledger does not hold
     └── RefusedError            a decision that cannot be taken; nothing was changed
         └── NothingToLearnError a retrain that has no data, or none that is new: no failure
@@ -26,6 +28,10 @@ class DamagedError(SnapshotsError):
     """Bytes in the store are not what they should be; the message names the file and what is wrong."""
 
 
+class WrongSignatureError(DamagedError):
+    """A signature by a key that counts does not fit: what is signed was changed, or the lineage that it is over."""
+
+
 class VersionMismatchError(SnapshotsError):
     """A snapshot was written by other versions; the message says the way out."""
 
@@ -36,6 +42,10 @@ class LineageTakenError(SnapshotsError):
 
 class NumberTakenError(SnapshotsError):
     """A snapshot of this number was written by somebody else."""
+
+
+class KeyRefusedError(SnapshotsError):
+    """The configuration names a key that cannot be used; the message names the setting."""
 
 
 class LedgerBrokenError(SnapshotsError):

@@ -15,7 +15,7 @@ from snapshots import snapshot as snapshots
 from snapshots import verdict as verdicts
 from snapshots.baselines import accepted, last_outcome
 from snapshots.epochs import Epoch
-from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError, WrongSignatureError
 from snapshots.head import Present, remembered
 from snapshots.holdout import HeldRow, read_version
 from snapshots.ledger import Decision, Entry, Ledger
@@ -29,6 +29,7 @@ log = logging.getLogger("holdfast.snapshots")
 #: no trainer leaves so many numbers out
 _REACH = 1000
 _UNTIL_COPY = ". Restore it from a copy of the store; if it was you: holdfast verify --adopt"
+_RESTORE = "Restore it from a copy of the store; until then nothing else can be checked"
 _STOPS, _RESUMES = ("stop_learning", "open_breaker"), ("resume_learning", "half_open", "close_breaker")
 
 
@@ -39,6 +40,47 @@ class Charter(msgspec.Struct, frozen=True):
     task: str
     key: str
     created: float
+
+
+def decoded(data: bytes) -> Charter:
+    """The charter in the bytes of ``lineage.json``; raise :class:`DamagedError` when it is none."""
+    try:
+        return msgspec.json.decode(data, type=Charter)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
+        raise DamagedError(
+            f"lineage.json in the store is damaged: {cause}. Restore it from a copy of the store: it says which "
+            "lineage this is, and every signature is over it"
+        ) from cause
+
+
+def charter_trouble(store: Store) -> str:
+    """What is wrong with ``lineage.json``; empty when it holds, or the store is new.
+
+    It carries no signature: every other one is over it. Where none of several holds, it is the one that was changed.
+    """
+    data = store.get("lineage.json")
+    signed = [name for folder in ("ledger/head/", "epochs/", "ledger/") for name in store.names(folder)]
+    signed += [name for name in store.names("snapshots/") if name.endswith("/manifest.json")]
+    if data is None:
+        return f"it is gone, and {len(signed)} blobs of a lineage are there. {_RESTORE}" if signed else ""
+    try:
+        decoded(data)
+    except DamagedError as cause:
+        return str(cause)
+    wrong = [found for name in signed if (found := _wrongly_signed(store, name)) is not None]
+    if len(wrong) > 1 and all(wrong):
+        return f"no signature in the store holds, and all are over it: it was changed. {_RESTORE}"
+    return ""
+
+
+def _wrongly_signed(store: Store, name: str) -> bool | None:
+    """Whether its signature is wrong; None when it has none that counts."""
+    try:
+        return None if store.get(name) is None else False
+    except WrongSignatureError:
+        return True
+    except DamagedError:
+        return None
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -93,10 +135,7 @@ class Lineage:
                 self._refuse_emptied()
             claim(self.store, "lineage.json", msgspec.json.encode(fresh) + b"\n")
             data = self.store.get("lineage.json") or b""
-        try:
-            found = msgspec.json.decode(data, type=Charter)
-        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
-            raise DamagedError(f"lineage.json in the store is damaged: {cause}") from cause
+        found = decoded(data)
         if (found.name, found.task) != (name, task) and not self._begun():
             self.store.delete("lineage.json")  # a start with another name or task, that came to nothing
             claim(

@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 
 from learners.extras import install
-from snapshots.errors import DamagedError, StoreError
+from snapshots.errors import DamagedError, KeyRefusedError, StoreError, WrongSignatureError
 from snapshots.private import said_if_readable
-from snapshots.store import Store, claim
+from snapshots.store import LocalStore, Store, claim
 
 #: what is signed in a file beside it: manifests, and files of the archive
 _BESIDE = re.compile(r"(snapshots|baselines)/[0-9]+/manifest\.json|archive/.+\.parquet")
@@ -90,7 +90,9 @@ class SignedStore:
         except (msgspec.DecodeError, RecursionError, KeyError):
             raise DamagedError(f"{name} is signed by a key that [signing] does not name; it is not used") from None
         if not _verifies(key, found.signature, self._message(name, data)):
-            raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it is not used")
+            raise WrongSignatureError(
+                f"{name} has a wrong signature: it, or the signature, was changed; it is not used"
+            )
         return data
 
     @property
@@ -120,7 +122,9 @@ class SignedStore:
         if key is None:
             raise DamagedError(f"{name} is signed by a key that [signing] does not name; it does not count")
         if not _verifies(key, found.signature, self._message(name, blob, _BLOB_FORMAT)):
-            raise DamagedError(f"{name} has a wrong signature: it, or the signature, was changed; it does not count")
+            raise WrongSignatureError(
+                f"{name} has a wrong signature: it, or the signature, was changed; it does not count"
+            )
         return blob
 
     def adopt(self, name: str) -> bool:
@@ -205,6 +209,12 @@ def bare(store: Store) -> Store:
     return store.inner if isinstance(store, SignedStore) else store
 
 
+def seen_directory(store: Store) -> str:
+    """The directory of a store that is one and is there, or was; empty for another."""
+    inner = bare(store)
+    return str(inner.root) if isinstance(inner, LocalStore) and inner.there() else ""
+
+
 def _signature_name(name: str, data: bytes) -> str:
     return f"{name.removesuffix('.json')}-{hashlib.sha256(data).hexdigest()[:16]}.sig"
 
@@ -224,12 +234,13 @@ def _verifies(key: Any, signature: str, message: bytes) -> bool:
 
 
 def _load(path: Path, *, private: bool) -> Any:
-    """Read an Ed25519 key in PEM; raise :class:`StoreError` with what is wrong."""
+    """Read an Ed25519 key in PEM; raise :class:`KeyRefusedError` with what is wrong and the setting that names it."""
     try:
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  an extra
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  an extra
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  the same
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  the same
     except ImportError as cause:
-        raise StoreError(_MISSING) from cause
+        raise KeyRefusedError(_MISSING) from cause
     setting = f"signing.{'private_key_file' if private else 'public_key_files'}"
     try:
         data = path.read_bytes()
@@ -239,11 +250,15 @@ def _load(path: Path, *, private: bool) -> Any:
             serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
         )
     except OSError as cause:  # what is no file may be the key itself, so it is not said
-        raise StoreError(f"{setting} names no file that can be read ({cause.strerror}): write a path there") from None
-    except (ValueError, TypeError) as cause:
-        raise StoreError(f"{setting} names no key in PEM without a password: {cause}") from None
+        raise KeyRefusedError(
+            f"{setting} names no file that can be read ({cause.strerror}): write a path there"
+        ) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as cause:
+        raise KeyRefusedError(f"{setting} names no key in PEM without a password: {cause}") from None
     if not isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
-        raise StoreError(f"{path} is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out {path}")
+        raise KeyRefusedError(
+            f"{setting}: {path} is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out {path}"
+        )
     return key
 
 

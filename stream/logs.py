@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError
-from snapshots.errors import LineageTakenError, RefusedError
+from snapshots.errors import KeyRefusedError, LineageTakenError, RefusedError
 from snapshots.unsaid import without_passwords
 from stream import terminal
 from stream.errors import CommandError, ConfigError
@@ -108,7 +108,7 @@ def last_words(cause: Exception) -> int:
 
 
 def _exit_code(cause: Exception) -> int:
-    if isinstance(cause, (ConfigError, CommandError, FactoryRefusedError, ArgumentsRefusedError)):
+    if isinstance(cause, (ConfigError, CommandError, FactoryRefusedError, ArgumentsRefusedError, KeyRefusedError)):
         return WRONG
     if isinstance(cause, RefusedError):
         return REFUSED

@@ -223,6 +223,28 @@ def test_what_retention_deletes_was_not_taken_away(folder: Callable[..., Folder]
     assert len(numbers_) < numbers_[-1]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda data: data[:0], "is damaged"), (lambda data: data[:-9], "is damaged"),
+     (lambda data: b"\xff" + data, "is damaged"),
+     (lambda data: data.replace(b'"key":"', b'"key":"0'), "no signature in the store holds"), (None, "it is gone")],
+)  # fmt: skip
+def test_a_damaged_charter_is_named_once_and_alone(
+    signed: Folder, change: Callable[[bytes], bytes] | None, said: str
+) -> None:
+    """Every signature is over it, so that all of them fail with it, and none of them is what is wrong."""
+    charter = signed.path / "store/lineage.json"
+    data = charter.read_bytes()
+    charter.unlink()
+    if change is not None:
+        charter.write_bytes(change(data))
+    found = [one for one in json.loads(signed.run("verify", "--json", code=1).stdout) if one["wrong"]]
+    assert [one["what"] for one in found] == ["lineage.json"]
+    assert said in found[0]["wrong"]
+    charter.write_bytes(data)
+    signed.run("verify")
+
+
 def test_a_forged_pass_serves_nothing(signed: Folder) -> None:
     """A verdict that no guard signed is a fail that says so."""
     signed.write(numbers(200, first=600))

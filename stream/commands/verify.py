@@ -11,6 +11,7 @@ from snapshots import Lineage, SnapshotsError, baselines, epochs, verdict
 from snapshots import snapshot as cuts
 from snapshots.head import Heads
 from snapshots.holdout import read_version
+from snapshots.lineage import charter_trouble
 from snapshots.numbered import number_in
 from snapshots.signing import FOLDERS, SignedStore
 from stream import printing
@@ -61,7 +62,11 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
 
 
 def checks(store: SignedStore, now: float) -> Iterator[Check]:
-    """Look at everything, and go on whatever is wrong."""
+    """Look at everything, and go on whatever is wrong; but what all signatures are over comes first, and alone."""
+    charter = Check("lineage.json", charter_trouble(store))
+    yield charter
+    if charter.wrong and store.verifies:
+        return
     lineage = Lineage(store, looking=True)
     yield _check("ledger", lineage.ledger.verify)
     yield _check("lineage", lineage.refresh)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from lineages import Folder
 from samples import numbers
 
 from snapshots import LocalStore
-from snapshots.errors import DamagedError, StoreError
+from snapshots.errors import DamagedError, KeyRefusedError, StoreError
 from snapshots.signing import SignedStore
 
 NAME, OTHER = "snapshots/000000000001/manifest.json", "snapshots/000000000002/manifest.json"
@@ -101,8 +103,30 @@ def test_a_wrong_key_file_says_how_to_make_one(tmp_path: Path, content: bytes) -
     """Not a stack trace."""
     path = tmp_path / "key"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="no key in PEM"):
+    with pytest.raises(KeyRefusedError, match=r"signing.public_key_files names no key in PEM"):
         SignedStore(LocalStore(tmp_path), None, [path])
+
+
+@pytest.mark.parametrize("setting", ["private_key_file", "public_key_files"])
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", b"\x00\xff" * 50, "another kind"])
+def test_a_key_that_is_none_is_a_wrong_configuration(
+    folder: Callable[..., Folder], setting: str, content: bytes | str | None
+) -> None:
+    """Exit code 2 from whatever needs it, and the setting by its name: no retry mends it."""
+    here = folder(**{f"signing__{setting}": ["key.pem"] if setting.endswith("s") else "key.pem"})
+    if isinstance(content, str):
+        curve = ec.generate_private_key(ec.SECP256R1())
+        content = (
+            curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) if setting == "private_key_file"
+            else curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )  # fmt: skip
+    if content is not None:
+        (here.path / "key.pem").write_bytes(content)
+    here.write(numbers(20))
+    for command in (["verify"], ["train", "--until-end"], ["guard", "--once"], ["serve"], ["status"]):
+        said = here.run(*command, code=2).stderr
+        assert f"signing.{setting}" in said, command
+        assert "Traceback" not in said
 
 
 def test_a_lineage_that_is_signed(folder: Callable[..., Folder], tmp_path: Path, keys: tuple[Path, Path]) -> None:
