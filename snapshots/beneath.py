@@ -33,12 +33,14 @@ def steps(name: str, error: type[SnapshotsError] = StoreError) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(root: Path, inner: Sequence[str], *, make: bool = False) -> Iterator[int]:
+def opened(root: Path, inner: Sequence[str], *, make: bool = False, anew: bool = False) -> Iterator[int]:
     """Give a descriptor of a folder beneath ``root``; ``make`` makes and flushes the folders that are missing.
+
+    With ``anew`` it makes ``root`` as well.
 
     Raises :class:`DamagedError` when a step is a symbolic link, ``OSError`` when it is not there or cannot be opened.
     """
-    if make:
+    if anew:
         make_folder(root)
     folder = os.open(root, _FOLDER)
     try:

@@ -19,6 +19,8 @@ __all__ = ["LocalStore", "Store", "claim", "flush_directory", "open_store"]
 
 log = logging.getLogger("holdfast.store")
 _DAY_SECONDS = 86_400.0
+#: in the environment of a child: the directory of a store that its parent saw
+SEEN = "_HOLDFAST_STORE"
 
 
 class Store(Protocol):
@@ -64,27 +66,38 @@ class LocalStore:
     :mod:`snapshots.beneath`.
 
     ``link`` fails when the name exists, which is the create-if-absent; ``rename`` would overwrite.
+
+    A directory that was once there is away when it is gone, and never made anew: it comes back to its place. A parent
+    that saw it tells its children so (:data:`SEEN`).
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._seen = root.is_dir()
+        self._seen = root.is_dir() or os.environ.get(SEEN) == str(root)
 
-    def _refuse_gone(self) -> None:
+    def there(self) -> bool:
+        """Tell whether the directory is there, or was."""
+        self._seen = self._seen or self.root.is_dir()
+        return self._seen
+
+    def refuse_gone(self) -> None:
         """Raise :class:`StoreError` when the directory was there and is not: a disk that is not mounted, say."""
         if self.root.is_dir():
             self._seen = True
         elif self._seen or self.root.exists():
-            raise StoreError(f"{self.root} is gone, or no directory any more. Put it back, or set store.url")
+            raise StoreError(
+                f"{self.root} is gone, or no directory any more. Put it back, or set store.url; what runs waits for it"
+            )
 
     def get(self, name: str, most: int | None = None) -> bytes | None:
         """Return the blob, or None; :class:`DamagedError` for a name that would lead out of the store."""
         *inner, last = beneath.steps(name, DamagedError)
         try:
             with beneath.opened(self.root, inner) as folder:
+                self._seen = True
                 return beneath.read(last, folder, self.root / name, most_bytes(name), most)
         except (FileNotFoundError, NotADirectoryError):
-            self._refuse_gone()
+            self.refuse_gone()
             return None
         except OSError as cause:
             raise _trouble("read", self.root / name, cause) from cause
@@ -92,10 +105,10 @@ class LocalStore:
     def create(self, name: str, data: bytes) -> bool:
         """Write, fsync, link, fsync the directory; see the contract of :class:`Store`."""
         *inner, last = beneath.steps(name)
-        if self._seen:
-            self._refuse_gone()
+        self.refuse_gone()
         hidden = f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~{last}"
-        with self._doing("write", name), beneath.opened(self.root, inner, make=True) as folder:
+        with self._doing("write", name), beneath.opened(self.root, inner, make=True, anew=not self._seen) as folder:
+            self._seen = True
             try:
                 beneath.write(hidden, folder, data, beneath.file_mode(self.root.stat().st_mode))
                 os.link(hidden, last, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
@@ -116,7 +129,7 @@ class LocalStore:
                 with beneath.opened(self.root, inner) as folder:
                     return sorted(name for name in beneath.names(folder, prefix) if name > after)
             except (FileNotFoundError, NotADirectoryError):
-                self._refuse_gone()
+                self.refuse_gone()
                 return []
 
     def delete(self, name: str) -> None:
@@ -130,7 +143,7 @@ class LocalStore:
                     with beneath.opened(self.root, inner[:-1]) as above, contextlib.suppress(OSError):
                         os.rmdir(inner[-1], dir_fd=above)
             except (FileNotFoundError, NotADirectoryError):
-                self._refuse_gone()
+                self.refuse_gone()
 
     @contextlib.contextmanager
     def _doing(self, what: str, name: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""One lineage has one trainer: before one begins, it looks whether another is alive."""
+"""One lineage has one trainer, and one ``holdfast up``: before one begins, it looks whether another is alive."""
 
 import platform
 from collections.abc import Callable
@@ -10,12 +10,14 @@ from snapshots.errors import RefusedError
 from stream.presence import FRESH_SECONDS, namespace, present
 
 _EVERY_SECONDS = 0.25
+_WHAT = {"trainer": "trainer", "up": "holdfast up"}
 
 
 def refuse_company(
-    store: Store, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]
-) -> None:
-    """Raise :class:`RefusedError` when another trainer of this lineage is alive and goes on being it.
+    store: Store, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool],
+    role: str = "trainer",
+) -> None:  # fmt: skip
+    """Raise :class:`RefusedError` when another process of this role and lineage is alive and goes on being it.
 
     One that ends just now is waited for, and so is the last word of one whose process cannot be seen from here: after
     ten seconds without another it is nobody's.
@@ -23,13 +25,14 @@ def refuse_company(
     first: dict[str, float] = {}
     until = now() + 1.5 * FRESH_SECONDS
     while not stopping():
-        others = [word for word in present(store, now()) if word["role"] == "trainer" and not _is_gone(word)]
+        others = [word for word in present(store, now()) if word["role"] == role and not _is_gone(word)]
         for word in others:
             name = f"process {word['pid']} on {word['host']}"
             if now() >= until and word["time"] > first.get(name, word["time"]):
+                what = _WHAT[role]
                 raise RefusedError(
-                    f"another trainer of this lineage is alive: {name}; nothing was changed. One lineage has one "
-                    "trainer: end that one, or give one of them a name and a store of its own, or add --take-over"
+                    f"another {what} of this lineage is alive: {name}; nothing was changed. One lineage has one "
+                    f"{what}: end that one, or give one of them a name and a store of its own, or add --take-over"
                 )
             first.setdefault(name, word["time"])
         if not others or now() >= until + FRESH_SECONDS:

@@ -100,7 +100,8 @@ class Server:
     def shut_in(self) -> None:
         """Put up the wall, for good: what is written from here on is this process's word, decisions, and events.
 
-        Connections are only allowed where the store, the source or the decoder needs them.
+        Connections are only allowed where the store, the source or the decoder needs them. Raises
+        :class:`snapshots.errors.StoreError` when the store was there and is gone: folders would stand in its place.
         """
         for kind in {one.kind for one in self.config.learners.values()}:
             import_kind(kind)
@@ -108,6 +109,8 @@ class Server:
             self.wall = wall.OFF
             return
         store, source = bare(self.lineage.store), self.config.source
+        if isinstance(store, LocalStore):
+            store.refuse_gone()
         folders = [store.root / name for name in ("presence", "ledger")] if isinstance(store, LocalStore) else []
         folders += [self.config.base / source.directory] if source.kind == "files" else []
         for folder in folders:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from snapshots.errors import RefusedError
+from snapshots.store import SEEN
 from stream import interpreter, logs, terminal
 from stream.config import load, packed
 from stream.errors import CommandError, ConfigError
@@ -116,7 +117,8 @@ class Supervisor:
     ``first`` are arguments for a role's first start only; but ``--take-over`` counts again for one that dies so soon
     that it may not have taken over yet.
 
-    ``can_serve`` tells whether there is anything to answer from, ``say`` tells ``status`` who was given up, and why.
+    ``can_serve`` tells whether there is anything to answer from, ``say`` tells ``status`` who was given up, and why,
+    and ``seen`` the directory of the store once it was there: none that is started later makes it anew.
     """
 
     def __init__(
@@ -129,12 +131,13 @@ class Supervisor:
         *,
         can_serve: Callable[[], bool] = lambda: True,
         say: Callable[[dict[str, str]], None] = lambda _given_up: None,
+        seen: Callable[[], str] = lambda: "",
     ) -> None:
         self._config = config
         self._environment = dict(environment)
         self._output = output or sys.stderr.buffer
         self._first = dict(first or {})
-        self._can_serve, self._say = can_serve, say
+        self._can_serve, self._say, self._seen_store = can_serve, say, seen
         self._served = False
         self._look_at, self._seen = 0.0, self._files()
         self.children = [Child(role) for role in roles]
@@ -159,7 +162,7 @@ class Supervisor:
                 kept.seek(0)
             child.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
                 interpreter.command("stream.cli", *arguments),
-                env=interpreter.environment(self._environment),
+                env=interpreter.environment(self._environment, **{SEEN: self._seen_store()}),
                 stdin=kept,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -16,6 +16,7 @@ import httpx
 import orjson
 import pytest
 from lineages import Folder, accounted, wait_for
+from lineages import _free_port as free_port
 from samples import numbers
 
 from stream import supervise
@@ -142,7 +143,7 @@ def test_a_wrong_module_ends_the_trainer_and_not_the_answers(what: str, folder: 
 
 
 def test_a_second_up_changes_nothing(folder: Callable[..., Folder]) -> None:
-    """The port is taken: exit code 2 before the lineage is touched. Another port: the trainer is refused."""
+    """The port is taken: exit code 2 before the lineage is touched. Another port: it is refused before it starts."""
     here = folder()
     here.write(numbers(300))
     here.start("up")
@@ -151,6 +152,11 @@ def test_a_second_up_changes_nothing(folder: Callable[..., Folder]) -> None:
     again = here.run("up", code=2)
     assert "serve.port" in again.stderr
     assert "take-over" in here.run("train", code=3).stderr
+    other = here.run("up", code=3, HOLDFAST_SERVE__PORT=str(free_port())).stderr
+    assert "another holdfast up of this lineage is alive" in other
+    assert "serving" not in other
+    status = here.status()
+    assert (len(status["serving"]), len(status["guard"])) == (1, 1)
     here.write(numbers(100, first=300))
     wait_for(lambda: here.learner()["events"]["learnt"] == 400)
     assert len(here.lineage.epochs) == epochs
@@ -322,3 +328,24 @@ def test_status_is_right_when_nothing_ever_ran(folder: Callable[..., Folder]) ->
     """No store yet is an empty lineage."""
     status = folder().status()
     assert (status["learners"], status["source"]["state"], status["serving"]) == ({}, "stopped", [])
+
+
+def test_a_store_that_is_moved_away_is_waited_for_and_not_made_anew(folder: Callable[..., Folder]) -> None:
+    """By nobody that runs, and by nobody that is started meanwhile; moved back it is where it was, and goes on."""
+    here = folder()
+    here.write(numbers(300))
+    process = here.start("up")
+    here.wait_ready()
+    store, elsewhere = here.path / "store", here.path / "elsewhere"
+    store.rename(elsewhere)
+    for child in children_of(process.pid):
+        os.kill(child, signal.SIGKILL)
+    here.write(numbers(100, first=300))
+    wait_for(lambda: here.log("up").count("is gone, or no directory any more") >= 3)
+    for _ in range(30):
+        assert not store.exists()
+        time.sleep(0.1)
+    elsewhere.rename(store)
+    wait_for(lambda: here.learner()["events"]["learnt"] == 400, 120)
+    assert len(here.lineage.epochs) >= 2
+    assert not list(store.glob("elsewhere*"))

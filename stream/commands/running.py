@@ -1,5 +1,6 @@
 """Commands that run: ``up``, ``train``, ``guard``, ``serve``."""
 
+import contextlib
 import os
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from snapshots.errors import LineageTakenError, SnapshotsError
+from snapshots.errors import LineageTakenError, SnapshotsError, StoreError
 from stream import logs, printing
 from stream.commands.base import (
     config_option,
@@ -31,7 +32,7 @@ _new_lineage_option = click.option(
     "--new-lineage", is_flag=True, help="Begin anew, from source.start; nothing learnt so far counts."
 )
 _take_over_option = click.option(
-    "--take-over", is_flag=True, help="Also when another trainer of this lineage is alive: that one then ends."
+    "--take-over", is_flag=True, help="Also when another of this lineage is alive: its trainer then ends."
 )
 _accept_option = click.option(
     "--accept", is_flag=True, help="Go on from what was learnt although a learner was changed."
@@ -46,9 +47,12 @@ _accept_option = click.option(
 def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> None:
     """Run trainer, guard and serving as child processes; they are started again when they die.
 
-    Serving goes on when the trainer cannot: it is tried again, or said in holdfast status why not.
+    Serving goes on when the trainer cannot: it is tried again, or said in holdfast status why not. One lineage has one
+    of these: while another is alive this one is refused, on another port too, unless it is told to take over.
     """
-    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+    from snapshots.signing import seen_directory  # noqa: PLC0415  a command imports what it needs
+    from stream.alone import refuse_company  # noqa: PLC0415  the same
+    from stream.building import store_of  # noqa: PLC0415  the same
     from stream.presence import Presence  # noqa: PLC0415  the same
     from stream.serve import refuse_taken_port  # noqa: PLC0415  the same
     from stream.supervise import ROLES, Supervisor  # noqa: PLC0415  the same
@@ -60,12 +64,16 @@ def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> N
         printing.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
     roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
     roles += ["retrain watch"] if config.retrain.enabled else []
-    presence = Presence(store_of(config), "up", time.time)
+    stopping, store = stopping_of(_UP_WAITS), store_of(config)
+    if not take_over:
+        with contextlib.suppress(StoreError):  # a store that is away shows nobody, and is waited for by those who run
+            refuse_company(store, time.time, time.sleep, stopping, "up")
+    presence = Presence(store, "up", time.time)
     try:
         Supervisor(
             chosen, os.environ, roles, first={"train": flags}, can_serve=lambda: _can_serve(config),
-            say=lambda given_up: presence.say(given_up=given_up),
-        ).run(stopping_of(_UP_WAITS))  # fmt: skip
+            say=lambda given_up: presence.say(given_up=given_up), seen=lambda: seen_directory(store),
+        ).run(stopping)  # fmt: skip
     finally:
         presence.close()
 

@@ -5,6 +5,7 @@ import os
 import platform
 import stat
 import threading
+from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from snapshots import LocalStore, Store
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
 from snapshots.object_store import ObjectStore
 from snapshots.signing import SignedStore
-from snapshots.store import claim
+from snapshots.store import SEEN, claim
 from stream.lent import Lending, LentStore
 
 if TYPE_CHECKING:
@@ -335,3 +336,48 @@ def test_an_object_store_that_is_away_says_what_to_do(
     finally:
         s3.start()
     assert store.get("a") == b"here"
+
+
+def _made(root: Path, _: pytest.MonkeyPatch) -> LocalStore:
+    store = LocalStore(root)
+    store.create("a/b", b"one")
+    return store
+
+
+def _found(root: Path, _: pytest.MonkeyPatch) -> LocalStore:
+    LocalStore(root).create("a/b", b"one")
+    return LocalStore(root)
+
+
+def _read(root: Path, patch: pytest.MonkeyPatch) -> LocalStore:
+    store = LocalStore(root)
+    _made(root, patch)
+    assert store.get("a/b") == b"one"
+    return store
+
+
+def _told(root: Path, patch: pytest.MonkeyPatch) -> LocalStore:
+    _made(root, patch)
+    root.rename(root.with_name("before"))
+    patch.setenv(SEEN, str(root))
+    store = LocalStore(root)
+    root.with_name("before").rename(root)
+    return store
+
+
+@pytest.mark.parametrize("seen", [_made, _found, _read, _told])
+def test_a_directory_that_was_there_is_never_made_anew(
+    seen: Callable[[Path, pytest.MonkeyPatch], LocalStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it came to be known; moved back it is whole, and not inside another of its name."""
+    root = tmp_path / "deep" / "store"
+    store = seen(root, monkeypatch)
+    root.rename(tmp_path / "elsewhere")
+    looks = (lambda: store.get("a/b"), lambda: store.create("a/c", b""), lambda: store.names("a/"),
+             lambda: store.delete("a/b"))  # fmt: skip
+    for look in looks:
+        with pytest.raises(StoreError, match="is gone"):
+            look()
+    assert not root.exists()
+    (tmp_path / "elsewhere").rename(root)
+    assert store.names("a/") == ["a/b"]
