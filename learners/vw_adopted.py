@@ -1,5 +1,6 @@
 """A model that plain Vowpal Wabbit wrote, taken over: it must answer here what it answered there, or it is refused."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,11 +15,16 @@ from learners.vw_arguments import as_saved, value_of
 from learners.vw_learner import Namespaces, VwLearner, file_of
 from learners.vw_lesson import spaces_of
 
+log = logging.getLogger("holdfast.learner")
 #: Vowpal Wabbit writes this range of labels into a file when these losses were used, and no other then
 _WIDE = (-50.0, 50.0)
 _WIDE_LOSSES = ("logistic", "poisson")
+#: ranges of labels of two classes, and arguments that put another range into the file
+_TWO, _BOUNDS = ((0.0, 1.0), (-1.0, 1.0)), {"--min_prediction", "--max_prediction"}
+_OTHER_TASK = '; or is it one of numbers, task = "regression"?'
 _LOOKED_AT, _WEIGHTS = 200_000, 60
 _CLOSE = 1e-4
+_KSVM = "--ksvm"
 _PER_MODEL = "--per_model_save_load"
 #: options that change what is answered, and that no file keeps
 _UNSAVED = ("l1", "probabilities")
@@ -32,6 +38,8 @@ def adopted(learner: VwLearner, data: bytes) -> VwLearner:
     :class:`learners.errors.UnsafeStateError` for a header that does not fit.
     """
     header = vw_header.parse(data)
+    if _KSVM in learner.tokens and _KSVM not in header.options.split():  # Vowpal Wabbit would crash
+        raise StateRefusedError(f"the file was trained without {_KSVM}, which the args name; leave it out")
     tokens = as_saved(learner.tokens, header.options.split())
     exact = learner.trial.exact and (_PER_MODEL in tokens or _PER_MODEL not in learner.tokens)
     trial = msgspec.structs.replace(learner.trial, tokens=tokens, exact=exact, apart=False)
@@ -43,18 +51,28 @@ def adopted(learner: VwLearner, data: bytes) -> VwLearner:
 
 
 def _hold_labels(header: vw_header.Header, tokens: Sequence[str], loaded: VwLearner) -> None:
+    """Refuse a file whose range of labels is that of another loss, or of another task; no header names the loss."""
     loss = value_of(tokens, "--loss_function", "squared")
-    if (header.labels == _WIDE) != (loss in _WIDE_LOSSES):
-        was = "--loss_function logistic (or poisson)" if header.labels == _WIDE else "another loss function"
+    low, high = header.labels
+    wide = low == _WIDE[0] and high >= _WIDE[1]  # poisson goes on to its largest label
+    if wide != (loss in _WIDE_LOSSES) or (loss == "logistic" and header.labels != _WIDE):
+        was = "--loss_function logistic (or poisson)" if wide else "another loss function"
         raise StateRefusedError(
             f"the file was trained with {was}, and the args say --loss_function {loss}; write the one that it was "
             "trained with"
         )
-    if loaded.labels.task == "binary" and loaded.zero_one and header.labels[0] < 0:
+    bounded = not wide and not _BOUNDS.intersection(one.split("=")[0] for one in tokens)
+    if loaded.labels.task == "binary" and bounded and header.labels not in (_TWO[:1] if loaded.zero_one else _TWO):
         raise StateRefusedError(
-            f"the file was trained on labels from {header.labels[0]:g} to {header.labels[1]:g}; with --loss_function "
-            f"{loss} a binary task has the labels 0 and 1. Train it on those, or with --loss_function logistic"
+            f"the file was trained on labels from {low:g} to {high:g}; with --loss_function {loss} a binary task has "
+            f"the labels {'0 and 1' if loaded.zero_one else '-1 and 1'}. Train it on those, or with --loss_function "
+            f"logistic{_OTHER_TASK if header.labels not in _TWO else ''}"
         )
+    if loaded.labels.task == "regression" and not wide:
+        log.warning(
+            "no file of Vowpal Wabbit says whether it was trained with squared, quantile or expectile loss; this one "
+            "learns on with --loss_function %s, as the args say", loss
+        )  # fmt: skip
 
 
 def _hold_classes(loaded: VwLearner) -> None:

@@ -22,13 +22,18 @@ def opener(path: str, flags: int) -> int:
 
 def said_if_readable(path: Path) -> bool:
     """Tell whether everybody on this machine may read a file that holds a secret; once in a process it is logged."""
-    try:
-        readable = bool(stat.S_IMODE(path.stat().st_mode) & 0o004)
-    except OSError:
-        return False
+    readable = readable_by_all(path)
     if readable:
         _say(path)
     return readable
+
+
+def readable_by_all(path: Path) -> bool:
+    """Tell whether everybody on this machine may read a file; one that cannot be looked at nobody else may either."""
+    try:
+        return bool(stat.S_IMODE(path.stat().st_mode) & 0o004)
+    except (OSError, ValueError):
+        return False
 
 
 @cache

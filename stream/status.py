@@ -12,6 +12,7 @@ from snapshots.guard import advice
 from snapshots.holdout import FIRST_ROWS, read_version, shares
 from snapshots.lease import Lease
 from snapshots.manifest import HoldoutState, Manifest
+from snapshots.private import readable_by_all
 from stream.config import Config
 from stream.disk import free_bytes
 from stream.pace import pace
@@ -47,6 +48,22 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "damaged": {str(number): why for number, why in lineage.damaged.items()},
     }
     return report
+
+
+def exposed(config: Config) -> list[str]:
+    """Files of tokens and keys that everybody on this machine may read, in sentences; for who looks here alone."""
+    named = {
+        "serve.token_file": config.serve.token_file,
+        "serve.events_token_file": config.serve.events_token_file,
+        "serve.read_token_file": config.serve.read_token_file,
+        "signing.private_key_file": config.signing.private_key_file,
+    }
+    paths = {setting: config.base / name for setting, name in named.items() if name}
+    return [
+        f"{setting}: everybody on this machine may read this secret: chmod 600 {path}"
+        for setting, path in paths.items()
+        if path.is_file() and readable_by_all(path)
+    ]
 
 
 def _unmatched(newest: Manifest | None) -> list[str]:

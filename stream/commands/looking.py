@@ -72,6 +72,7 @@ def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
     """What is so, with what costs more than a request over HTTP may: the size of the store, and examples."""
     report = states.status(lineage, config, time.time())
     report["store"]["bytes"] = used_bytes(lineage.store)
+    report["exposed"] = states.exposed(config)
     report["examples"] = _examples(lineage, config) if report["refused"] else {}
     return report
 

@@ -183,6 +183,49 @@ def test_a_file_is_asked_in_the_configured_namespaces(tmp_path: Path) -> None:
     assert learner.says(Event.of({"a": 2.0, "b": 1.0}).features) == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("args", ["", "--loss_function classic", "--loss_function hinge", "--loss_function logistic",
+                                  "--loss_function poisson", "--binary", "--link glf1", "--ksvm"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("trained", "labels"),
+    [("", (3, 80)), ("", (-2, 2)), ("", (0.2, 0.7)), ("", (0, 5)), ("--loss_function quantile", (3, 80)),
+     ("--loss_function expectile --expectile_q 0.3", (0, 80)), ("--loss_function poisson --link poisson", (3, 80)),
+     ("--loss_function poisson", (3, 80))],
+)  # fmt: skip
+def test_a_file_of_numbers_is_no_binary_model(
+    trained: str, labels: tuple[float, float], args: str, tmp_path: Path
+) -> None:
+    """Its labels are not two classes, whatever the arguments say."""
+    workspace = Workspace(f"{trained} --quiet")
+    for number in range(100):
+        workspace.learn(f"{labels[number % 2]} | a:{number % 2} b")
+    workspace.save(str(tmp_path / "m.vw"))
+    if args == "--loss_function poisson":
+        with pytest.raises(LearnersError):
+            check_loss(arguments(args, "x"), "binary", "x")
+        return
+    with pytest.raises(
+        LearnersError, match=r"labels from|trained with|trained without|does not name|Disagreeing|plain Vowpal"
+    ):
+        adopted(here(args, "binary"), (tmp_path / "m.vw").read_bytes())
+
+
+def test_counts_beyond_fifty_are_poisson_all_the_same(tmp_path: Path) -> None:
+    """The range in the header goes on to the largest label."""
+    args = "--loss_function poisson --link poisson"
+    workspace = Workspace(f"{args} --quiet")
+    for number in range(100):
+        workspace.learn(f"{3 + 77 * (number % 2)} | a:{number % 2} b")
+    workspace.save(str(tmp_path / "m.vw"))
+    assert adopted(here(args, "regression"), (tmp_path / "m.vw").read_bytes())
+
+
+def test_a_loss_that_no_file_tells_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Squared or quantile: the arguments decide, and who imports is told so."""
+    plain("--loss_function quantile", "regression", tmp_path / "m.vw")
+    adopted(here("", "regression"), (tmp_path / "m.vw").read_bytes())
+    assert "learns on with --loss_function squared" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("trained", "args", "task", "names", "why"),
     [

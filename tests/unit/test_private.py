@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from stream.errors import CommandError
 from stream.reasons import Reason, Refusal
 from stream.record import Record
 from stream.starter import write_starter
+from stream.status import exposed
 
 
 def mode(path: Path) -> int:
@@ -60,6 +62,27 @@ def test_a_private_key_that_everybody_may_read_is_said(tmp_path: Path, caplog: p
     SignedStore(LocalStore(tmp_path / "store"), private, [public])
     assert f"chmod 600 {private}" in caplog.text
     assert str(public) not in caplog.text
+
+
+SECRETS = ("serve.token_file", "serve.events_token_file", "serve.read_token_file", "signing.private_key_file")
+
+
+@pytest.mark.parametrize("setting", SECRETS)
+@pytest.mark.parametrize(("of", "said"), [(0o600, False), (0o640, False), (0o644, True), (None, False)])
+def test_status_says_every_secret_that_everybody_may_read(
+    setting: str, of: int | None, said: bool, tmp_path: Path
+) -> None:
+    """By its setting, with what to do; not what is in it, nor a name that is no file's: it may be the secret."""
+    if of is not None:
+        (tmp_path / "secret").write_text("open-sesame")
+        (tmp_path / "secret").chmod(of)
+    part, key = setting.split(".")
+    plain = {"serve": {name.split(".")[1]: "none" for name in SECRETS[:3]}, "signing": {"private_key_file": ""}}
+    plain[part][key] = "secret"
+    config: Any = SimpleNamespace(base=tmp_path, **{name: SimpleNamespace(**one) for name, one in plain.items()})
+    found = exposed(config)
+    assert len(found) == int(said)
+    assert all(setting in one and f"chmod 600 {tmp_path / 'secret'}" in one and "sesame" not in one for one in found)
 
 
 def test_what_init_writes_has_the_modes_it_should(tmp_path: Path) -> None:
