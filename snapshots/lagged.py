@@ -225,7 +225,12 @@ class Lagged:
         """The learner against a yardstick, on rows from before it; None where there are too few."""
         scene, trouble = self.scene, self.memory.trouble
         end = trouble.end if trouble is not None else self._end(yardstick)
-        rows = self._rows(trouble, max(0, end - scene.yard_rows, min(self.memory.floor, end - 50)), end)
+        begin = max(0, end - scene.yard_rows, min(self.memory.floor, end - 50))
+        rows = self._rows(trouble, begin, end)
+        if len(rows) < min(_SLICE_ROWS, end - begin):  # gone by now, since nothing has passed for long
+            rows = scene.rows_at(yardstick, begin, end)
+        if len(rows) < min(_SLICE_ROWS, end - begin):  # better unfair to the learner than not compared at all
+            rows = scene.rows(max(0, scene.held - scene.yard_rows), scene.held)
         if len(rows) < _FEW:
             return None
         lost, before = scene.losses(None, rows), scene.losses(yardstick, rows)

@@ -25,7 +25,7 @@ from stream import interpreter
 log = logging.getLogger("holdfast.store")
 _Answer: TypeAlias = bytes | bool | list[str] | None
 #: what a process with models may read: nothing that tells a key
-READABLE = re.compile(r"(snapshots|baselines|holdout|ledger|epochs|verdicts)/(?!.*\.\.)[^\0]*")
+READABLE = re.compile(r"(snapshots|baselines|holdout|trusted|ledger|epochs|verdicts)/(?!.*\.\.)[^\0]*")
 _NOTHING = re.compile(r"(?!)")
 
 
