@@ -150,6 +150,8 @@ class Memory(msgspec.Struct):
         """From this snapshot and these rows on the stream is another one."""
         self.floor, self.since, self.trouble, self.streak, self.told = held, number, None, {}, {}
         self.calm = {name: of[-MEDIAN_LOOKS:] for name, of in self.calm.items()}
+        for changes in self.changes.values():  # what was followed has been heard of
+            changes.most, changes.lately = max([changes.most, *(one for _, one in changes.lately)]), []
 
     def after_revert(self) -> "Memory":
         """What counted against the old line does not count against the new one."""
