@@ -202,7 +202,8 @@ class Judge:
             sight = Sight(
                 manifest.task, manifest.snapshot, case.part.learnt, held, rows,  # type: ignore[arg-type]
                 case.paired, usable, learner, load, self._past,
-                now=manifest.created, scale=manifest.holdout.versions[-1].scale, alarm=case.alarm,
+                now=manifest.created, scale=manifest.holdout.versions[-1].scale,
+                tolerance=self.rules.tolerance, alarm=case.alarm,
                 hold_events=self.rules.hold_events, trusted=lambda moment: self._trusted.since(case.entries, moment),
             )  # fmt: skip
             tried = memory.copy()

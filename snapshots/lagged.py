@@ -51,7 +51,7 @@ class Scene(Protocol):
 
     ``held`` counts the rows set aside so far. ``passes`` are snapshot and events learnt of those that may be compared
     with, oldest first. ``now`` is the snapshot's time (Unix seconds), ``alarm`` the threshold of the fresh lane;
-    ``hold_events``: see ``guard.hold_events``.
+    ``hold_events`` and ``tolerance``: see ``guard.hold_events`` and ``guard.tolerance``.
     """
 
     task: Task
@@ -60,6 +60,7 @@ class Scene(Protocol):
     now: float
     held: int
     scale: float
+    tolerance: float
     paired: Paired
     passes: Sequence[tuple[int, int]]
     alarm: float
@@ -154,8 +155,10 @@ class Memory(msgspec.Struct):
             changes.most, changes.lately = max([changes.most, *(one for _, one in changes.lately)]), []
 
     def after_revert(self) -> "Memory":
-        """What counted against the old line does not count against the new one."""
-        return msgspec.structs.replace(self.copy(), trouble=None, streak={}, gains=Gains())
+        """What counted against the old line does not count against the new one; doubt of the labels stays."""
+        found = self.copy()
+        trouble = found.trouble if found.trouble is not None and found.trouble.lies else None
+        return msgspec.structs.replace(found, trouble=trouble, streak={}, gains=Gains())
 
 
 class Answer(NamedTuple):
@@ -264,10 +267,10 @@ class Lagged:
     def _margin(self, lag: int, name: str, differences: Floats) -> float:
         """The least that counts: what the stream does by itself, and what chance does to so few rows."""
         chance = (4.5 if name else 3.0) * float(differences.std()) / math.sqrt(len(differences))
-        least, usual = _MARGIN, self._own(lag, name)
+        least, usual = max(_MARGIN, self.scene.tolerance), self._own(lag, name)
         if usual is None and lag != LAGS[0] and (nearer := self._own(LAGS[0], name)) is not None:
-            least, usual = _LONG_MARGIN, 3 * nearer
-        return max(_EARLY_MARGIN, chance) if usual is None else max(least, 1.5 * usual, chance)
+            least, usual = max(_LONG_MARGIN, least), 3 * nearer
+        return max(_EARLY_MARGIN, least, chance) if usual is None else max(least, 1.5 * usual, chance)
 
     def _own(self, lag: int, name: str) -> float | None:
         """What differences the stream makes by itself; None while there were too few looks."""
@@ -318,7 +321,7 @@ class Lagged:
         elif told:
             said = [_said(WHOLE, told[WHOLE])] if WHOLE in told else [_said(name, why) for name, why in told.items()]
             found = Answer("suspect", "moved", [*told], "; ".join(said))
-        elif worse and not trouble.lies:  # else the older one answers, and fresh labels prove nothing
+        elif worse and not trouble.liars:  # else the older one answers, and fresh labels prove nothing
             found = Answer("fail", "forgetting", worse, "worse on held-out rows and on fresh events")
         else:
             found = self._asked(trouble, rows, bad)

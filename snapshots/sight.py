@@ -75,13 +75,14 @@ class Sight:
     def __init__(  # noqa: PLR0913  everything that a look depends on
         self, task: Task, number: int, learnt: int, held: int, rows: Sequence[HeldRow], paired: Paired,
         passes: Sequence[tuple[int, int]], learner: Learner, older: Callable[[int], Learner], past: "Past",
-        *, now: float, scale: float, alarm: float, hold_events: int, trusted: Callable[[float], Sequence[HeldRow]],
+        *, now: float, scale: float, tolerance: float, alarm: float, hold_events: int,
+        trusted: Callable[[float], Sequence[HeldRow]],
     ) -> None:  # fmt: skip
         self.task, self.number, self.learnt, self.held = task, number, learnt, held
         self.paired, self.passes, self.scale, self.alarm = paired, passes, scale, alarm
         self.hold_events, self.yard_rows = hold_events, YARD_ROWS
         self._rows, self._learner, self._older = rows, learner, older
-        self._past, self.now, self.trusted = past, now, trusted
+        self._past, self.now, self.tolerance, self.trusted = past, now, tolerance, trusted
         self._models: dict[int, Learner] = {}
         self._events: dict[tuple[str, str, int], Event] = {}
         self._said: dict[tuple[int | None, str, str, int], Prediction] = {}

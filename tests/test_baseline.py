@@ -53,7 +53,7 @@ def test_a_baseline_is_trained_compared_fallen_back_to_and_returned_from(based: 
 
     The guard is told to tolerate everything, so that nothing is reverted in between.
     """
-    stream = based(guard__tolerance=0.9, breaker__jump=1.0, fallback__return_events=300)
+    stream = based(guard__tolerance=0.9, guard__moved="follow", fallback__return_events=300)
     here = stream.here
     (made,) = here.json("retrain", "list")
     assert (made["state"], made["counts"]) == ("accepted", True)

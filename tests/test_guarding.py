@@ -181,7 +181,7 @@ def test_labels_that_turn_for_good_are_held_for_somebody_to_decide(steady: Calla
     stream.until(lambda: here.learner("linear")["serving"] not in (None, serving), flip)
     assert not reverts(here)
     assert "holdout" in here.run("holdout", "show").stdout
-    assert [one["version"] for one in here.json("holdout", "show")["versions"]] == [1, 2, 3]
+    assert [one["version"] for one in here.json("holdout", "show")["versions"]][:3] == [1, 2, 3]
 
 
 def test_the_world_that_moves_is_followed_when_the_guard_is_told_to(steady: Callable[..., Stream]) -> None:

@@ -127,7 +127,12 @@ class _Scene:
         self._view, self.passes = view, passes
         self.task, self.number, self.learnt, self.held = view.task, view.number, view.learnt, len(view.held)
         self.scale, self.paired, self.alarm = view.sealed[0].scale, view.paired, view.budget.alarm()
-        self.now, self.hold_events, self.yard_rows = view.now, view.budget.hold_events, view.budget.rows
+        self.tolerance, self.now, self.hold_events, self.yard_rows = (
+            view.budget.tolerance,
+            view.now,
+            view.budget.hold_events,
+            view.budget.rows,
+        )
 
     def rows(self, begin: int, end: int) -> Sequence[Row]:
         """A slice of what was set aside."""

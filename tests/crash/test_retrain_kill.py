@@ -84,7 +84,7 @@ def test_killed_in_a_retrain_the_next_ends_with_the_same_model(folder: Callable[
 def test_killed_while_falling_back_and_returning_it_happens_once(folder: Callable[..., Folder]) -> None:
     """The guard is killed at seeded writes again and again; requests are answered all the while."""
     draw = random.Random(SEED)
-    settings = RETRAIN | {"guard__tolerance": 0.9, "breaker__jump": 1.0, "fallback__return_events": 300}
+    settings = RETRAIN | {"guard__tolerance": 0.9, "guard__moved": "follow", "fallback__return_events": 300}
     here = folder(learners=LEARNERS, **(SETTINGS | settings))
     stream = Stream(here)
     for role in ("train", "guard", "serve"):

@@ -40,7 +40,7 @@ class Model:
 class World:
     """A learner, its snapshots, and a guard over them; also the scene that the rule looks at."""
 
-    task, scale, alarm, hold_events, yard_rows = "binary", 1.0, 1e6, 5000, 400
+    task, scale, tolerance, alarm, hold_events, yard_rows = "binary", 1.0, 0.01, 1e6, 5000, 400
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
