@@ -30,6 +30,8 @@ _SURPRISE, _LEAST_CHANGE, _LEAST_KNOWN = 1.5, 0.15, 0.07
 _CALM_LOOKS, _LATELY_LOOKS = 100, 10
 #: fresh events over which the learner's gain is measured: at least, and at most
 _GAIN_EVENTS, _GAIN_MOST, _GAIN = 300, 500, 0.03
+#: events after labels last looked wrong from which fresh events prove harm again
+_BELIEVED_EVENTS = 2000
 #: standard errors from which checked labels decide, and how long they count while nothing is suspect, in seconds
 _SURE, _DAY_SECONDS = 3.0, 86_400.0
 
@@ -92,8 +94,8 @@ class Scene(Protocol):
 class Trouble(msgspec.Struct):
     """What is known since looks are bad: the snapshot of before, where its rows end, and when it began.
 
-    ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars``; ``moved``:
-    features lie elsewhere; ``good``: looks in a row since that were good again.
+    ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars``, last when
+    ``told`` events were learnt; ``moved``: features lie elsewhere; ``good``: looks since that were good again.
     """
 
     yardstick: int
@@ -105,6 +107,7 @@ class Trouble(msgspec.Struct):
     lag: int = LAGS[0]
     lies: bool = False
     liars: list[str] = []
+    told: int = -1_000_000
     moved_at_once: bool = False
     moved: bool = False
     compared: int = 0
@@ -291,7 +294,7 @@ class Lagged:
         return found
 
     def _answer(self, compared: "_Compared", told: dict[str, str], checked: dict[str, float]) -> Answer:
-        memory, worse, rows, bad = self.memory, self._worse(), compared.rows, compared.bad
+        scene, memory, worse, rows, bad = self.scene, self.memory, self._worse(), compared.rows, compared.bad
         yardstick, end, differences = compared.yardstick, compared.end, compared.differences
         lies = {name: by for name, by in checked.items() if by > 0}
         if not bad and not told and not lies and not self._lingers():
@@ -308,6 +311,7 @@ class Lagged:
         trouble.good = 0 if bad or told or lies else trouble.good
         trouble.lies = trouble.lies or bool(told or lies)
         trouble.liars = list(dict.fromkeys([*trouble.liars, *told]))
+        trouble.told = scene.learnt if told or lies else trouble.told
         bad = bad or {WHOLE: float(differences[WHOLE].mean())}
         if lies:
             name = max(lies, key=lambda one: lies[one])
@@ -321,7 +325,7 @@ class Lagged:
         elif told:
             said = [_said(WHOLE, told[WHOLE])] if WHOLE in told else [_said(name, why) for name, why in told.items()]
             found = Answer("suspect", "moved", [*told], "; ".join(said))
-        elif worse and not trouble.liars:  # else the older one answers, and fresh labels prove nothing
+        elif worse and scene.learnt - trouble.told >= _BELIEVED_EVENTS:  # before, fresh labels prove nothing
             found = Answer("fail", "forgetting", worse, "worse on held-out rows and on fresh events")
         else:
             found = self._asked(trouble, rows, bad)
