@@ -95,7 +95,8 @@ class Trouble(msgspec.Struct):
     """What is known since looks are bad: the snapshot of before, where its rows end, and when it began.
 
     ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars``, last when
-    ``told`` events were learnt; ``moved``: features lie elsewhere; ``good``: looks since that were good again.
+    ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
+    features lie elsewhere; ``good``: looks since that were good again.
     """
 
     yardstick: int
@@ -108,6 +109,7 @@ class Trouble(msgspec.Struct):
     lies: bool = False
     liars: list[str] = []
     told: int = -1_000_000
+    alone: bool = False
     moved_at_once: bool = False
     moved: bool = False
     compared: int = 0
@@ -368,8 +370,8 @@ class Lagged:
         """What the rows that came since say; all slices have to agree to follow."""
         self._compare_features(trouble)
         if (alone := self._one_slice(trouble)) is not None:
-            trouble.lies = True
             name, most, known = alone
+            trouble.lies = trouble.alone = True
             why = f"{_unheard(most, known)}, in {name} alone: somebody has to decide"
             return Answer("suspect", "moved", [*dict.fromkeys([*bad, name])], why)
         for name, difference in bad.items():
@@ -403,14 +405,22 @@ class Lagged:
         return ("" if waited >= hold else f"held for {hold - waited} events more"), "moved"
 
     def _one_slice(self, trouble: Trouble) -> tuple[str, float, float] | None:
-        """The slice that changed most, alone and all at once: a producer is to blame more often than the world."""
-        if trouble.moved_at_once or self._unheard_of(trouble, WHOLE):
+        """The slice that changed most, all at once while another stayed: a producer is to blame more often."""
+        if not trouble.alone and (trouble.moved_at_once or not self._stayed(trouble)):
             return None
         found = [
             (name, *change) for name in self.memory.changes
             if name and (change := self._unheard_of(trouble, name)) is not None
         ]  # fmt: skip
         return max(found, key=lambda one: one[1] / one[2], default=None)
+
+    def _stayed(self, trouble: Trouble) -> bool:
+        """Whether a slice that was looked at since did not change, but for what it always does."""
+        return any(
+            name and sum(at >= trouble.look for at, _ in changes.lately) >= _CONFIRM
+            and self._unheard_of(trouble, name) is None
+            for name, changes in self.memory.changes.items()
+        )  # fmt: skip
 
     def _unheard_of(self, trouble: Trouble, name: str) -> tuple[float, float] | None:
         """The largest change since the trouble began and the largest before, when it is far larger."""
