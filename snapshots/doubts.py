@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from learners.event import Task
-from snapshots.jumps import distance
+from snapshots.jumps import chance, distance
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative"]
@@ -103,8 +103,7 @@ def unlike(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]
             continue
         half = len(was) // 2
         apart, cells = distance(was, new)
-        level = cells * math.log(2) - math.log(_CHANCE)
-        chance = sum(math.sqrt(level / (2 * len(of))) for of in (was, new))
-        if apart > max(_APART, chance) and half and distance(was[:half], was[half:])[0] < apart / 2:
+        by_chance = chance(cells, len(was), len(new), probability=_CHANCE)
+        if apart > max(_APART, by_chance) and half and distance(was[:half], was[half:])[0] < apart / 2:
             return True
     return False

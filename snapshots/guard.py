@@ -74,13 +74,13 @@ class _Past:
 
     def rows(self, number: int) -> list[HeldRow]:
         if self._kept is None or self._kept[0] != number:
-            self._kept = (number, self._held.at(self._manifest(number)))
+            self._kept = (number, self._held.at(self.manifest(number)))
         return self._kept[1]
 
     def held(self, number: int) -> int:
-        return self._manifest(number).counts.held_out
+        return self.manifest(number).counts.held_out
 
-    def _manifest(self, number: int) -> Manifest:
+    def manifest(self, number: int) -> Manifest:
         found = self._lineage.manifest(number)
         if found is None:
             raise DamagedError(f"snapshot {number} is gone")
@@ -153,10 +153,7 @@ class Judge:
 
     def _load(self, number: int, learner: str, labels: Labels, types: Collection[str]) -> Learner:
         """A learner as a snapshot has it; raise :class:`DamagedError` when it is not there whole."""
-        manifest = self._lineage.manifest(number)
-        if manifest is None:
-            raise DamagedError(f"snapshot {number} is gone")
-        return snapshots.read_learner(self._lineage.store, manifest, learner, labels, types)[0]
+        return snapshots.read_learner(self._lineage.store, self._past.manifest(number), learner, labels, types)[0]
 
     def _score(
         self, verdict: Verdict, manifest: Manifest, part: LearnerPart, restored: Learner, known: Looks | None,

@@ -80,13 +80,13 @@ def distance(before: Sequence[Any], now: Sequence[Any]) -> tuple[float, int]:
     return max(missing, apart), len(cells)
 
 
-def chance(cells: int, *sizes: int) -> float:
-    """The distance that samples of these sizes show by chance less than once in 10⁹ times.
+def chance(cells: int, *sizes: int, probability: float = _CHANCE) -> float:
+    """The distance that samples of these sizes show by chance with this probability at most: once in 10⁹ times.
 
     One cell: Dvoretzky, Kiefer and Wolfowitz, with the constant of Massart (Ann. Probab. 18, 1990). More: Bretagnolle
     and Huber, as in van der Vaart and Wellner, Weak Convergence and Empirical Processes, proposition A.6.6.
     """
-    return sum(math.sqrt((cells * math.log(2) - math.log(_CHANCE)) / (2 * size)) for size in sizes)
+    return sum(math.sqrt((cells * math.log(2) - math.log(probability)) / (2 * size)) for size in sizes)
 
 
 def _columns(rows: Sequence[HeldRow], ignored: Collection[str]) -> dict[str, list[Any]]:

@@ -299,12 +299,9 @@ class Drill:
             return
         self._note_seen(card)
         card.undone_seconds = round(entry.time - self._began, 2)
-        if entry.action == "open_breaker":
-            card.undone_by = f"entry {entry.seq} by {entry.by}: learning stopped: {entry.why}"
-            card.passed = self._good(self._caller.answers[-1][1])
-            return
-        if entry.action == "hold":
-            card.undone_by = f"entry {entry.seq} by {entry.by}: an older snapshot answers: {entry.why}"
+        done = {"open_breaker": "learning stopped", "hold": "an older snapshot answers"}.get(entry.action)
+        if done is not None:
+            card.undone_by = f"entry {entry.seq} by {entry.by}: {done}: {entry.why}"
             card.passed = self._good(self._caller.answers[-1][1])
             return
         card.undone_by = f"entry {entry.seq} by {entry.by}: back to snapshot {entry.snapshot}: {entry.why}"
