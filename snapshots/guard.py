@@ -136,8 +136,9 @@ class Judge:
             if quick == "fail" or not manifest.holdout.versions:
                 return against_constant(verdict, manifest.task, part), None
             return self._score(
-                verdict, manifest, part, restored, known, lambda older: self._load(older, learner, labels, types)
-            )
+                verdict, manifest, part, restored, known,
+                lambda older: self._load(older, learner, labels, types), shared.held.recent,
+            )  # fmt: skip
         except (DamagedError, LearnersError) as cause:  # a store or a library that is away is no fault of the snapshot
             return msgspec.structs.replace(blank, verdict="fail", why=str(cause), found="damaged"), None
 
@@ -157,7 +158,7 @@ class Judge:
 
     def _score(
         self, verdict: Verdict, manifest: Manifest, part: LearnerPart, restored: Learner, known: Looks | None,
-        load: Callable[[int], Learner],
+        load: Callable[[int], Learner], newest_rows: Sequence[HeldRow],
     ) -> tuple[Verdict, Looks]:  # fmt: skip
         versions = manifest.holdout.versions[-1 if self.rules.moved == "auto" else -2 :]
         newest = versions[-1].number
@@ -180,13 +181,17 @@ class Judge:
         case = Case(
             self.rules, manifest, part, verdict, known, lanes, losses, paired, rows=rows, entries=entries
         )  # fmt: skip
-        return case.decided() if self.rules.moved != "auto" else self._moving(case, restored, load).decided()
+        if self.rules.moved != "auto":
+            return case.decided()
+        return self._moving(case, restored, load, self._held.at(manifest, newest_rows)).decided()
 
-    def _moving(self, case: Case, learner: Learner, load: Callable[[int], Learner]) -> Moving:
+    def _moving(
+        self, case: Case, learner: Learner, load: Callable[[int], Learner], rows: Sequence[HeldRow]
+    ) -> Moving:  # fmt: skip
         """The case with what the rule of ``guard.moved = "auto"`` says, and what that remembers from here on."""
         manifest, known, memory = case.manifest, case.known, case.known.memory.copy()
         passes = known.passes or self._passes(manifest.snapshot, case.verdict.learner)
-        held, rows = manifest.counts.held_out, self._held.at(manifest)
+        held = manifest.counts.held_out
         approved = [one.seq for one in case.entries if one.action == "refresh" and one.by != "guard"]
         if approved and memory.approved < approved[-1] <= manifest.holdout.followed:
             memory.approved = approved[-1]

@@ -36,13 +36,16 @@ class HeldOut:
         self._store = store
         self._parts: dict[str, list[HeldRow]] = {}
 
-    def at(self, manifest: Manifest) -> list[HeldRow]:
-        """Oldest first: those of the newest sealed version, then those that were set aside since."""
+    def at(self, manifest: Manifest, newest: Sequence[HeldRow] | None = None) -> list[HeldRow]:
+        """Oldest first: those of the newest sealed version, then those that were set aside since.
+
+        ``newest`` are the rows that the shared part holds, where it was read already.
+        """
         rows = [row for one in manifest.holdout.versions[-1:] for row in self._version(one)]
         for part in manifest.holdout.chunks:
             if not part.name.startswith("holdout/kept-"):
                 rows += self._chunk(part)
-        rows += snapshots.read_shared(self._store, manifest).held.recent
+        rows += snapshots.read_shared(self._store, manifest).held.recent if newest is None else newest
         return list({(row.topic, row.partition, row.offset): row for row in rows}.values())
 
     def _version(self, version: HoldoutVersion) -> list[HeldRow]:

@@ -77,8 +77,7 @@ class View:
     """What a rule may look at: nothing of what is true, only what a guard has.
 
     ``held`` are the rows set aside so far, ``counts`` how many there were at each look, ``sealed`` the frozen versions
-    of them; ``fresh`` are (events, the learner's loss, the reference's) by look since it is the reference, and
-    ``level`` the learner's loss when it became it.
+    of them.
     """
 
     number: int
@@ -91,9 +90,6 @@ class View:
     counts: list[int]
     sealed: list[Rows]
     paired: Paired
-    reference: int | None
-    fresh: list[tuple[int, float, float]]
-    level: float
     reverts: list[tuple[str, list[str]]]
     budget: Budget
 
@@ -226,8 +222,7 @@ class World:
         self.sealed: list[Rows] = []
         self.counts = [0]
         self.compared: int | None = None
-        self.fresh: list[tuple[int, float, float]] = []
-        self.level, self.learnt = float("nan"), 0
+        self.learnt = 0
         self.candidates = 0
         self.reverts: list[tuple[str, list[str]]] = []
         self.acts: list[tuple[int, str, str]] = []
@@ -256,7 +251,7 @@ class World:
         return self
 
     def _compare(self, number: int | None) -> None:
-        self.compared, self.fresh, self.level = number, [], float(self.paired.learner[0])
+        self.compared = number
         self.paired.refer(number)
 
     def _learn(self, events: list[Event], aside: Any) -> None:
@@ -276,7 +271,6 @@ class World:
         if self.compared is not None:
             other = self.models[self.compared]
             theirs = losses(other, other.predict(features[kept]), labels[kept], scale)
-            self.fresh.append((len(kept), float(mine.mean()), float(theirs.mean())))
         self.paired.update(mine, theirs, [slices[i] for i in kept] if watched else None)
         self.paired.close_look()
         self.learnt += len(kept) if learning else 0
@@ -300,7 +294,7 @@ class World:
             return Answer("pass", counted=False)
         view = View(
             number, self.learnt, self.stream.task, self.model, self.served or number, self.models, self.held,
-            self.counts, self.sealed, self.paired, self.compared, self.fresh, self.level, self.reverts, self.budget,
+            self.counts, self.sealed, self.paired, self.reverts, self.budget,
         )  # fmt: skip
         answer = self.rule.judge(view)
         if answer.counted:
