@@ -88,11 +88,12 @@ def topic() -> str:
 @pytest.fixture(autouse=True)
 def _own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a test imported from its folder is not found by another test whose module has the same name."""
+    paths, modules = list(sys.path), set(sys.modules)  # what fixtures of a whole file brought stays
     yield
     base = str(tmp_path_factory.getbasetemp())
-    sys.path[:] = [path for path in sys.path if not path.startswith(base)]
+    sys.path[:] = [path for path in sys.path if path in paths or not path.startswith(base)]
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", "")).startswith(base):
+        if name not in modules and str(getattr(module, "__file__", "")).startswith(base):
             del sys.modules[name]
 
 
