@@ -1,5 +1,6 @@
 """A fast linear learner: scaled numbers and one-hot texts, by gradient descent, an event at a time."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -25,19 +26,25 @@ class Encoder:
         self.width = len(self.names) + len(self.columns)
         self.classes = sorted({one["y"] for one in events}) if task == "multiclass" else []
         self._index = {label: number for number, label in enumerate(self.classes)}
+        self._rows: dict[int, tuple[Event, Floats]] = {}  # the event is kept, so that its id stays its own
 
     def arrays(self, events: list[Event]) -> tuple[Floats, Floats]:
-        """Features of shape (events, columns), and labels; a class is its number."""
-        found = np.zeros((len(events), self.width))
-        for row, event in enumerate(events):
-            x = event["x"]
+        """Features of shape (events, columns), and labels; a class is its number. An event is encoded once."""
+        return np.array([self._row(one) for one in events]).reshape(-1, self.width), np.array(
+            [self._index[e["y"]] if self._index else e["y"] for e in events], float
+        )
+
+    def _row(self, event: Event) -> Floats:
+        if (known := self._rows.get(id(event))) is None:
+            row, x = np.zeros(self.width), event["x"]
             for column, name in enumerate(self.names):
                 value = x.get(name)
-                found[row, column] = value if isinstance(value, float) else 0.0
+                row[column] = value if isinstance(value, float) else 0.0
             for pair in x.items():
                 if (column := self.columns.get(pair, -1)) >= 0:
-                    found[row, column] = 1.0
-        return found, np.array([self._index[e["y"]] if self._index else e["y"] for e in events], float)
+                    row[column] = 1.0
+            known = self._rows[id(event)] = (event, row)
+        return known[1]
 
 
 class Model:
@@ -74,12 +81,25 @@ class Model:
         before = self._scaled(features, means[:-1], squares[:-1], counts[:-1])
         after = self._scaled(features, means[1:], squares[1:], counts[1:])
         wanted = np.eye(self.outputs)[labels.astype(int)] if self.task == "multiclass" else labels[:, None]
-        said = np.empty((n, self.outputs))
-        for i in range(n):
-            said[i], error = self._said(before[i] @ self.weights.T), self._said(after[i] @ self.weights.T) - wanted[i]
-            self.weights -= (self.rate * np.clip(error, -5.0, 5.0))[:, None] * after[i]
+        said = self._walk(before, after, wanted) if self.outputs > 1 else self._walk_one(before, after, labels)
         self.count, self.mean, self.square = int(counts[-1, 0]), means[-1], squares[-1]
         return said
+
+    def _walk(self, before: Floats, after: Floats, wanted: Floats) -> Floats:
+        said = np.empty_like(wanted)
+        for i in range(len(said)):
+            said[i], error = self._said(before[i] @ self.weights.T), self._said(after[i] @ self.weights.T) - wanted[i]
+            self.weights -= (self.rate * error)[:, None] * after[i]
+        return said
+
+    def _walk_one(self, before: Floats, after: Floats, labels: Floats) -> Floats:
+        said, weights = np.empty((len(labels), 1)), self.weights[0]
+        for i, label in enumerate(labels.tolist()):
+            score = float(after[i] @ weights)
+            answer = score if self.task == "regression" else 1 / (1 + math.exp(-min(max(score, -30.0), 30.0)))
+            said[i] = before[i] @ weights
+            weights -= self.rate * min(max(answer - label, -5.0), 5.0) * after[i]
+        return self._said(said)
 
     def _scaled(self, features: Floats, mean: Floats, square: Floats, count: Any) -> Floats:
         variance = square / np.maximum(count, 1)

@@ -161,7 +161,7 @@ class _Scene:
     def answers(self, model: int | None, rows: Sequence[Row]) -> Sequence[Any]:
         """Classes as numbers, or numbers."""
         asked = self._view.model if model is None else self._view.models[model]
-        return answers(self.task, asked.predict(np.stack([row.features for row in rows]))).tolist()
+        return answers(self.task, asked.predict(np.array([row.features for row in rows]))).tolist()
 
     def features(self, rows: Sequence[Row]) -> Mapping[str, Sequence[Any]]:
         """By name, as they were sent."""

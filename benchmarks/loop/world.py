@@ -34,7 +34,7 @@ class Rows:
 
     def __init__(self, task: str, rows: Sequence[Row], scale: float | None = None) -> None:
         self.task, self.rows = task, rows
-        self.features = np.stack([row.features for row in rows])
+        self.features = np.array([row.features for row in rows])
         self.labels = np.array([row.label for row in rows])
         low, high = np.quantile(self.labels, [0.05, 0.95])
         self.scale = scale or (float(high - low) or 1.0)
