@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stream.api import add_events, build_app
+from stream.api import add_events, add_labels, build_app
 from stream.bearer import Token, Tokens
 from stream.cli import main as command
 from stream.config import Config
@@ -46,8 +46,9 @@ def endpoints() -> list[str]:
     server = Server.__new__(Server)
     server.config = Config(name="x", task="binary", learners={})
     token = Token(Path(), "none", lambda: 0.0)
-    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens(token, token))
+    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens(token, token, token))
     add_events(app, server, Intake.__new__(Intake), RequestCounts(), token)
+    add_labels(app, server, None, RequestCounts(), token)
     rows = [
         f"| `{method.upper()} {path}` | {one.get('summary', '')} |"
         for path, methods in app.openapi()["paths"].items()

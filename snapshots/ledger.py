@@ -22,7 +22,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
     ``only`` and ``without`` which ranges of it; for ``replay_letters`` ``only`` names the letters.
-    ``salt`` and ``hashes`` (hex) say what was forgotten.
+    ``salt`` and ``hashes`` (hex) say what was forgotten; ``place`` how far checked labels were read, by a ``trust``.
     ``replaces`` is who was champion before a ``promote``, ``seconds`` what a retrain took, times its processes,
     and ``expected`` the loss that it was hoped to win back.
     ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
@@ -49,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
     expected: float = 0.0
     salt: str = ""
     hashes: list[str] = []
+    place: dict[str, dict[str, int]] = {}
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ class Decision(msgspec.Struct, frozen=True):
     expected: float = 0.0
     salt: str = ""
     hashes: list[str] = []
+    place: dict[str, dict[str, int]] = {}
 
 
 def _name(seq: int) -> str:

@@ -5,21 +5,42 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from snapshots.errors import DamagedError
+from snapshots.errors import DamagedError, RefusedError
 from snapshots.holdout import HeldRow, rows_of
-from snapshots.ledger import Entry
+from snapshots.ledger import Decision, Entry, Ledger
+from snapshots.manifest import Place
 from snapshots.store import Store, claim
 
 ACTION = "trust"
 _FOLDER = "trusted/"
+#: so many of the newest are asked
+_MOST = 1000
 
 
-def write(store: Store, rows: Sequence[HeldRow]) -> str:
-    """Keep rows; return their digest, for the ledger."""
+def give(
+    store: Store, ledger: Ledger, rows: Sequence[HeldRow], *, by: str, why: str, now: float,
+    place: Place | None = None, after: int | None = None,
+) -> Entry:  # fmt: skip
+    """Keep rows and write their entry; ``place`` is how far their source was read, from where the entry ``after`` says.
+
+    Raises :class:`RefusedError` when somebody else has read on meanwhile; then nothing counts twice.
+    """
     data = msgspec.msgpack.encode(rows)
     digest = hashlib.sha256(data).hexdigest()
     claim(store, _FOLDER + digest, data)
-    return digest
+
+    def decide(entries: list[Entry]) -> Decision:
+        if place is not None and read_to(entries)[0] != after:
+            raise RefusedError("another process has read on in holdout.trusted")
+        return Decision(action=ACTION, by=by, why=why, cause=digest, place=place or {})
+
+    return ledger.append(now, decide)
+
+
+def read_to(entries: Sequence[Entry]) -> tuple[int | None, Place]:
+    """Which entry says how far ``holdout.trusted`` was read, and how far (None: nothing was)."""
+    found = next((one for one in reversed(entries) if one.action == ACTION and one.place), None)
+    return (found.seq, found.place) if found is not None else (None, {})
 
 
 def read(store: Store, digest: str) -> list[HeldRow]:
@@ -51,11 +72,13 @@ class Trusted:
         self._lots: dict[str, list[HeldRow]] = {}
 
     def since(self, entries: Sequence[Entry], moment: float) -> list[HeldRow]:
-        """Those that were given from a moment on (Unix seconds), oldest first."""
+        """The newest thousand of those that were given from a moment on (Unix seconds), oldest first."""
         found: list[HeldRow] = []
-        for entry in entries:
+        for entry in reversed(entries):
+            if len(found) >= _MOST:
+                break
             if entry.action == ACTION and entry.time >= moment:
                 if entry.cause not in self._lots:
                     self._lots[entry.cause] = read(self._store, entry.cause)
-                found += self._lots[entry.cause]
-        return found
+                found = self._lots[entry.cause] + found
+        return found[-_MOST:]

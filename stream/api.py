@@ -5,12 +5,12 @@ import getpass
 import os
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 import msgspec
 import orjson
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -22,7 +22,7 @@ from snapshots.errors import RefusedError, SnapshotsError
 from stream import status as states
 from stream.bearer import Token, Tokens
 from stream.bodies import EventBody, Question, Questions, RevertRequest
-from stream.building import intake_of
+from stream.building import intake_of, trusted_intake_of
 from stream.errors import ConfigError, StreamError, TooLargeError
 from stream.fast_path import FAULT, FastPath
 from stream.hosts import Hosts
@@ -58,6 +58,7 @@ def application(server: Server, tokens: Tokens, counts: RequestCounts) -> FastPa
     answers, serve = Answers(server, counts), server.config.serve
     app = build_app(server, answers, counts, tokens)
     add_events(app, server, intake_of(server.config, server.now), counts, tokens.events)
+    add_labels(app, server, trusted_intake_of(server.config, server.now), counts, tokens.trusted)
     return FastPath(app, answers, Hosts(serve), serve.max_bytes, counts)
 
 
@@ -65,20 +66,6 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
     """Add ``POST /events``, the door for producers without Kafka, with a token of its own."""
     missing = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
     allowed = Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))
-
-    async def durable(body: bytes) -> Answer:
-        serving = server.current
-        if serving is not None:
-            intake.know(serving.labels)
-        try:
-            taken = intake.take(body)
-            if isinstance(taken, Refusal):
-                return refused(taken)
-            return 202, orjson.dumps(await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds))
-        except TimeoutError:
-            return 503, detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
-        except StreamError as cause:
-            return _not_stored(cause)
 
     @app.post(
         "/events",
@@ -89,13 +76,57 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
         responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
     )
     async def events(request: Request) -> Response:
-        began = time.perf_counter()
-        code, answer = 500, b""
-        try:
-            code, answer = await durable(await request.body())
-        finally:
-            counts.add(code, time.perf_counter() - began)
-        return _response((code, answer))
+        return await _taken(server, intake, counts, request)
+
+
+def add_labels(app: FastAPI, server: Server, intake: Intake | None, counts: RequestCounts, token: Token) -> None:
+    """Add ``POST /labels?trusted``, the door for labels that somebody checked, with a token of its own."""
+    missing = "POST /labels?trusted is off: there is no holdout.trusted.token_file and no HOLDFAST_TRUSTED_TOKEN"
+    allowed = Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))
+
+    @app.post(
+        "/labels",
+        openapi_extra=_body_schema(EventBody),
+        summary="Take one event whose label somebody checked (`?trusted`); 202 once it is durable for the guard",
+        status_code=202,
+        dependencies=[allowed],
+        responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
+    )
+    async def labels(
+        request: Request,
+        trusted: Annotated[Literal["", "true", "1"], Query(description="say that it was checked")],  # noqa: ARG001
+    ) -> Response:
+        if intake is None:
+            counts.add(503, 0.0)
+            return _response((503, detail("holdout.trusted names no directory and no topic: set one of them")))
+        return await _taken(server, intake, counts, request)
+
+
+async def _taken(server: Server, intake: Intake, counts: RequestCounts, request: Request) -> Response:
+    """Have an event taken, and count the request."""
+    began = time.perf_counter()
+    code, answer = 500, b""
+    try:
+        code, answer = await _durable(server, intake, await request.body())
+    finally:
+        counts.add(code, time.perf_counter() - began)
+    return _response((code, answer))
+
+
+async def _durable(server: Server, intake: Intake, body: bytes) -> Answer:
+    """Have an event taken: 202 once it is durable where it is read."""
+    serving = server.current
+    if serving is not None:
+        intake.know(serving.labels)
+    try:
+        taken = intake.take(body)
+        if isinstance(taken, Refusal):
+            return refused(taken)
+        return 202, orjson.dumps(await asyncio.wait_for(asyncio.wrap_future(taken), intake.seconds))
+    except TimeoutError:
+        return 503, detail(f"not durable within {intake.seconds:g} s, but it may be later: send it again as it is")
+    except StreamError as cause:
+        return _not_stored(cause)
 
 
 def _not_stored(cause: StreamError) -> Answer:

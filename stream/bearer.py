@@ -89,10 +89,11 @@ class Token:
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The tokens for changes (``POST /revert``), for producers (``POST /events``) and for looking; None: open."""
+    """The tokens for changes (``POST /revert``), events (``POST /events``), checked labels, looking (None: open)."""
 
     changes: Token
     events: Token
+    trusted: Token
     read: Token | None = None
 
 
@@ -100,12 +101,13 @@ def tokens_of(config: Config, environment: Mapping[str, str], now: Callable[[], 
     """Return the tokens: of ``HOLDFAST_…TOKEN`` where it is set, or else of the files that are configured."""
     serve = config.serve
 
-    def token(name: str, variable: str, setting: str) -> Token:
-        return Token(config.base / name, environment.get(variable), now, f"serve.{setting}")
+    def token(name: str, variable: str, setting: str, table: str = "serve") -> Token:
+        return Token(config.base / name, environment.get(variable), now, f"{table}.{setting}")
 
     guarded = serve.read_token_file or environment.get("HOLDFAST_READ_TOKEN")
     return Tokens(
         token(serve.token_file, "HOLDFAST_TOKEN", "token_file"),
         token(serve.events_token_file, "HOLDFAST_EVENTS_TOKEN", "events_token_file"),
+        token(config.holdout.trusted.token_file, "HOLDFAST_TRUSTED_TOKEN", "token_file", "holdout.trusted"),
         token(serve.read_token_file, "HOLDFAST_READ_TOKEN", "read_token_file") if guarded else None,
     )

@@ -86,15 +86,23 @@ def types_of(config: Config, learner: str) -> list[str]:
 
 def intake_of(config: Config, now: Callable[[], float]) -> Intake:
     """What takes events over HTTP and appends them to the configured source."""
-    source, seconds = config.source, config.serve.events_seconds
+    files = config.source.kind == "files"
+    return _intake(config, now, config.source.directory if files else "", "" if files else config.source.topics[0])
+
+
+def trusted_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
+    """What takes checked labels over HTTP and appends them to ``[holdout.trusted]``; None without such a place."""
+    place = config.holdout.trusted
+    return _intake(config, now, place.directory, place.topic, labelled=True) if place.given else None
+
+
+def _intake(config: Config, now: Callable[[], float], directory: str, topic: str, *, labelled: bool = False) -> Intake:
+    labels, seconds = labels_of(config), config.serve.events_seconds
 
     def sink() -> Sink:
-        if source.kind == "files":
-            return FilesIntake(config.base / source.directory)
-        return KafkaIntake(source.kafka, source.topics[0], seconds)
+        return FilesIntake(config.base / directory) if directory else KafkaIntake(config.source.kafka, topic, seconds)
 
-    labels = labels_of(config)
-    return Intake(codec_of(config, labels), labels, sink, seconds, now)
+    return Intake(codec_of(config, labels), labels, sink, seconds, now, labelled=labelled)
 
 
 def fit_labels(config: Config, labels: Labels) -> None:

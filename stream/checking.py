@@ -1,4 +1,4 @@
-"""Events whose labels somebody checked, out of a file."""
+"""Events whose labels somebody checked, as rows for the guard."""
 
 import gzip
 from pathlib import Path
@@ -33,18 +33,19 @@ class Checking:
                     if number >= _MOST:
                         raise CommandError(f"{path} holds more than {_MOST:,} lines: give the newest")
                     if line.strip():
-                        found = self._row(number, line.strip())
+                        found = self.row(Record(_TOPIC, "0", number, number + 1, line.strip()))
                         (rows if isinstance(found, HeldRow) else refused).append(found)  # type: ignore[arg-type]
         except (OSError, EOFError) as cause:
             raise CommandError(f"{path} cannot be read: {cause}") from cause
         return rows, refused
 
-    def _row(self, number: int, line: bytes) -> HeldRow | str:
-        event = self._codec.decode(Record(_TOPIC, "0", number, number + 1, line, None))
+    def row(self, record: Record) -> HeldRow | str:
+        """The row of a record, or the reason why it is none."""
+        event = self._codec.decode(record)
         if isinstance(event, Refusal):
             return event.reason.value
         if event.label is None:
             return Reason.UNKNOWN_LABEL.value
         slices = slices_of(event.features, self._slices)
         digest = self._membership.digest(event.id)
-        return HeldRow(_TOPIC, digest.hex(), number, event.features.raw, event.label, event.time, slices, digest)
+        return HeldRow(_TOPIC, digest.hex(), record.offset, event.features.raw, event.label, event.time, slices, digest)

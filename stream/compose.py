@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stream.resending import Resending
     from stream.retraining import Retraining
     from stream.scheduling import Scheduler
+    from stream.voice import Voice
 
 
 def source_of(config: Config, when_lost: str | None = None) -> Source:
@@ -230,6 +231,28 @@ def checking_of(config: Config, lineage: Lineage) -> "Checking":
     reach_modules(config)
     codec = codec_of(config, labels_for(lineage, labels_of(config)))
     return Checking(codec, membership_of(config, lineage, time.time()), config.event.slices)
+
+
+def voice_of(
+    config: Config, *, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
+) -> "Voice":
+    """Build what reads ``[holdout.trusted]``, over a lineage of its own."""
+    from stream.voice import Voice  # noqa: PLC0415  a command imports what it needs
+
+    lineage, place, poll_seconds = Lineage(store_of(config)), config.holdout.trusted, config.guard.poll_seconds
+
+    def source() -> Source:
+        if place.directory:
+            return FilesSource(
+                config.base / place.directory, start="earliest", poll_seconds=poll_seconds, when_lost="go_on",
+                max_bytes=config.event.max_bytes,
+            )  # fmt: skip
+        return KafkaSource(
+            [place.topic], config.source.kafka, group=f"{config.name}-trusted", start="earliest",
+            poll_seconds=poll_seconds, when_lost="go_on",
+        )  # fmt: skip
+
+    return Voice(lineage, lambda: checking_of(config, lineage.refresh()), source, now=now, sleep=sleep)
 
 
 def scheduler_of(

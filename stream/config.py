@@ -28,7 +28,7 @@ _FORBIDDEN_KAFKA = {
 }
 _NOT_KEYS = (
     "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_LOG",
-    "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_READ_TOKEN",
+    "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_READ_TOKEN", "HOLDFAST_TRUSTED_TOKEN",
 )  # fmt: skip
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
 # Every number has both ends: no setting may be infinite, or so large that no clock or file could hold it.
@@ -121,6 +121,19 @@ class SnapshotsConfig(_Table):
     keep: Keep = Keep()
 
 
+class Trusted(_Table):
+    """Where labels that somebody checked come from: a directory of ``*.jsonl``, or a topic of ``[source.kafka]``."""
+
+    directory: str = ""
+    topic: str = ""
+    token_file: str = "trusted-token"  # noqa: S105  a file's name
+
+    @property
+    def given(self) -> bool:
+        """Whether there is such a place."""
+        return bool(self.directory or self.topic)
+
+
 class Holdout(_Table):
     """Which labelled events are set aside and never learnt."""
 
@@ -130,6 +143,7 @@ class Holdout(_Table):
     min_slice_rows: Several = 200
     min_class_rows: Several = 50
     floor_tolerance: Positive = 0.1
+    trusted: Trusted = msgspec.field(default_factory=Trusted)
 
 
 class MetricsConfig(_Table):
@@ -456,23 +470,40 @@ def _check_together(config: Config) -> None:
         if "bootstrap.servers" not in config.source.kafka:
             raise ConfigError('[source.kafka] needs "bootstrap.servers" = "host:port"')
     else:
-        _check_directory(config)
+        _check_directory(config, "source.directory", config.source.directory)
+    _check_trusted(config)
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
 
 
-def _check_directory(config: Config) -> None:
+def _check_directory(config: Config, setting: str, name: str) -> Path:
     """Refuse a directory of events that holds the configuration, or everything: who sends events writes there."""
     try:
-        directory = (config.base / config.source.directory).resolve()
+        directory = (config.base / name).resolve()
     except (OSError, ValueError, RuntimeError) as cause:  # too long, a NUL in it, links in a circle
-        raise ConfigError(f"source.directory = {config.source.directory!r} is no directory: {cause}") from cause
+        raise ConfigError(f"{setting} = {name!r} is no directory: {cause}") from cause
     if config.base.resolve().is_relative_to(directory):
         raise ConfigError(
-            f"source.directory = {config.source.directory!r} holds the configuration itself, and every *.jsonl in it "
+            f"{setting} = {name!r} holds the configuration itself, and every *.jsonl in it "
             'would be read as events: name a directory of their own, such as "events"'
         )
+    return directory
+
+
+def _check_trusted(config: Config) -> None:
+    """Refuse a place of checked labels that is also one of events: they are never learnt."""
+    trusted, source = config.holdout.trusted, config.source
+    if trusted.directory and trusted.topic:
+        raise ConfigError("holdout.trusted.directory and holdout.trusted.topic are both set: set one")
+    if trusted.topic and "bootstrap.servers" not in source.kafka:
+        raise ConfigError('holdout.trusted.topic is read with [source.kafka], which needs "bootstrap.servers"')
+    if trusted.topic and trusted.topic in source.topics:
+        raise ConfigError(f"holdout.trusted.topic = {trusted.topic!r} is in source.topics, and would be learnt")
+    if trusted.directory:
+        directory = _check_directory(config, "holdout.trusted.directory", trusted.directory)
+        if source.kind == "files" and directory == (config.base / source.directory).resolve():
+            raise ConfigError("holdout.trusted.directory is source.directory: its events would be learnt")
 
 
 def _check_store(config: Config) -> None:

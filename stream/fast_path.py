@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 log = logging.getLogger("holdfast.serving")
 _JSON = (b"content-type", b"application/json")
 _PREDICTIONS = {b"/predict": "/predict", b"/predict/batch": "/predict/batch"}
-_COUNTED = {*_PREDICTIONS, b"/events"}
+_COUNTED = {*_PREDICTIONS, b"/events", b"/labels"}
 _WITHOUT_BODY = ("GET", "HEAD")
 #: the answer where the program is wrong
 FAULT: Answer = (500, orjson.dumps({"detail": "a fault of this service; its log says which"}))

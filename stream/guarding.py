@@ -2,6 +2,7 @@
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from stream.config import Config
 from stream.judging import Judging
 from stream.notify import Notifier
 from stream.presence import Presence
+from stream.voice import Voice
 
 log = logging.getLogger("holdfast.guard")
 #: findings that are about the learner, and not about a file
@@ -81,9 +83,16 @@ class Guarding:
     """Follows the store: judges the newest snapshot, marks those that it overtook, and acts on what fails."""
 
     def __init__(
-        self, config: Config, *, now: Callable[[], float], sleep: Callable[[float], None], stopping: Callable[[], bool]
+        self,
+        config: Config,
+        *,
+        now: Callable[[], float],
+        sleep: Callable[[float], None],
+        stopping: Callable[[], bool],
+        voice: Voice | None = None,
     ) -> None:
         store = store_of(config)
+        self.voice = voice
         self.config, self.now, self.sleep, self.stopping = config, now, sleep, stopping
         self.lineage = Lineage(store)
         self.judging = Judging(config, store)
@@ -98,6 +107,8 @@ class Guarding:
 
     def run(self) -> None:
         """Judge until asked to stop."""
+        if self.voice is not None:
+            threading.Thread(target=self.voice.run, args=(self.stopping,), name="trusted", daemon=True).start()
         try:
             while not self.stopping():
                 try:
@@ -137,6 +148,8 @@ class Guarding:
 
     def once(self) -> Iterator[Verdict]:
         """Judge every unjudged snapshot, oldest first, skipping none."""
+        if self.voice is not None:
+            self.voice.take()
         for number, learner in list(self._unjudged()):
             verdict = self.give(number, learner)
             if verdict is not None:

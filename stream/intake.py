@@ -1,4 +1,4 @@
-"""Events from producers without Kafka: ``POST /events``. Accepted only once they are durable where the trainer reads.
+"""Events over HTTP: ``POST /events`` and ``POST /labels?trusted``. Accepted only once durable where they are read.
 
 The body is checked by the trainer's own codec; what it refuses is the caller's to mend and never becomes a dead letter.
 """
@@ -23,7 +23,7 @@ from stream.codec import Codec
 from stream.dead_letter import producer_settings
 from stream.errors import SourceAwayError, TooLargeError
 from stream.kafka import Settings, client
-from stream.reasons import Refusal
+from stream.reasons import Reason, Refusal
 from stream.record import Record
 
 log = logging.getLogger("holdfast.intake")
@@ -49,11 +49,22 @@ def _promise() -> "Future[dict[str, Any]]":
 
 
 class Intake:
-    """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable."""
+    """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable.
+
+    ``labelled``: an event without a label is refused.
+    """
 
     def __init__(
-        self, codec: Codec, labels: Labels, sink: Callable[[], Sink], seconds: float, now: Callable[[], float]
+        self,
+        codec: Codec,
+        labels: Labels,
+        sink: Callable[[], Sink],
+        seconds: float,
+        now: Callable[[], float],
+        *,
+        labelled: bool = False,
     ) -> None:
+        self._labelled = labelled
         self._codec, self._labels, self._make, self._now = codec, labels, sink, now
         self._known: Sequence[LabelValue] = []
         self.seconds = seconds
@@ -70,6 +81,8 @@ class Intake:
         event = self._codec.decode(Record("http", "0", 0, 0, body, self._now()))
         if not isinstance(event, Event):
             return event
+        if self._labelled and event.label is None:
+            return Refusal(Reason.UNKNOWN_LABEL, "event.label", "there is no label, which is what was checked")
         if self._sink is None:
             self._sink = self._make()
         return self._sink.append(body, event.id)

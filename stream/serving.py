@@ -112,11 +112,14 @@ class Server:
         if isinstance(store, LocalStore):
             store.refuse_gone()
         folders = [store.root / name for name in ("presence", "ledger")] if isinstance(store, LocalStore) else []
-        folders += [self.config.base / source.directory] if source.kind == "files" else []
+        trusted = self.config.holdout.trusted
+        taken = [source.directory] if source.kind == "files" else []
+        folders += [self.config.base / name for name in (*taken, trusted.directory) if name]
         for folder in folders:
             with contextlib.suppress(OSError):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        local = isinstance(store, LocalStore) and source.kind == "files" and not self.config.event.decoder
+        away = source.kind == "kafka" or trusted.topic or self.config.event.decoder
+        local = isinstance(store, LocalStore) and not away
         self.wall = wall.put_up(folders, may_connect=not local, may_listen=True)
 
     def start(self) -> None:

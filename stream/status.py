@@ -56,6 +56,7 @@ def exposed(config: Config) -> list[str]:
         "serve.token_file": config.serve.token_file,
         "serve.events_token_file": config.serve.events_token_file,
         "serve.read_token_file": config.serve.read_token_file,
+        "holdout.trusted.token_file": config.holdout.trusted.token_file,
         "signing.private_key_file": config.signing.private_key_file,
     }
     paths = {setting: config.base / name for setting, name in named.items() if name}

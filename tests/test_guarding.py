@@ -312,6 +312,30 @@ def test_checked_labels_decide_what_is_held(
     here.run("verify")
 
 
+def test_checked_labels_come_by_the_directory_that_is_configured(steady: Callable[..., Stream]) -> None:
+    """``[holdout.trusted]``: ``POST /labels?trusted`` appends to the directory, which the guard reads."""
+    stream = steady(guard__hold_events=10_000_000, holdout__trusted__directory="checked")
+    here = stream.here
+    (here.path / "trusted-token").write_text("checker")
+    stream.until(lambda: any(e["action"] == "hold" for e in here.json("ledger")), flip)
+    headers = {"Authorization": "Bearer checker"}
+    with here.http() as client:
+        for number in range(2_000_000, 2_000_060):
+            answer = client.post("/labels?trusted", json=event(number), headers=headers)
+            assert answer.status_code == 202, answer.text
+
+    def heard() -> bool:
+        lineage = here.lineage
+        verdicts = [v for n in lineage.numbers if (v := lineage.verdict(n, "linear")) is not None]
+        return any("the stream's labels lie" in verdict.why for verdict in verdicts)
+
+    stream.until(heard, flip)
+    taken = [e for e in here.json("ledger") if e["action"] == "trust"]
+    assert {e["by"] for e in taken} == {"holdout.trusted"}
+    assert not reverts(here)
+    here.run("verify")
+
+
 def test_a_feature_that_jumps_stops_nothing_by_itself(steady: Callable[..., Stream]) -> None:
     """By the defaults: a figure that steps is learnt on and served, while the learner is no worse for it."""
     stream = steady()

@@ -88,10 +88,8 @@ def holdout_trust(config: Config, file: Path, why: str) -> None:
     if not rows:
         said = counted(reasons) or "it is empty"
         raise CommandError(f"{file} holds no event with a label that can be taken ({said}); nothing was changed")
-    digest = trusted.write(lineage.store, rows)
     said = f"{len(rows):,} labels out of {file.name}" + (f": {why}" if why else "")
-    decision = Decision(action=trusted.ACTION, by=operator(), why=said, cause=digest)
-    entry = lineage.ledger.append(time.time(), lambda _: decision)
+    entry = trusted.give(lineage.store, lineage.ledger, rows, by=operator(), why=said, now=time.time())
     printing.echo(f"ledger entry {entry.seq}: {len(rows):,} checked labels; the guard asks them from its next look on")
     if reasons:
         printing.echo(f"{sum(reasons.values()):,} lines were not taken: {counted(reasons)}")

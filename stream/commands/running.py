@@ -133,9 +133,13 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
 @configured
 def guard(config: Config, *, once: bool, explain: int | None, as_json: bool) -> None:
     """Run the guard: judge every new snapshot before it may answer requests."""
-    from stream.guarding import Guarding  # noqa: PLC0415  a command imports what it needs
+    from stream.compose import voice_of  # noqa: PLC0415  a command imports what it needs
+    from stream.guarding import Guarding  # noqa: PLC0415  the same
 
-    guarding = Guarding(config, now=time.time, sleep=time.sleep, stopping=stopping_of("the verdict under way"))
+    guarding = Guarding(
+        config, now=time.time, sleep=time.sleep, stopping=stopping_of("the verdict under way"),
+        voice=voice_of(config) if config.holdout.trusted.given else None,
+    )  # fmt: skip
     click.get_current_context().call_on_close(guarding.close)
     if explain is not None:
         _explain(guarding, explain, as_json=as_json)

@@ -39,9 +39,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
         "serve__read_token_file": "read-token",
         "serve__max_instances": 300,
         "serve__hosts": ["predict.example"],
+        "holdout__trusted__directory": "checked",
     }
     here = Folder(tmp_path_factory.mktemp("guarded") / "here", learners, name="guarded", **settings)
-    for name, token in (("read-token", "may-look"), ("events-token", TOKEN), ("token", TOKEN)):
+    for name, token in (
+        ("read-token", "may-look"),
+        ("events-token", TOKEN),
+        ("trusted-token", TOKEN),
+        ("token", TOKEN),
+    ):
         (here.path / name).write_text(token)
         (here.path / name).chmod(0o600)
     here.write(mixed(500))
@@ -90,7 +96,7 @@ def _raw(here: Folder, sent: str) -> str:
 def test_a_wrong_method_is_told_the_right_one(guarded: Folder) -> None:
     """405 with Allow, for each path and method."""
     with guarded.http() as client:
-        for path in [*PATHS, "/predict", "/predict/batch", "/events", "/revert"]:
+        for path in [*PATHS, "/predict", "/predict/batch", "/events", "/labels", "/revert"]:
             right = "GET" if path in PATHS else "POST"
             for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"} - {right}:
                 if (path, method) in (("/docs", "HEAD"), ("/openapi.json", "HEAD")):
@@ -135,7 +141,9 @@ def test_every_answer_has_a_type(guarded: Folder) -> None:
                 assert content["schema"].get("type") != "object" or content["schema"]["properties"], (path, code)
 
 
-@pytest.mark.parametrize("path", ["/health", "/predict", "/predict/batch", "/status", "/revert", "/events", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/predict", "/predict/batch", "/status", "/revert", "/events", "/labels", "/metrics"]
+)
 def test_another_name_is_refused(guarded: Folder, path: str) -> None:
     """Whatever is asked; the answer says which setting names it."""
     with guarded.http() as client:
@@ -193,7 +201,7 @@ def test_a_batch_has_a_largest_size(guarded: Folder) -> None:
 def test_a_body_without_end_is_bounded_for_everybody(guarded: Folder) -> None:
     """Also where FastAPI would read it, token or not."""
     with guarded.http() as client:
-        for path in ("/revert", "/events", "/predict", "/predict/batch"):
+        for path in ("/revert", "/events", "/labels", "/predict", "/predict/batch"):
             answer = client.post(path, content=b" " * 5_000_000)
             assert (answer.status_code, answer.json()["reason"]) == (413, "too_large")
 
@@ -209,7 +217,7 @@ def test_odd_json_is_the_callers_fault(guarded: Folder) -> None:
     ]
     headers = CHANGE | {"Content-Type": "application/json"}
     with guarded.http() as client:
-        for path in ("/predict", "/predict/batch", "/events", "/revert"):
+        for path in ("/predict", "/predict/batch", "/events", "/labels?trusted", "/revert"):
             for body in [*odd, *(b'{"instances":[' + one + b"]}" for one in odd)]:
                 answer = client.post(path, content=body, headers=headers)
                 assert answer.status_code in (200, 400, 409, 413, 422), (path, body[:40], answer.text)
@@ -287,8 +295,11 @@ def test_the_schema_says_what_is_so(guarded: Folder, tmp_path: Path) -> None:
     settings = tmp_path / "schemathesis.toml"
     # whether an event is taken depends on [event] and on the clock, which a schema cannot say
     settings.write_text(
-        '[[operations]]\ninclude-path = "/events"\n'
-        'checks.positive_data_acceptance.expected-statuses = ["2xx", "422", "503"]\n'
+        "".join(
+            f'[[operations]]\ninclude-path = "{path}"\n'
+            'checks.positive_data_acceptance.expected-statuses = ["2xx", "422", "503"]\n'
+            for path in ("/events", "/labels")
+        )
     )
     done = subprocess.run(
         [
@@ -300,5 +311,5 @@ def test_the_schema_says_what_is_so(guarded: Folder, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=200, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "10 selected / 10 total" in done.stdout
+    assert "11 selected / 11 total" in done.stdout
     assert "Traceback" not in guarded.log("serve")

@@ -3,7 +3,6 @@
 import os
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from snapshots.private import said_if_readable
 from snapshots.signing import SignedStore
 from snapshots.store import LocalStore
+from stream.config import check
 from stream.dead_letter import FileDeadLetters
 from stream.erasing import _address
 from stream.errors import CommandError
@@ -64,7 +64,14 @@ def test_a_private_key_that_everybody_may_read_is_said(tmp_path: Path, caplog: p
     assert str(public) not in caplog.text
 
 
-SECRETS = ("serve.token_file", "serve.events_token_file", "serve.read_token_file", "signing.private_key_file")
+FILES = {"source": {"kind": "files", "directory": "events"}}
+SECRETS = (
+    "serve.token_file",
+    "serve.events_token_file",
+    "serve.read_token_file",
+    "holdout.trusted.token_file",
+    "signing.private_key_file",
+)
 
 
 @pytest.mark.parametrize("setting", SECRETS)
@@ -76,10 +83,11 @@ def test_status_says_every_secret_that_everybody_may_read(
     if of is not None:
         (tmp_path / "secret").write_text("open-sesame")
         (tmp_path / "secret").chmod(of)
-    part, key = setting.split(".")
-    plain = {"serve": {name.split(".")[1]: "none" for name in SECRETS[:3]}, "signing": {"private_key_file": ""}}
-    plain[part][key] = "secret"
-    config: Any = SimpleNamespace(base=tmp_path, **{name: SimpleNamespace(**one) for name, one in plain.items()})
+    *tables, key = setting.split(".")
+    table: dict[str, Any] = {key: "secret"}
+    for one in reversed(tables):
+        table = {one: table}
+    config = check({"name": "x", "task": "binary", "learners": {"a": {"kind": "vw"}}, **FILES, **table}, tmp_path)
     found = exposed(config)
     assert len(found) == int(said)
     assert all(setting in one and f"chmod 600 {tmp_path / 'secret'}" in one and "sesame" not in one for one in found)
