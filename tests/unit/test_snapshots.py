@@ -224,7 +224,7 @@ def test_one_bad_small_file_stops_nothing(folder: Any) -> None:
     here.trained()
     here.write(numbers(100, first=100))
     here.trained()
-    first, last = here.lineage.numbers[1], here.lineage.numbers[-1]
+    first, last = here.lineage.numbers[-2:]
     store = here.path / "store"
     verdict = store / "verdicts" / "000000000" / f"{last:012d}-linear.json"
     verdict.write_bytes(verdict.read_bytes()[:20])
