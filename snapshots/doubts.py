@@ -16,13 +16,17 @@ from learners.event import Task
 from snapshots.jumps import chance, distance
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative"]
+Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative", "misnamed"]
 _MOST_FEATURES = 100
 #: features lie elsewhere when chance does this once in ten thousand times
 _CHANCE = 1e-4
 _APART = 0.15
 #: the share of one label from which labels count as all one, and that which it had at most before
 _ALL_ONE, _DIVERSE = 0.97, 0.8
+#: labels that are one are too unlikely from here on (logarithm to base 10), by what the answers meant before
+_UNLIKELY = -6.0
+#: features that are compared with each other's, at most and at least; how far apart, and how near, they have to be
+_MOST_NAMES, _LEAST_NAMES, _FAR, _NEAR = 40, 3, 0.4, 0.3
 
 
 class Window(NamedTuple):
@@ -47,15 +51,18 @@ def constant_loss(task: Task, labels: Sequence[Any], scale: float) -> float:
     return float((1 - (shares**2).sum()) / 4 + (1 - shares.max()) / 2)
 
 
-def doubt(task: Task, before: Window, now: Window, own: Floats) -> Doubt:
+def doubt(task: Task, before: Window, now: Window, own: Floats, known: str = "") -> Doubt:
     """How the newest labels lie, by a model from before them; empty when they do not.
 
-    ``own`` are the losses of the learner itself on the newest rows: what it can predict is no noise.
+    ``own`` are the losses of the learner itself on the newest rows: what it can predict is no noise. ``known`` is how
+    they lay so far: labels that were all one are believed when they are no longer.
     """
-    return _of_numbers(before, now, own) if task == "regression" else _of_classes(before, now, own)
+    if misnamed(before.features, now.features):
+        return "misnamed"
+    return _of_numbers(before, now, own) if task == "regression" else _of_classes(before, now, own, known)
 
 
-def _of_classes(before: Window, now: Window, own: Floats) -> Doubt:
+def _of_classes(before: Window, now: Window, own: Floats, known: str) -> Doubt:
     kinds = {one: n for n, one in enumerate({*before.labels, *now.labels, *before.answers, *now.answers})}
     said = [np.array([kinds[one] for one in of.answers]) for of in (before, now)]
     true = [np.array([kinds[one] for one in of.labels]) for of in (before, now)]
@@ -64,8 +71,13 @@ def _of_classes(before: Window, now: Window, own: Floats) -> Doubt:
     common = int(shares[1].argmax())
     most = float(shares[1][common])
     one_answer = float(np.bincount(said[1]).max() / len(said[1]))
-    if most > _ALL_ONE and shares[0][common] < _DIVERSE and right[1] < 0.6 * right[0]:
-        return "collapsed" if one_answer < 0.9 or not unlike(before.features, now.features) else ""
+    if most > _ALL_ONE and shares[0][common] < _DIVERSE:
+        alike = not unlike(before.features, now.features)
+        unlikely = one_answer < _DIVERSE and _likely(true, said, common) < _UNLIKELY
+        if unlikely or (alike and known == "collapsed"):
+            return "collapsed"
+        if right[1] < 0.6 * right[0]:
+            return "collapsed" if one_answer < 0.9 or alike else ""
     table = np.zeros((len(kinds), len(kinds)))
     np.add.at(table, (said[1], true[1]), 1)
     renamed = float(table[linear_sum_assignment(-table)].sum() / len(true[1]))
@@ -77,6 +89,31 @@ def _of_classes(before: Window, now: Window, own: Floats) -> Doubt:
     learnt = 1 - float(own.mean()) / max(now.constant, 1e-6)
     nothing = skill[0] > 0.2 and skill[1] < min(0.0, skill[0] - 0.4) and learnt < 0.05
     return "uninformative" if nothing and sure and most < _ALL_ONE and renamed < most + 0.1 else ""
+
+
+def _likely(true: Sequence[Any], said: Sequence[Any], label: int) -> float:
+    """How likely it is that all of the newest labels are this one, by what each answer meant before (log10)."""
+    found = 0.0
+    share = float((true[0] == label).mean())
+    for answer, count in zip(*np.unique(said[1], return_counts=True), strict=True):
+        own = true[0][said[0] == answer]
+        found += count * math.log10((float((own == label).sum()) + max(share, 0.01)) / (len(own) + 1))
+    return found
+
+
+def misnamed(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether features lie elsewhere, and where others lay before: their names were mixed up on the way."""
+    names = [name for name in list(before)[:_MOST_NAMES] if name in now]
+    if not names or not before[names[0]] or not now[names[0]]:
+        return False
+    own = {name: distance(before[name], now[name])[0] for name in names}
+    far = [name for name in names if own[name] > _FAR]
+    if len(far) < _LEAST_NAMES:
+        return False
+    apart = np.array([[distance(before[other], now[name])[0] for other in far] for name in far])
+    np.fill_diagonal(apart, 1.0)
+    as_named, otherwise = np.median([own[name] for name in far]), np.median(apart[linear_sum_assignment(apart)])
+    return bool(otherwise < _NEAR and otherwise < as_named / 2)
 
 
 def _of_numbers(before: Window, now: Window, own: Floats) -> Doubt:

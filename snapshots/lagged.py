@@ -94,7 +94,7 @@ class Scene(Protocol):
 class Trouble(msgspec.Struct):
     """What is known since looks are bad: the snapshot of before, where its rows end, and when it began.
 
-    ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars``, last when
+    ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars`` and how, last when
     ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
     features lie elsewhere; ``good``: looks since that were good again.
     """
@@ -107,7 +107,7 @@ class Trouble(msgspec.Struct):
     began: float
     lag: int = LAGS[0]
     lies: bool = False
-    liars: list[str] = []
+    liars: dict[str, str] = {}
     told: int = -1_000_000
     alone: bool = False
     moved_at_once: bool = False
@@ -133,6 +133,7 @@ class Gains(msgspec.Struct):
 class Memory(msgspec.Struct):
     """What a look leaves for the next one. ``since``: passes before this snapshot are of a world that was left.
 
+    ``doubted`` are the yardstick and the rows by which labels are held against what was before, since they look wrong.
     ``approved`` is the last entry of the ledger by which somebody said that the world changed.
     """
 
@@ -144,6 +145,7 @@ class Memory(msgspec.Struct):
     streak: dict[str, int] = {}
     told: dict[str, str] = {}
     asked: tuple[int, int] = (-1, -1)
+    doubted: tuple[int, int] | None = None
     gains: Gains = msgspec.field(default_factory=Gains)
     trouble: Trouble | None = None
     approved: int = 0
@@ -312,8 +314,9 @@ class Lagged:
         trouble = memory.trouble
         trouble.good = 0 if bad or told or lies else trouble.good
         trouble.lies = trouble.lies or bool(told or lies)
-        trouble.liars = list(dict.fromkeys([*trouble.liars, *told]))
-        trouble.told = scene.learnt if told or lies else trouble.told
+        trouble.liars |= told
+        if told or lies:  # what comes after the lies is asked, not they
+            trouble.told, trouble.held = scene.learnt, scene.held
         bad = bad or {WHOLE: float(differences[WHOLE].mean())}
         if lies:
             name = max(lies, key=lambda one: lies[one])
@@ -490,23 +493,36 @@ class Lagged:
         """Slices whose newest labels no longer answer to the features as they did, in enough looks in a row."""
         scene, memory = self.scene, self.memory
         end = memory.trouble.end if memory.trouble is not None else None
+        if memory.trouble is None and memory.doubted is not None:
+            yardstick, end = memory.doubted
         if memory.asked != (scene.held, yardstick):
             memory.asked = (scene.held, yardstick)
             last = scene.held if end is None else end
             before = self._rows(memory.trouble, max(memory.floor, last - 600), last)
             newest = scene.rows(max(memory.floor if end is None else end, scene.held - 400), scene.held)
             memory.told = {}
+            many = _FEW if memory.trouble is not None or memory.doubted is None else 200
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
-                new, old = _of(newest, name)[-_FEW:], _of(before, name)
+                new, old = _of(newest, name)[-many:], _of(before, name)
                 old = (old if end is not None else old[:-_FEW])[-3 * _FEW :]
                 if len(new) < _FEW or len(old) < _FEW:
                     continue
                 windows = [self._window(yardstick, one) for one in (old, new)]
                 self._note_change(name, float(windows[1].losses.mean() - windows[0].losses.mean()))
-                if why := doubt(scene.task, windows[0], windows[1], scene.losses(None, new)):
+                if why := doubt(scene.task, windows[0], windows[1], scene.losses(None, new), self._known(name)):
                     memory.told[name] = why
         memory.streak = {name: memory.streak.get(name, 0) + 1 for name in memory.told}
+        if not memory.told:
+            memory.doubted = None
+        elif memory.doubted is None:
+            memory.doubted = yardstick, max(0, scene.held - _FEW) if end is None else end
         return {name: why for name, why in memory.told.items() if memory.streak[name] >= _CONFIRM}
+
+    def _known(self, name: str) -> str:
+        """How labels lay, for as long as that is held at the most."""
+        trouble = self.memory.trouble
+        held = trouble is not None and self.scene.learnt - trouble.learnt < self.scene.hold_events
+        return trouble.liars.get(name, "") if trouble is not None and held else ""
 
     def _window(self, yardstick: int, rows: Sequence[Row]) -> Window:
         scene, labels = self.scene, [row.label for row in rows]
@@ -538,6 +554,7 @@ _WORDS = {
     "relabelled": "labels fit what was known only under other names",
     "collapsed": "labels are all one",
     "uninformative": "labels no longer follow from the features",
+    "misnamed": "features lie where others of them lay before: names were mixed up",
 }
 
 

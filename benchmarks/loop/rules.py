@@ -15,7 +15,7 @@ from snapshots import lagged
 class Unguarded:
     """Everything is served at once."""
 
-    jump = 1.0
+    jump, checks = 1.0, 0
 
     def judge(self, view: View) -> Answer:  # noqa: ARG002  it looks at nothing
         """Pass."""
@@ -32,7 +32,7 @@ class Frozen:
     """``snapshots.guard`` with ``guard.moved`` and ``breaker.jump``: a frozen holdout, and fresh events beside it."""
 
     def __init__(self, moved: str = "hold", jump: float = 0.4) -> None:
-        self.moved, self.jump = moved, jump
+        self.moved, self.jump, self.checks = moved, jump, 0
         self.lanes: dict[int, dict[str, Lane]] = {}
         self.waits: dict[str, tuple[int, float]] = {}
         self.holds: dict[str, tuple[int, float]] = {}
@@ -142,9 +142,9 @@ class _Scene:
         """The same."""
         return self._view.held[begin:end]
 
-    def trusted(self, since: float) -> Sequence[Row]:  # noqa: ARG002
-        """Nobody checks any."""
-        return []
+    def trusted(self, since: float) -> Sequence[Row]:
+        """What somebody checked."""
+        return [row for at, row in self._view.checked if at >= since]
 
     def held_at(self, model: int) -> int:
         """How many had been set aside."""
@@ -173,7 +173,8 @@ class Auto:
 
     jump = 1.0
 
-    def __init__(self, **parts: bool) -> None:
+    def __init__(self, checks: int = 0, **parts: bool) -> None:
+        self.checks = checks
         self.memory, self.passes, self.parts = lagged.Memory(), [], parts  # type: ignore[var-annotated]
 
     def reverted(self) -> None:
@@ -198,6 +199,7 @@ RULES = {
     "hold-no-jumps": lambda: Frozen(jump=1.0),
     "follow": lambda: Frozen("follow", jump=1.0),
     "auto": Auto,
+    "auto-100-checked": lambda: Auto(checks=100),
     "auto-labels-believed": lambda: Auto(label_tests=False),
     "auto-no-history": lambda: Auto(history_test=False),
 }

@@ -18,6 +18,8 @@ from snapshots import jumps
 
 SECONDS = 10.0
 _SEALED_FIRST, _SLICE_ROWS = 500, 200
+#: labels that somebody checks in a look
+_CHECKED_A_LOOK = 25
 
 
 class Row(NamedTuple):
@@ -92,6 +94,7 @@ class View:
     paired: Paired
     reverts: list[tuple[str, list[str]]]
     budget: Budget
+    checked: list[tuple[float, Row]]
 
     @property
     def now(self) -> float:
@@ -118,9 +121,10 @@ class Answer(NamedTuple):
 
 
 class Rule(Protocol):
-    """A rule: ``jump`` is ``breaker.jump``."""
+    """A rule: ``jump`` is ``breaker.jump``, ``checks`` how many labels somebody checks once something is held."""
 
     jump: float
+    checks: int
 
     def judge(self, view: View) -> Answer:
         """Judge a snapshot."""
@@ -227,6 +231,8 @@ class World:
         self.reverts: list[tuple[str, list[str]]] = []
         self.acts: list[tuple[int, str, str]] = []
         self.looks: list[Look] = []
+        self.checked: list[tuple[float, Row]] = []
+        self.to_check = 0
 
     def run(self, plan: Plan, drawn: dict[int, bool]) -> "World":
         """Go through all of it; ``drawn`` says which ids are set aside."""
@@ -238,6 +244,7 @@ class World:
             if self.compared != self.reference.wanted:
                 self._compare(self.reference.wanted)
             self._learn(fed, np.array([drawn[one["id"]] for one in fed]))
+            self._check(asked, fed)
             number = len(self.counts)
             self.models[number] = self.model.copy()
             self.counts.append(len(self.held))
@@ -250,14 +257,25 @@ class World:
             self.looks.append(Look(len(asked), served, answer.verdict, self.breaker.state))
         return self
 
+    def _check(self, asked: list[Event], fed: list[Event]) -> None:
+        """Somebody looks up what is true of some of the events that came, since something is held."""
+        true = {one["id"]: one["y"] for one in asked}
+        for event in [one for one in fed if one["id"] in true][: min(self.to_check, _CHECKED_A_LOOK)]:
+            features, labels = self.encoder.arrays([{**event, "y": true[event["id"]]}])
+            self.checked.append((len(self.counts) * SECONDS, Row(features[0], labels[0], event, self._slices(event))))
+            self.to_check -= 1
+
+    def _slices(self, event: Event) -> tuple[str, ...]:
+        watched = self.stream.slice[0] if self.stream.slice else None
+        return (f"{watched}={event['x'].get(watched)}",) if watched else ()
+
     def _compare(self, number: int | None) -> None:
         self.compared = number
         self.paired.refer(number)
 
     def _learn(self, events: list[Event], aside: Any) -> None:
         features, labels = self.encoder.arrays(events)
-        watched = self.stream.slice[0] if self.stream.slice else None
-        slices = [(f"{watched}={one['x'].get(watched)}",) if watched else () for one in events]
+        slices = [self._slices(one) for one in events]
         for i in np.flatnonzero(aside):
             self._hold_out(Row(features[i], labels[i], events[i], slices[i]))
         kept = np.flatnonzero(~aside)
@@ -271,7 +289,7 @@ class World:
         if self.compared is not None:
             other = self.models[self.compared]
             theirs = losses(other, other.predict(features[kept]), labels[kept], scale)
-        self.paired.update(mine, theirs, [slices[i] for i in kept] if watched else None)
+        self.paired.update(mine, theirs, [slices[i] for i in kept] if self.stream.slice else None)
         self.paired.close_look()
         self.learnt += len(kept) if learning else 0
 
@@ -294,7 +312,7 @@ class World:
             return Answer("pass", counted=False)
         view = View(
             number, self.learnt, self.stream.task, self.model, self.served or number, self.models, self.held,
-            self.counts, self.sealed, self.paired, self.reverts, self.budget,
+            self.counts, self.sealed, self.paired, self.reverts, self.budget, self.checked,
         )  # fmt: skip
         answer = self.rule.judge(view)
         if answer.counted:
@@ -314,6 +332,7 @@ class World:
             self._revert(number, answer)
         elif answer.found == "moved" and answer.verdict == "suspect" and (not self.acts or self.acts[-1][1] != "hold"):
             self.acts.append((number, "hold", answer.why))
+            self.to_check = self.rule.checks
         elif answer.found == "moved" and answer.verdict == "pass":
             self.acts.append((number, "follow", answer.why))
             self.reverts = []
