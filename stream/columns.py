@@ -264,11 +264,19 @@ def text_of(cell: Any) -> str:
 
 
 def flat(cell: Any) -> Any:
-    """A nested cell as a namespace of features: a list of texts becomes names that are true."""
+    """A nested cell as objects of features: a list of texts becomes names that are true, at any depth.
+
+    A list of objects or lists stays one, and is refused with its reason.
+
+    >>> flat({"home": {"roles": ["a", 1]}, "gone": None}), flat([{"a": 1}])
+    ({'home': {'roles': {'a': True, '1': True}}}, [{'a': 1}])
+    """
     if isinstance(cell, list):
+        if any(isinstance(one, (dict, list)) for one in cell):
+            return cell
         return {text_of(one): True for one in cell if one is not None}
     if isinstance(cell, dict):
-        return {name: value for name, value in cell.items() if value is not None}
+        return {name: flat(value) for name, value in cell.items() if value is not None}
     return cell
 
 

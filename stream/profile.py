@@ -14,7 +14,7 @@ import msgspec
 from learners.event import Task
 from learners.labels import LabelValue, canonical
 from stream import moments
-from stream.columns import MISSING, Columns, Survey, text_of
+from stream.columns import MISSING, Columns, Survey, is_number, text_of
 from stream.errors import CommandError
 from stream.tables import Table
 
@@ -24,7 +24,7 @@ Role: TypeAlias = Literal[
 ]  # fmt: skip
 #: what a learner is given
 FEATURES: tuple[Role, ...] = ("number", "code", "category", "hashed", "words", "date", "nested")
-_MOST_VALUES, _MOST_IDS = 2000, 5_000_000
+_MOST_VALUES, _MOST_IDS, _MOST_LEAVES = 2000, 5_000_000, 200
 #: texts of up to so many values are one-hot, beyond they are hashed; whole numbers of few values are codes as well
 _ONE_HOT, _CODES = 200, 32
 _WORDS = 3.5
@@ -39,6 +39,8 @@ class Found(msgspec.Struct):
     """One column. ``share_missing`` is of all rows; ``values`` are the most frequent, with how often they occur.
 
     ``distinct`` counts up to 2,000 (``many`` beyond); ``repeated`` is how many rows have an id that came before.
+    ``leaves`` are the kinds of what lies in its objects, where each is of one kind; ``deep`` tells whether lists, or
+    objects within objects, are among them.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Found(msgspec.Struct):
     suspect: str = ""
     repeated: int = 0
     form: str = ""
+    leaves: dict[str, str] = {}
+    deep: bool = False
 
 
 class Profile(msgspec.Struct):
@@ -88,6 +92,8 @@ class _Column:
         self.with_label: dict[Any, Counter[Any]] = {}
         self.same = self.both = 0
         self.steps = Counter[float]()
+        self.leaves: dict[str, set[str]] = {}
+        self.deep = False
         self._before: float | None = None
         self._sums = [0.0] * 6
 
@@ -95,7 +101,7 @@ class _Column:
         if value is None:
             self.missing += 1
             return
-        if isinstance(value, dict):
+        if isinstance(value, (dict, list)):
             self.nested += 1
             return
         if isinstance(value, str):
@@ -123,6 +129,17 @@ class _Column:
         if isinstance(label, (int, float)):
             for place, part in enumerate((1.0, value, label, value * value, label * label, value * label)):
                 self._sums[place] += part
+
+    def see_nested(self, cell: Any, path: str) -> None:
+        """Take what lies in an object into account; of lists, only that there are some."""
+        if isinstance(cell, dict):
+            self.deep |= path != self.name
+            for name, inner in cell.items():
+                self.see_nested(inner, f"{path}.{name}")
+        elif isinstance(cell, list):
+            self.deep = True
+        elif cell is not None and path != self.name and len(self.leaves) <= _MOST_LEAVES:
+            self.leaves.setdefault(path, set()).add(_kind(cell))
 
     def correlation(self) -> float:
         """With a label that is a number; 0 where one of them does not vary."""
@@ -157,6 +174,8 @@ def profile(
         label = None if columns.label is None else values[columns.label]
         for name, value in values.items():
             seen[name].see(value, label)
+            if isinstance(value, (dict, list)):
+                seen[name].see_nested(row[name], name)
         ids.see(row)
     found = Profile(
         str(path), survey.rows, {name: _found(one, survey, ids) for name, one in seen.items()}, label=columns.label
@@ -192,8 +211,18 @@ def _found(seen: _Column, survey: Survey, ids: _Ids) -> Found:
         share_missing=seen.missing / survey.rows, distinct=len(seen.values), many=seen.many,
         low=seen.low if seen.numbers else None, high=seen.high if seen.numbers else None,
         whole=seen.whole == seen.numbers > 0, words=seen.words / seen.texts if seen.texts else 0.0, values=most,
-        repeated=ids.repeated[seen.name],
+        repeated=ids.repeated[seen.name], leaves=_of_one_kind(seen.leaves), deep=seen.deep,
     )  # fmt: skip
+
+
+def _kind(cell: Any) -> str:
+    return "bool" if isinstance(cell, bool) else "number" if is_number(cell) else "text"
+
+
+def _of_one_kind(leaves: dict[str, set[str]]) -> dict[str, str]:
+    """The kind of each leaf that has one; none where there are so many that their names look like values."""
+    few = leaves if len(leaves) <= _MOST_LEAVES else {}
+    return {name: min(kinds) for name, kinds in few.items() if len(kinds) == 1}
 
 
 def _decide_label(

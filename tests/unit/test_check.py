@@ -228,7 +228,7 @@ def test_a_table_is_read_three_times_and_its_events_are_made_once(
 @pytest.mark.parametrize(
     ("rows", "word"),
     [([{"_under": n * 5 % 11, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "--exclude NAME"),
-     ([{"u": {"home": {"city": "x"}}, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "event.flatten = true")],
+     ([{"u": [{"city": "x"}], "a": n * 7 % 13, "y": n % 2} for n in range(50)], "--exclude NAME")],
 )  # fmt: skip
 def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[dict[str, Any]], word: str) -> None:
     """And without the column that is named, nothing is refused."""
@@ -238,6 +238,38 @@ def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[d
     assert word in " ".join(done.output.split())
     done = CliRunner().invoke(main, ["check", str(path), "--label", "y", "--exclude", next(iter(rows[0]))])
     assert "would be refused" not in done.output
+
+
+NESTED: dict[str, tuple[Callable[[int], Any], dict[str, str], bool]] = {
+    "one level": (
+        lambda n: {"age": n % 9, "name": "ab"[n % 2], "vip": n % 2 < 1},
+        {"u.age": "number", "u.name": "text", "u.vip": "bool"},
+        False,
+    ),
+    "nothing in some": (lambda n: {"age": n % 9 if n % 3 else None}, {"u.age": "number"}, False),
+    "two levels": (lambda n: {"home": {"city": "ab"[n % 2], "no": None}}, {"u.home.city": "text"}, True),
+    "four levels": (lambda n: {"a": {"b": {"c": {"d": n % 9}}}}, {"u.a.b.c.d": "number"}, True),
+    "a list": (lambda n: ["red", "new"][: n % 3], {}, True),
+    "a list of numbers": (lambda n: [n % 3, 1.5], {}, True),
+    "a list within": (lambda n: {"roles": ["a", "b"][: n % 3], "age": n % 9}, {"u.age": "number"}, True),
+    "numbers and texts": (lambda n: {"zip": [n % 9, "x"][n % 2]}, {}, False),
+    "as many names as rows": (lambda n: {f"k{n}": 1}, {}, False),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_is_nested_is_learnt_as_it_is(tmp_path: Path, kind: str) -> None:
+    """No row is refused; the types of what lies within are written, and flattening where it is needed."""
+    make, types, flattened = NESTED[kind]
+    path = tmp_path / "t.jsonl"
+    rows = [{"u": make(n), "a": n * 7 % 13, "y": n % 2} for n in range(300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checked = found(path)
+    event = checked.config(tmp_path).event
+    assert checked.found.columns["u"].role == "nested"
+    assert (event.types, event.flatten) == ({**types, "a": "number"}, flattened)
+    assert checked.sent is not None
+    assert not checked.sent.refused, checked.sent.example
 
 
 def test_the_command_that_is_shown_is_the_one_that_works(tmp_path: Path) -> None:
