@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from learners.event import Label
-from learners.labels import canonical
+from learners.labels import LabelValue, canonical, folded
 from stream.codec import Codec
 from stream.columns import MISSING, Columns, Survey, text_of
 from stream.config import Config
@@ -146,7 +146,7 @@ def survey_of(config: Config, paths: list[Path], columns: Columns, progress: Pro
         survey.look(table.rows(progress))
     survey.decide()
     if columns.positive is not None:
-        _check_positive(survey, columns.positive)
+        _check_positive(config, survey, columns.positive)
     return survey
 
 
@@ -155,9 +155,15 @@ def _refuse_without_label(columns: Columns) -> None:
         raise CommandError("--positive says which value of a label means yes: name the label's column with --label")
 
 
-def _check_positive(survey: Survey, positive: str) -> None:
+def _key_of(config: Config) -> Callable[[LabelValue], str]:
+    """What makes two labels one."""
+    return folded if config.event.fold_labels else canonical
+
+
+def _check_positive(config: Config, survey: Survey, positive: str) -> None:
     found = {value: count for value, count in survey.labels.items() if value not in (None, "")}
-    if found and not any(canonical(value) == canonical(positive) for value in found):
+    key_of = _key_of(config)
+    if found and not any(key_of(value) == key_of(positive) for value in found):
         shown = ", ".join(f"{value!r} ({count:,})" for value, count in Counter(found).most_common(10))
         raise CommandError(
             f"--positive {positive!r} is no value of the column {survey.chosen.label!r}; its values are {shown}. "
@@ -236,8 +242,8 @@ def event_of(config: Config, row: Row, survey: Survey, identity: str) -> tuple[b
         _put(event, paths.features, features)
     label = None if chosen.label is None else values.get(chosen.label)
     if label is not None:
-        yes = chosen.positive
-        _put(event, paths.label, label if yes is None else int(canonical(label) == canonical(yes)))
+        yes, key_of = chosen.positive, _key_of(config)
+        _put(event, paths.label, label if yes is None else int(key_of(label) == key_of(yes)))
     return orjson.dumps(event), identity
 
 

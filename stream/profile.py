@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from learners.event import Task
-from learners.labels import LabelValue, canonical
+from learners.labels import LabelValue, alike, canonical, folded
 from stream import moments
 from stream.columns import MISSING, Columns, Survey, is_number, text_of
 from stream.errors import CommandError
@@ -62,7 +62,10 @@ class Found(msgspec.Struct):
 
 
 class Profile(msgspec.Struct):
-    """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong."""
+    """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong.
+
+    ``folds`` tells whether labels that differ only in case or spaces are taken for one.
+    """
 
     path: str
     rows: int
@@ -71,6 +74,7 @@ class Profile(msgspec.Struct):
     label: str | None = None
     positive: LabelValue | None = None
     labels: dict[str, int] = {}
+    folds: bool = False
     id: str | None = None
     time: str | None = None
     said: list[str] = []
@@ -231,7 +235,7 @@ def _decide_label(
     """Choose the task by the label's values, and which of two means yes."""
     if found.label is None:
         return
-    column, labels = survey.columns[found.label], seen[found.label].values
+    column, labels = survey.columns[found.label], _folded(found, seen[found.label].values)
     if not labels:
         raise CommandError(f"the column {found.label!r} holds nothing in any row")
     if len(labels) == 1:
@@ -261,9 +265,26 @@ def _decide_label(
         )
 
 
+def _folded(found: Profile, labels: Counter[Any]) -> Counter[Any]:
+    """Count labels that are spelled in several ways under the most frequent one, and say so."""
+    groups = alike(value for value, _ in labels.most_common())
+    for first, *others in groups:
+        labels = labels + Counter({first: sum(labels[one] for one in others)})
+        for one in others:
+            del labels[one]
+    if groups and found.label is not None:
+        shown = "; ".join(" and ".join(repr(one) for one in group) for group in groups[:5])
+        found.folds, found.columns[found.label].distinct = True, len(labels)
+        found.said.append(
+            f"{found.label}: {shown} differ only in case or spaces, and are taken for one label (event.fold_labels)"
+        )
+    return labels
+
+
 def _positive(labels: Counter[Any], wanted: str | None, found: Profile) -> Any:
     if wanted is not None:
-        chosen = next((value for value in labels if canonical(value) == canonical(wanted)), None)
+        key_of = folded if found.folds else canonical
+        chosen = next((value for value in labels if key_of(value) == key_of(wanted)), None)
         if chosen is None:
             shown = ", ".join(repr(value) for value, _ in labels.most_common(10))
             raise CommandError(f"--positive {wanted!r} is no value of {found.label!r}; its values are {shown}")
@@ -273,7 +294,9 @@ def _positive(labels: Counter[Any], wanted: str | None, found: Profile) -> Any:
         raise CommandError(
             f"the task is binary, and {found.label!r} has more than two values: --positive one of {shown}"
         )
-    chosen = next((value for value in labels if text_of(value).lower() in _YES), min(labels, key=labels.__getitem__))
+    chosen = next(
+        (value for value in labels if text_of(value).strip().lower() in _YES), min(labels, key=labels.__getitem__)
+    )
     if {text_of(value) for value in labels} != {"0", "1"}:
         found.said.append(f"{found.label}: {text_of(chosen)!r} is taken for yes (--positive says otherwise)")
     return chosen

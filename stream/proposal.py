@@ -55,6 +55,8 @@ def _event(found: Profile) -> list[str]:
         negatives = [value for value in found.labels if value != str(found.positive)]
         if isinstance(found.positive, (int, float)) and len(negatives) == 1 and _number(negatives[0]) is not None:
             lines.append(f"negative = {_toml(_number(negatives[0]))}")
+    if found.folds:
+        lines.append("fold_labels = true                    # those that differ only in case or spaces are one")
     slices = [one.name for one in found.columns.values() if one.role == "category" and 2 <= one.distinct <= 10]
     if slices:
         lines.append(f"# slices = {_toml(slices[:2])}    # metrics and the guard also for each of its values")

@@ -82,9 +82,19 @@ def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
     total = sum(path.stat().st_size for path in files)
     with printing.Progress("looking at the columns", total=total) as progress:
         survey = producing.survey_of(config, list(files), columns, progress.sent)
-    for sentence in survey.said if survey is not None else []:
+    for sentence in [] if survey is None else [*survey.said, *_said_of_labels(config, survey.labels)]:
         printing.echo(sentence, err=True)
     return survey
+
+
+def _said_of_labels(config: Config, labels: Iterable[Any]) -> list[str]:
+    """What is said of labels that are spelled in several ways, where they count apart."""
+    from stream.matching import alike_in_words  # noqa: PLC0415  a command imports what it needs
+
+    if config.task == "regression" or config.event.fold_labels or config.event.labels:
+        return []
+    said = alike_in_words(value for value in labels if value is not None)
+    return [said] * bool(said)
 
 
 @click.command()

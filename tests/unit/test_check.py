@@ -94,6 +94,31 @@ def test_the_label_decides_the_task(tmp_path: Path, label: Callable[[int], Any],
 
 
 @pytest.mark.parametrize(
+    ("values", "task", "positive", "classes"),
+    [
+        (["YES", "Yes", "yes", "no"], "binary", "YES", 2),
+        (["True", "true", "false"], "binary", "True", 2),
+        (["a", " a", "b"], "binary", "b", 2),
+        (["a", "A ", "b", "c"], "multiclass", None, 3),
+        (["yes", "no"], "binary", "yes", 2),
+    ],
+)
+def test_spellings_of_a_label_are_one_label(
+    tmp_path: Path, values: list[str], task: str, positive: Any, classes: int
+) -> None:
+    """Said, written into the configuration, and counted so by the trial; where there is one spelling, nothing is."""
+    checked = found(table(tmp_path, {"a": lambda n: n * 7 % 13, "y": lambda n: values[n % len(values)]}))
+    several = len(values) > classes
+    assert (checked.found.task, checked.found.positive, checked.found.folds) == (task, positive, several)
+    assert any("differ only in case or spaces" in one for one in checked.found.said) == several
+    assert checked.config(tmp_path).event.fold_labels == several
+    assert checked.sent is not None
+    assert (len(checked.sent.labels), checked.sent.refused.total()) == (classes, 0)
+    if several:
+        assert f"--oaa {classes}" in checked.configuration or task == "binary"
+
+
+@pytest.mark.parametrize(
     ("leak", "word"),
     [
         (lambda n: n * 11 % 7 % 2, "equals the label"),
