@@ -45,6 +45,9 @@ def _show_processes(report: dict[str, Any]) -> None:
         if one["unknown_features"]:
             names = ", ".join(repr(name) for name in one["unknown_features"])
             say(f"requests have features that no newly learnt event has: {names}", "yellow")
+        if one["other_types"]:
+            names = ", ".join(one["other_types"])
+            say(f"requests have features of another type than every newly learnt event: {names}", "yellow")
     if not report["serving"]:
         say("serving: no process")
     for one in report["guard"]:

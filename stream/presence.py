@@ -129,6 +129,7 @@ class _Word(msgspec.Struct):
     since: float | None = None
     port: int | None = None
     unknown_features: dict[str, int] = {}
+    other_types: dict[str, int] = {}
 
 
 _decode = msgspec.json.Decoder(_Word).decode

@@ -229,6 +229,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
         "learner": word["learner"],
         "snapshot": word["snapshot"],
         "unknown_features": word.get("unknown_features", {}),
+        "other_types": word.get("other_types", {}),
         "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 
