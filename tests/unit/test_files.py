@@ -169,3 +169,25 @@ def test_a_file_that_grows_is_the_same_file(tmp_path: Path) -> None:
             source.open(place, topics)
     assert seen == 210
     assert source.losses == []
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 10])
+@pytest.mark.parametrize("first", [0, 1, 2, 50])
+def test_a_file_that_grows_by_a_line_between_restarts_is_the_same_file(tmp_path: Path, first: int, lines: int) -> None:
+    """However short what each run reads is beside what is remembered; one that is rewritten is another all the same."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(map(line, range(first))))
+    place: dict[str, dict[str, int]] = {tmp_path.name: {"a.jsonl": 0}}
+    topics: dict[str, str] = {}
+    for number in range(5):
+        source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+        source.open(place, topics)
+        assert len(source.poll(1000)) == lines * (number > 0) + first * (number == 0)
+        place, topics = {source.topic: dict(source._offsets)}, source.identities()
+        with path.open("ab") as file:
+            file.write(b"".join(map(line, range(lines))))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"0", b"1"))
+    source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    with pytest.raises(SourceLostError, match="was rewritten"):
+        source.open(place, topics)
