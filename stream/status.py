@@ -16,7 +16,7 @@ from snapshots.private import readable_by_all
 from stream.config import Config
 from stream.disk import free_bytes
 from stream.pace import pace
-from stream.presence import has_ended, present
+from stream.presence import SILENT, has_ended, present
 
 _DAY_SECONDS = 86_400.0
 
@@ -82,7 +82,7 @@ def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {"state": trainer["state"], "why": why, "lag": trainer["lag"]}
     return {
         "state": "stopped",
-        "why": f"nothing learns: {given_up[0]}" if given_up else "no trainer has spoken within ten seconds",
+        "why": f"nothing learns: {given_up[0]}" if given_up else f"no trainer runs: {SILENT}",
         "lag": None,
     }
 

@@ -12,7 +12,7 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from stream import overview
-from stream.presence import Presence
+from stream.presence import FRESH_SECONDS, Presence
 from stream.status import words_of
 
 
@@ -29,6 +29,7 @@ def test_nothing_is_said_in_words(folder: Callable[..., Folder]) -> None:
     assert "no snapshot has been written yet: holdfast up" in text
     assert "serving: no process" in text
     assert "guard: no process" in text
+    assert f"no trainer runs: it has ended, or has said nothing for {FRESH_SECONDS:g} s" in " ".join(text.split())
     assert "free" in text
 
 
