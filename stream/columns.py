@@ -159,6 +159,7 @@ class Survey:
             self._check_names(table)
         self._typed = all(table.typed for table in tables)
         self._types = types
+        self.headless = [table.headless for table in tables if table.headless]
         self.columns: dict[str, Column] = {name: self._column(name) for table in tables for name in table.names}
         self.rows = 0
         self.labels: Counter[Any] = Counter()
@@ -170,6 +171,7 @@ class Survey:
         for name in (*self._named, *(self.chosen.features or [])):
             if name is not None and name not in table.names:
                 hint = ". These are events already: leave the columns out" if {"id", "x"} <= set(table.names) else ""
+                hint = f"; {table.headless}" if table.headless else hint
                 raise CommandError(f"{table.path} has no column {name!r}; it has {', '.join(table.names)}{hint}")
 
     def _column(self, name: str) -> Column:
@@ -208,7 +210,7 @@ class Survey:
     @property
     def said(self) -> list[str]:
         """What was guessed, in sentences."""
-        said = []
+        said = list(self.headless)
         for column in self.columns.values():
             if column.kind == "number" and column.guesses:
                 shown = ", ".join(repr(text) for text in list(column.guesses)[:3])

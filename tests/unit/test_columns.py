@@ -208,6 +208,7 @@ def run(here: Folder, name: str, text: str, *options: str, code: int = 0) -> Any
         ("a.csv", "a,y\n1, yes\n2, no\n", ["--label", "y", "--positive", "yes"], 2, "' yes' (1), ' no' (1)"),
         ("a.csv", "a,y\n1,up\n2,down\n", ["--label", "y"], 1, "2 unknown_label"),
         ("a.csv", "a,y\n1,1\n2,1\n", ["--label", "y"], 0, "every label is positive"),
+        ("a.csv", "5.1,3.5,1\n4.9,3.0,0\n", ["--label", "1"], 0, "a.csv looks like a row (5.1, 3.5, 1), and it has"),
         ("a.csv", "a,y\n1,YES\n2,yes\n", ["--label", "y", "--positive", "yes"], 0, "count apart: 'YES' and 'yes'"),
         ("a.csv", "a,y,k\n1,1,x\n2,0,x\n", ["--label", "y", "--id", "k"], 0, "1 have the id of another"),
         ("a.csv", "a\n1\n2\n", [], 0, "2 have no label"),

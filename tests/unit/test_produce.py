@@ -48,7 +48,11 @@ def test_numbers_are_numbers_and_nothing_is_absent(folder: Callable[..., Folder]
     [
         ("a.csv", b"a,b\n1\n", {}, "another number of values"),
         ("a.csv", b"a,b\n1,2,3\n", {}, "another number of values"),
-        ("a.csv", b"a,a\n1,2\n", {}, "twice"),
+        ("a.csv", b"a,a\n1,2\n", {}, "has the column 'a' twice"),
+        ("a.csv", b",,a\n1,2,3\n", {}, "has the column '' twice"),
+        ("a.csv", b"0,1,0\n1,0,0\n", {}, r"the first line of .* looks like a row \(0, 1, 0\).* above it"),
+        ("a.csv", b"x;1.5;1.5\n\ny;2;3\n", {}, "looks like a row"),
+        ("a.csv", b"5.1,0.2,a\n4.9,0.3,b\n", {"label": "y"}, "has no column 'y'; .* looks like a row"),
         ("a.csv", b"a,b\n\xff,2\n", {}, "cannot be read"),
         ("a.csv.gz", b"not gzip", {}, "cannot be read"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:-9], {}, "cannot be read"),
