@@ -241,7 +241,7 @@ class FilesSource:
 
     def mark_end(self) -> None:
         """Remember where the last whole line of every file ends now."""
-        fresh = Listing(self._directory)
+        fresh = Listing(self._directory, said=self._listing.said)
         fresh.look()
         self._end = {name: self._whole(name) for name in fresh.sizes}
 

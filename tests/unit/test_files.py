@@ -37,6 +37,7 @@ def test_what_is_no_file_of_events_is_said_once_and_left_out(tmp_path: Path, cap
     (tmp_path / "e.jsonl").write_bytes(b"good\n")
     (tmp_path / "f.jsonl").symlink_to(tmp_path / "e.jsonl")
     made = source(tmp_path)
+    made.mark_end()
     assert [(one.partition, one.value) for one in read(made)] == [("e.jsonl", b"good"), ("f.jsonl", b"good")]
     assert len([one for one in caplog.messages if "left out" in one]) == 5
     assert not [one for one in caplog.messages if "\udcff" in one]
