@@ -191,7 +191,7 @@ def erasing_of(
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
 ) -> "Erasing":
-    """Build what takes out events for good; without pyarrow there can be no archive here."""
+    """Build what takes out events for good; pyarrow is needed where there is an archive."""
     from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
     from stream.erasing import Erasing  # noqa: PLC0415  the same
 
@@ -200,7 +200,7 @@ def erasing_of(
     return Erasing(
         config,
         lineage=lineage,
-        archive=Archive(lineage.store),
+        archive=Archive(lineage.store, writes=False),
         codec=codec_of(config, labels_of(config)),
         membership=membership_of(config, lineage, now()),
         now=now,
