@@ -13,7 +13,7 @@ def show(report: dict[str, Any], now: float) -> None:
     else:
         age = duration(max(0.0, now - report["created"]))
         say(f"snapshot {report['snapshot']}, {age} old ({moment(report['created'])}), at {place(report['place'])}")
-    for sentence in [*report["unmatched"], *report.get("exposed", [])]:
+    for sentence in [*report["unmatched"], *report.get("exposed", []), *report.get("unended", [])]:
         say(sentence, "yellow")
     _show_processes(report)
     _show_store(report["store"], report["holdout"])

@@ -13,6 +13,7 @@ from snapshots.holdout import FIRST_ROWS, read_version, shares
 from snapshots.lease import Lease
 from snapshots.manifest import HoldoutState, Manifest
 from snapshots.private import readable_by_all
+from stream import lines
 from stream.config import Config
 from stream.disk import free_bytes
 from stream.pace import pace
@@ -64,6 +65,13 @@ def exposed(config: Config) -> list[str]:
         for setting, path in paths.items()
         if path.is_file() and readable_by_all(path)
     ]
+
+
+def unended(config: Config, now: float) -> list[str]:
+    """Files of events whose last line waits for its end, in sentences; for who looks here alone."""
+    if config.source.kind != "files":
+        return []
+    return [lines.unended_in_words(path) for path in lines.unended(config.base / config.source.directory, now)]
 
 
 def _unmatched(newest: Manifest | None) -> list[str]:

@@ -1,6 +1,7 @@
 """What a person sees of a lineage: in words and units, whatever is not there yet."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -69,6 +70,18 @@ def test_what_is_so_has_units_reasons_and_an_example(folder: Callable[..., Folde
     report = here.status()
     assert report["store"]["bytes"] > 0
     assert set(report["examples"]) == {"not_json", "unknown_label"}
+
+
+def test_a_line_without_an_end_is_said(folder: Callable[..., Folder]) -> None:
+    """For as long as it waits, whether anything runs or not."""
+    here = folder()
+    path = here.events / "mine.jsonl"
+    path.write_bytes(b'{"id": 1, "x": {"f0": 1}, "y": 1}')
+    os.utime(path, (1.0, 1.0))
+    assert "mine.jsonl ends without a newline" in " ".join(said(here).split())
+    path.write_bytes(path.read_bytes() + b"\n")
+    os.utime(path, (1.0, 1.0))
+    assert here.status()["unended"] == []
 
 
 def test_it_is_shown_again_until_ctrl_c(folder: Callable[..., Folder]) -> None:

@@ -73,6 +73,7 @@ def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
     report = states.status(lineage, config, time.time())
     report["store"]["bytes"] = used_bytes(lineage.store)
     report["exposed"] = states.exposed(config)
+    report["unended"] = states.unended(config, time.time())
     report["examples"] = _examples(lineage, config) if report["refused"] else {}
     return report
 

@@ -10,7 +10,9 @@ import pytest
 
 from stream.errors import SourceLostError
 from stream.files import FilesSource
+from stream.lines import unended
 from stream.record import Record
+from stream.sinks import FilesSink
 
 
 def source(folder: Path, **more: Any) -> FilesSource:
@@ -170,6 +172,43 @@ def test_a_file_that_grows_is_the_same_file(tmp_path: Path) -> None:
             source.open(place, topics)
     assert seen == 210
     assert source.losses == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(b"", False), (b"a\n", False), (b"a\nb", True), (b"a", True), (b"a\n\n", False)]
+)
+def test_a_last_line_without_an_end_is_waited_for_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes, said: bool
+) -> None:
+    """Once it is ten seconds old, or the end is marked; when it ends, it is read."""
+    path = tmp_path / "a b.jsonl"
+    path.write_bytes(data)
+    made = source(tmp_path)
+    whole = len([one for one in data.split(b"\n")[:-1] if one])
+    assert len(read(made)) == whole
+    assert not caplog.messages
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    assert not read(made)
+    made.mark_end()
+    assert made.ended()
+    assert [f"echo >> '{path}'" in one for one in caplog.messages] == [True] * said
+    assert unended(tmp_path, time.time()) == [path] * said
+    assert unended(tmp_path, time.time() - 55) == []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    assert len(read(made)) == said
+    assert unended(tmp_path, time.time() + 60) == []
+
+
+@pytest.mark.parametrize("before", [b"", b"a\n", b"half"])
+def test_what_is_sent_begins_a_line_of_its_own(tmp_path: Path, before: bytes) -> None:
+    """Whatever a full disk, or an editor, left at the end of the file."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(before)
+    sink = FilesSink(tmp_path, "a")
+    sink.send(b"one", None)
+    sink.close()
+    assert path.read_bytes().splitlines() == [*before.splitlines(), b"one"]
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 10])
