@@ -115,7 +115,7 @@ def check(
 def _again(survey: Survey, chosen: Columns) -> Survey:
     """The survey with the columns that were chosen by what it found."""
     survey.chosen = chosen
-    for name in (chosen.id, chosen.time):
+    for name in (chosen.id, chosen.time, *survey.dates):
         if name is not None:
             survey.columns[name].fix("text")
     survey.decide()

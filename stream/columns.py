@@ -151,7 +151,10 @@ class Column:
 
 
 class Survey:
-    """What the columns of some tables of one shape are, seen over all of their rows."""
+    """What the columns of some tables of one shape are, seen over all of their rows.
+
+    ``dates`` are features that are known to be dates, so that nobody is told that they may be.
+    """
 
     def __init__(self, tables: list[Table], columns: Columns, types: Mapping[str, str]) -> None:
         self.chosen = columns
@@ -159,6 +162,7 @@ class Survey:
             self._check_names(table)
         self._typed = all(table.typed for table in tables)
         self._types = types
+        self.dates: list[str] = []
         self.headless = [table.headless for table in tables if table.headless]
         self.columns: dict[str, Column] = {name: self._column(name) for table in tables for name in table.names}
         self.rows = 0
@@ -217,7 +221,7 @@ class Survey:
                 said.append(f"{column.name}: {shown} among numbers is taken for nothing (--missing names others)")
             elif column.kind == "text" and column.why_text.startswith("no float"):
                 said.append(f"{column.name} stays text: {column.why_text}")
-            elif column.kind == "text" and column.odd and column.name not in self._named:
+            elif column.kind == "text" and column.odd and column.name not in (*self._named, *self.dates):
                 said.append(f"{column.name} is taken for text: {column.why_text}, {column.odd}")
         if self.time_form and self.chosen.time_format is None and "%" in self.time_form:
             said.append(f"{self.chosen.time}: times are read as {self.time_form} (--time-format says otherwise)")

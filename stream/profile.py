@@ -32,7 +32,6 @@ _YES = ("1", "yes", "true", "y", "t", "positive", "spam", "fraud", "up", "click"
 _NAMED_ID = re.compile(r"(^|[ _.-])(u?u?id|key|ref|reference)\Z|[a-z]I[dD]\Z", re.IGNORECASE)
 _CLASSES, _ROWS_PER_CLASS = 30, 30
 _DETERMINED, _RELATED, _MAJORITY = 0.999, 0.999, 0.99
-_TRIED_DATES = 200
 
 
 class Found(msgspec.Struct):
@@ -40,7 +39,7 @@ class Found(msgspec.Struct):
 
     ``distinct`` counts up to 2,000 (``many`` beyond); ``repeated`` is how many rows have an id that came before.
     ``leaves`` are the kinds of what lies in its objects, where each is of one kind; ``deep`` tells whether lists, or
-    objects within objects, are among them.
+    objects within objects, are among them. ``doubtful`` dates can be read in another way as well.
     """
 
     name: str
@@ -59,6 +58,7 @@ class Found(msgspec.Struct):
     form: str = ""
     leaves: dict[str, str] = {}
     deep: bool = False
+    doubtful: bool = False
 
 
 class Profile(msgspec.Struct):
@@ -184,10 +184,11 @@ def profile(
     found = Profile(
         str(path), survey.rows, {name: _found(one, survey, ids) for name, one in seen.items()}, label=columns.label
     )
-    found.said += survey.said
     _decide_label(found, survey, seen, task, columns.positive)
     _decide_roles(found, columns, seen, left_out)
     _suspect(found, seen)
+    survey.dates = found.of("date")
+    found.said = [*survey.said, *found.said]
     return found, survey
 
 
@@ -309,41 +310,57 @@ def _decide_roles(found: Profile, columns: Columns, seen: dict[str, _Column], le
         elif one.name in left_out or (columns.features is not None and one.name not in columns.features):
             one.role = "left out"
         else:
-            one.role = _role(one, seen[one.name], found.rows)
+            one.role = _role(one, seen[one.name], found.rows, found.said)
     _choose_id(found, columns)
     _choose_time(found, columns)
 
 
-def _role(one: Found, seen: _Column, rows: int) -> Role:
+def _role(one: Found, seen: _Column, rows: int, said: list[str]) -> Role:
     if one.kind == "empty" or (one.distinct == 1 and not one.share_missing):
         return "constant"
     if one.kind in ("number", "bool", "nested"):
-        return _role_of_numbers(one, seen, rows)
-    if _date_form(one, seen):
+        return _role_of_numbers(one, seen, rows, said)
+    if _date_form(one, seen, said):
         return "date"
     if one.words >= _WORDS and (one.many or one.distinct > _ONE_HOT):
         return "words"
     return "category" if not one.many and one.distinct <= _ONE_HOT else "hashed"
 
 
-def _role_of_numbers(one: Found, seen: _Column, rows: int) -> Role:
+def _role_of_numbers(one: Found, seen: _Column, rows: int, said: list[str]) -> Role:
     if one.kind == "nested":
         return "nested"
+    if one.kind == "number" and one.whole and one.distinct > 1 and (form := moments.day_of(_texts(seen))):
+        one.kind, one.form = "text", form
+        said.append(f"{one.name}: numbers such as {_texts(seen)[0]} are dates, sent as texts and read as {form}")
+        return "date"
     if one.whole and set(seen.steps) in ({1.0}, {-1.0}) and rows > 2:
         return "counter"
     return "code" if one.kind == "number" and one.whole and 2 < one.distinct <= _CODES and not one.many else "number"
 
 
-def _date_form(one: Found, seen: _Column) -> str:
+def _texts(seen: _Column) -> list[str]:
+    return [text_of(value) for value in seen.values if value not in MISSING]
+
+
+def _date_form(one: Found, seen: _Column, said: list[str]) -> str:
     """The form of a column of dates, empty when it is none; a column of years or numbers is none."""
-    texts = [text for text in list(seen.values)[:_TRIED_DATES] if isinstance(text, str) and text not in MISSING]
-    if len(texts) < 2 or one.kind != "text" or not any(mark in texts[0] for mark in "-/.:"):
+    texts = _texts(seen)
+    if len(texts) < 2 or one.kind != "text":
         return ""
+    one.form = moments.day_of(texts)
+    if one.form or not (any(mark in texts[0] for mark in "-/.:") or moments.is_date(texts[0])):
+        return one.form
     try:
-        _, form = moments.parser_of(one.name, None, texts)
+        form, other = moments.reading_of(one.name, texts)
     except CommandError:
         return ""
-    one.form = form if form != "number" else ""
+    one.form, one.doubtful = form if form != "number" else "", bool(other)
+    if other:
+        said.append(
+            f"{one.name}: dates such as {texts[0]!r} are learnt as {form}, and could be {other}: if they are, write so "
+            "in model.py"
+        )
     return one.form
 
 
@@ -371,7 +388,7 @@ def _choose_time(found: Profile, columns: Columns) -> None:
         one = found.columns[columns.time]
         one.role = "date" if one.kind == "text" and one.form not in ("", "s", "ms") else "time"
         return
-    dates = [one for one in found.columns.values() if one.role == "date"]
+    dates = [one for one in found.columns.values() if one.role == "date" and not one.doubtful]
     if dates:
         found.time = dates[0].name
         found.said.append(

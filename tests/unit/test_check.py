@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,61 @@ def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[d
     assert word in " ".join(done.output.split())
     done = CliRunner().invoke(main, ["check", str(path), "--label", "y", "--exclude", next(iter(rows[0]))])
     assert "would be refused" not in done.output
+
+
+DATES = {
+    "%m/%d/%Y": "{d.month}/{d.day}/{d.year}", "%d/%m/%Y": "{d.day}/{d.month}/{d.year}",
+    "%d.%m.%Y %H:%M": "{d:%d.%m.%Y %H:%M}", "%Y/%m/%d": "{d:%Y/%m/%d}", "%Y.%m.%d %H:%M:%S": "{d:%Y.%m.%d %H:%M:%S}",
+    "%Y%m%d": "{d:%Y%m%d}", "%Y%m%d%H%M%S": "{d:%Y%m%d%H%M%S}", "%d-%m-%Y": "{d:%d-%m-%Y}", "%m/%d/%y": "{d:%m/%d/%y}",
+    "%b %d, %Y": "{d:%b} {d.day}, {d.year}", "%B %d, %Y": "{d:%B} {d.day}, {d.year}", "%d %b %Y": "{d:%d %b %Y}",
+    "%d-%b-%y": "{d:%d-%b-%y}", "%d-%b-%Y": "{d:%d-%b-%Y}", "%d/%b/%Y:%H:%M:%S": "{d:%d/%b/%Y:%H:%M:%S}",
+    "%m/%d/%Y %I:%M %p": "{d:%m/%d/%Y %I:%M %p}", "%m/%d/%Y %I:%M:%S %p": "{d:%m/%d/%Y %I:%M:%S %p}",
+    "%Y/%m/%d %H:%M:%S.%f": "{d:%Y/%m/%d %H:%M:%S}.250", "%a %b %d %H:%M:%S %Y": "{d:%c}",
+    "%a, %d %b %Y %H:%M:%S %z": "{d:%a, %d %b %Y %H:%M:%S} +0000", "%B %d, %Y %I:%M %p": "{d:%B %d, %Y %I:%M %p}",
+    "iso": "{d}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DATES)
+def test_dates_are_found_however_they_are_written(tmp_path: Path, form: str) -> None:
+    """As features of several parts, some of them missing; they are no longer said to be texts that may be times."""
+    begin = datetime(2011, 1, 1, 10, 30, tzinfo=UTC).replace(tzinfo=None)
+    days = [begin + timedelta(hours=n * 7919 % 16_000, minutes=n) for n in range(ROWS)]
+    columns = {"when": lambda n: DATES[form].format(d=days[n]) if n % 9 else "", "a": lambda n: n * 7 % 13,
+               "first": lambda n: 1e9 + n, "y": lambda n: n % 2}  # fmt: skip
+    checked = found(table(tmp_path, columns), time="first")
+    one = checked.found.columns["when"]
+    assert (one.role, one.form, one.doubtful) == ("date", form, False)
+    assert not any("may be a time" in sentence for sentence in checked.found.said)
+    assert checked.sent is not None
+    assert not checked.sent.refused, checked.sent.example
+    module: dict[str, Any] = {}
+    exec(checked.model, module)  # noqa: S102  what is written for a user
+    asked = json.loads(checked.asked)["x"] | {"when": DATES[form].format(d=days[1])}
+    parts = module["DateParts"](module["DATES"]).transform_one(asked)
+    hour = days[1].hour if "H" in form or "I" in form or form == "iso" else 0
+    assert parts == {"when month": days[1].month, "when weekday": days[1].weekday(), "when hour": hour}
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [("{m}/{d}/2011", "%m/%d/%Y"), ("{d:02}.{m:02}.2011 10:30", "%d.%m.%Y %H:%M")]
+)
+def test_dates_that_can_be_read_in_two_ways_are_read_in_the_usual_one(tmp_path: Path, text: str, form: str) -> None:
+    """That is said, and no such column is taken for the time of events."""
+    columns = {"when": lambda n: text.format(d=n * 7 % 12 + 1, m=n * 5 % 11 + 1), "y": lambda n: n % 2}
+    checked = found(table(tmp_path, columns))
+    one = checked.found.columns["when"]
+    assert (one.role, one.form, one.doubtful, checked.found.time) == ("date", form, True, None)
+    assert any("and could be" in sentence for sentence in checked.found.said)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: 2000 + n % 20, lambda n: 20110000 + n % 99, lambda n: f"{n % 24}:30", lambda n: f"May {n}"]
+)
+def test_what_only_looks_like_a_date_is_none(tmp_path: Path, make: Callable[[int], Any]) -> None:
+    """Years, numbers of eight digits, hours, names of months."""
+    columns = found(table(tmp_path, {"when": make, "a": lambda n: n * 7 % 13, "y": lambda n: n % 2})).found.columns
+    assert columns["when"].role != "date"
 
 
 NESTED: dict[str, tuple[Callable[[int], Any], dict[str, str], bool]] = {

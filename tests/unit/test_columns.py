@@ -39,7 +39,7 @@ def values(cells: list[str], kind: str | None = None, missing: list[str] | None 
 
 
 def _survey(cells: list[Any], kind: str | None = None, missing: list[str] | None = None, *, typed: bool = False) -> Any:
-    table = type("Rows", (), {"names": ["c"], "typed": typed, "path": "rows"})()
+    table = type("Rows", (), {"names": ["c"], "typed": typed, "path": "rows", "headless": ""})()
     survey = Survey([table], Columns(missing=missing or []), {"c": kind} if kind else {})
     survey.look({"c": cell} for cell in cells)
     return survey
