@@ -126,11 +126,11 @@ def produce(
     stopping = stopping_of(_SENT_WAITS)
     sinks = [producing.sink_of(config, topic, path) for path in files]
     survey = looked_at(config, files, columns)
-    useless = False
+    useless, run = False, producing.Run(producing.Ids(config.event.recent_ids), survey)
     for path, sink in zip(files, sinks, strict=True):
         with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
             found = producing.produce(
-                config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping, survey=survey
+                config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping, run=run
             )
         printing.echo(f"{path}: {sink.close()} events sent")
         useless |= _say(config, found)
@@ -149,7 +149,7 @@ def _say(config: Config, found: Any) -> bool:
     if found.unlabelled:
         printing.echo(f"{found.unlabelled:,} have no label at {config.event.label!r}, and teach nothing", err=True)
     if found.duplicates:
-        printing.echo(f"{found.duplicates:,} have the id of another one, and count once", err=True)
+        printing.echo(f"{found.duplicates:,} have the id of another one of this run, and count once", err=True)
     if found.refused:
         printing.echo(
             f"{found.refused.total():,} will be refused ({counted(found.refused)}). The first: {found.example}",

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +232,16 @@ def test_whoever_sends_is_told(
     """What matches nothing, what will be refused, what was guessed; all refused is another exit code."""
     done = run(folder(), name, text, *options, code=code)
     assert word in " ".join((done.stdout + done.stderr).split()), (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(("recent", "said"), [(20_000, ["1 have", "2 have"]), (1, []), (0, [])])
+def test_ids_are_looked_for_in_all_files_of_a_run(folder: Callable[..., Folder], recent: int, said: list[str]) -> None:
+    """As far back as the trainer remembers them."""
+    here = folder(event__recent_ids=recent)
+    for name, ids in (("a.csv", "pqp"), ("b.csv", "qxp")):
+        (here.path / name).write_text("a,y,k\n" + "".join(f"{n},1,{one}\n" for n, one in enumerate(ids)))
+    done = here.run("produce", "a.csv", "b.csv", "--label", "y", "--id", "k")
+    assert re.findall(r"(\d have) the id of another one of this run", " ".join(done.stderr.split())) == said
 
 
 def test_rows_of_json_are_a_table_when_columns_are_named(folder: Callable[..., Folder]) -> None:
