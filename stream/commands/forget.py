@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from stream import printing
-from stream.commands.base import configured, json_option, operator, why_option
+from stream.commands.base import configured, json_option, operator, refuse_absent, why_option
 from stream.config import Config
 
 
@@ -27,6 +27,7 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
     """
     from stream.compose import erasing_of  # noqa: PLC0415  a command imports what it needs
 
+    refuse_absent(config)
     with printing.Steps(enabled=not as_json) as steps:
         report = erasing_of(config, say=steps.say).run(values, by, operator(), why)
     found = report.archived + report.held_out + report.dead_letters
