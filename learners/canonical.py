@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+#: what River's splitters keep for each class
+_COUNTS = "_att_dist_per_class"
+
 
 def canonical_state(value: object) -> bytes:
     """SHA-256 over a fixed form of all that pickle would save of ``value`` (32 bytes)."""
@@ -54,13 +57,25 @@ def _walk_reduced(value: Any, seen: dict[int, tuple[int, Any]]) -> list[bytes]:
     if isinstance(reduced, str):
         return [f"global:{reduced};".encode()]
     parts = [b"("]
-    for part in _without_sampler(value, reduced[:3]):
+    for part in _without_traces(value, _without_sampler(value, reduced[:3])):
         parts += _walk(part, seen)
     if len(reduced) > 3 and reduced[3] is not None:
         parts += _walk(list(reduced[3]), seen)
     if len(reduced) > 4 and reduced[4] is not None:
         parts += _walk_items(dict(reduced[4]), seen)
     return [*parts, b")"]
+
+
+def _without_traces(value: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave out the empty counts that a tree over texts makes for a class when it is asked: they count nothing."""
+    state = reduced[-1]
+    if not type(value).__module__.startswith("river.tree.splitter.") or not isinstance(state, dict):
+        return reduced
+    return (*reduced[:-1], {name: _filled(one) if name == _COUNTS else one for name, one in state.items()})
+
+
+def _filled(counts: Any) -> Any:
+    return {name: one for name, one in counts.items() if one != {}} if isinstance(counts, dict) else counts
 
 
 def _without_sampler(value: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Labels: what counts as one and the same label, and the numbers of classes."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from learners.event import Label, Task
@@ -33,6 +34,27 @@ def canonical(value: LabelValue) -> str:
     return str(int(value))
 
 
+def folded(value: LabelValue) -> str:
+    """The canonical text of a label without its case and the spaces around it.
+
+    >>> [folded(v) for v in ("YES", " yes ", 1.0, "1 ")]
+    ['yes', 'yes', '1', '1']
+    """
+    return canonical(value.strip().casefold()) if isinstance(value, str) else canonical(value)
+
+
+def alike(values: Iterable[LabelValue]) -> list[list[LabelValue]]:
+    """Labels that are apart and differ only in case or in spaces around them, in the order in which they come.
+
+    >>> alike(["yes", "no", "YES", 1, "1", " No", "maybe"])
+    [['yes', 'YES'], ['no', ' No']]
+    """
+    groups: dict[str, dict[str, LabelValue]] = {}
+    for value in values:
+        groups.setdefault(folded(value), {}).setdefault(canonical(value), value)
+    return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+
 def _tidy(name: LabelValue) -> LabelValue:
     """A class's name as it is answered: whole numbers without a point."""
     return int(name) if isinstance(name, float) and name.is_integer() else name
@@ -48,7 +70,8 @@ class Labels:
     Binary: ``positive`` is the value that means yes. When ``negative`` is not given, a numeric or boolean
     ``positive`` takes 0 and -1 for no and refuses anything else, and a text takes every other value for no.
     Multi-class: ``names`` in order, or, when empty, numbered on arrival up to ``max_labels``; the
-    map grows only here and travels in the snapshot. Regression: numbers.
+    map grows only here and travels in the snapshot. Regression: numbers. ``fold`` takes labels that differ only in
+    case, or in spaces around them, for one.
     """
 
     def __init__(
@@ -59,17 +82,20 @@ class Labels:
         negative: LabelValue | None = None,
         names: list[LabelValue] | None = None,
         max_labels: int = 1000,
+        fold: bool = False,
     ) -> None:
         self.task = task
+        self.folds = fold
+        self._key = folded if fold else canonical
         self.fixed = bool(names)
         self.max_labels = max_labels
         self.names: list[LabelValue] = list(names or [])
-        self._numbers = {canonical(name): number for number, name in enumerate(self.names)}
-        self._positive = canonical(positive)
+        self._numbers = {self._key(name): number for number, name in enumerate(self.names)}
+        self._positive = self._key(positive)
         self._known: dict[LabelValue, Label] = {}
         self._negatives: set[str] | None = None
         if negative is not None:
-            self._negatives = {canonical(negative)}
+            self._negatives = {self._key(negative)}
         elif self._positive == "1":
             self._negatives = {"0", "-1"}
 
@@ -94,7 +120,7 @@ class Labels:
             raise UnknownLabelError(f"a label is text, a number or a boolean, not {type(value).__name__}")
         if self.task == "regression":
             return self._number(value)
-        key = canonical(value)
+        key = self._key(value)
         if self.task == "binary":
             if key == self._positive:
                 return True
@@ -125,7 +151,7 @@ class Labels:
 
     def number_of(self, name: Any) -> int:
         """Return the number of a class by its name, as a restored learner spells it; it may be none of the labels."""
-        number = self._numbers.get(canonical(name))
+        number = self._numbers.get(self._key(name))
         if number is None:
             raise UnknownLabelError(f"the learner answers {name!r}, which is none of the labels that it was told")
         return number
@@ -134,7 +160,12 @@ class Labels:
         """Take the map that a snapshot carried (multi-class)."""
         if self.task != "multiclass":
             return
-        known = [canonical(name) for name in names]
+        known = [self._key(name) for name in names]
+        if len(set(known)) < len(known):
+            raise UnknownLabelError(
+                "event.fold_labels makes labels one that this lineage learnt apart: turn it off, or begin a new "
+                "lineage with another name and store"
+            )
         if self.fixed:
             if known and known != list(self._numbers):
                 raise UnknownLabelError(

@@ -92,14 +92,22 @@ def arrow() -> Any:
 
 
 class Archive:
-    """The files of a store. Reading and writing go file by file, so that no more than one is in memory."""
+    """The files of a store. Reading and writing go file by file, so that no more than one is in memory.
 
-    def __init__(self, store: Store) -> None:
+    Raises :class:`CommandError` where pyarrow is not installed; for who only takes out, where there are files as well.
+    """
+
+    def __init__(self, store: Store, *, writes: bool = True) -> None:
         self.store = store
-        self._pa = arrow()
+        if writes or self.files():
+            arrow()
         self._about: dict[str, About] = {}
         self._sizes: dict[str, int] = {}
         self.damaged: dict[str, str] = {}
+
+    @property
+    def _pa(self) -> Any:
+        return arrow()
 
     def files(self, folder: str = "archive/") -> list[File]:
         """The files that count, by topic, partition and offset."""

@@ -41,6 +41,7 @@ def labels_of(config: Config) -> Labels:
         negative=event.negative,
         names=event.labels,
         max_labels=event.max_labels,
+        fold=event.fold_labels,
     )
 
 

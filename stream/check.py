@@ -101,9 +101,9 @@ def check(
     checked.model = proposal.model(found)
     options = _options(columns, exclude=exclude, task=task)
     checked.begin = shlex.join(["holdfast", "init", "DIR", "--from", str(path), *options])
-    sink = _Kept(kept)
+    sink, config = _Kept(kept), checked.config(path.parent)
     checked.sent = producing.produce(
-        checked.config(path.parent), path, sink, chosen, survey=chosen_survey,
+        config, path, sink, chosen, run=producing.Run(producing.Ids(config.event.recent_ids), chosen_survey),
         progress=lambda rows, size: progress("trying", rows, size),
     )  # fmt: skip
     sink.close()
@@ -115,7 +115,7 @@ def check(
 def _again(survey: Survey, chosen: Columns) -> Survey:
     """The survey with the columns that were chosen by what it found."""
     survey.chosen = chosen
-    for name in (chosen.id, chosen.time):
+    for name in (chosen.id, chosen.time, *survey.dates):
         if name is not None:
             survey.columns[name].fix("text")
     survey.decide()

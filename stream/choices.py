@@ -1,6 +1,7 @@
 """Values of the configuration of which only a few are allowed: one that is none of them is told which there are."""
 
 import difflib
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -26,6 +27,8 @@ def refuse_others(table: Mapping[str, Any], struct: type[msgspec.Struct], path: 
                 allowed = _allowed(kind)
                 if allowed and value not in allowed:
                     raise ConfigError(f"{key} = {_said(value)} is not allowed: {_hint(value, allowed)}")
+                if (wanted := _word_or_number(kind)) and not _fits(value, kind):
+                    raise ConfigError(f"{key} = {_said(value)} is not allowed: write {wanted}")
 
 
 def _leaves(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -42,6 +45,38 @@ def _leaves(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _allowed(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def _word_or_number(kind: Any) -> str:
+    """Which words and which numbers a key allows that takes both; empty for any other key.
+
+    >>> _word_or_number(typing.Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["auto"]), _word_or_number(float)
+    ('"auto", or a number above 0 and at most 1', '')
+    """
+    several = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else ()
+    words = [f'"{word}"' for one in several for word in _allowed(one)]
+    numbers = [_bounds(one) for one in several if not _allowed(one)]
+    return ", or ".join([", ".join(words), *numbers]) if words else ""
+
+
+def _bounds(kind: Any) -> str:
+    """A number with its ends, in words."""
+    base, *rest = typing.get_args(kind) or (kind,)
+    meta = rest[0] if rest else msgspec.Meta()
+    ends = [
+        f"{word} {end:g}"
+        for word, end in (("above", meta.gt), ("at least", meta.ge), ("below", meta.lt), ("at most", meta.le))
+        if end is not None
+    ]
+    return " ".join(["a whole number" if base is int else "a number", " and ".join(ends)]).rstrip()
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _hint(value: Any, allowed: tuple[str, ...]) -> str:

@@ -151,7 +151,10 @@ class Column:
 
 
 class Survey:
-    """What the columns of some tables of one shape are, seen over all of their rows."""
+    """What the columns of some tables of one shape are, seen over all of their rows.
+
+    ``dates`` are features that are known to be dates, so that nobody is told that they may be.
+    """
 
     def __init__(self, tables: list[Table], columns: Columns, types: Mapping[str, str]) -> None:
         self.chosen = columns
@@ -159,6 +162,8 @@ class Survey:
             self._check_names(table)
         self._typed = all(table.typed for table in tables)
         self._types = types
+        self.dates: list[str] = []
+        self.headless = [table.headless for table in tables if table.headless]
         self.columns: dict[str, Column] = {name: self._column(name) for table in tables for name in table.names}
         self.rows = 0
         self.labels: Counter[Any] = Counter()
@@ -170,6 +175,7 @@ class Survey:
         for name in (*self._named, *(self.chosen.features or [])):
             if name is not None and name not in table.names:
                 hint = ". These are events already: leave the columns out" if {"id", "x"} <= set(table.names) else ""
+                hint = f"; {table.headless}" if table.headless else hint
                 raise CommandError(f"{table.path} has no column {name!r}; it has {', '.join(table.names)}{hint}")
 
     def _column(self, name: str) -> Column:
@@ -208,14 +214,14 @@ class Survey:
     @property
     def said(self) -> list[str]:
         """What was guessed, in sentences."""
-        said = []
+        said = list(self.headless)
         for column in self.columns.values():
             if column.kind == "number" and column.guesses:
                 shown = ", ".join(repr(text) for text in list(column.guesses)[:3])
                 said.append(f"{column.name}: {shown} among numbers is taken for nothing (--missing names others)")
             elif column.kind == "text" and column.why_text.startswith("no float"):
                 said.append(f"{column.name} stays text: {column.why_text}")
-            elif column.kind == "text" and column.odd and column.name not in self._named:
+            elif column.kind == "text" and column.odd and column.name not in (*self._named, *self.dates):
                 said.append(f"{column.name} is taken for text: {column.why_text}, {column.odd}")
         if self.time_form and self.chosen.time_format is None and "%" in self.time_form:
             said.append(f"{self.chosen.time}: times are read as {self.time_form} (--time-format says otherwise)")
@@ -264,11 +270,19 @@ def text_of(cell: Any) -> str:
 
 
 def flat(cell: Any) -> Any:
-    """A nested cell as a namespace of features: a list of texts becomes names that are true."""
+    """A nested cell as objects of features: a list of texts becomes names that are true, at any depth.
+
+    A list of objects or lists stays one, and is refused with its reason.
+
+    >>> flat({"home": {"roles": ["a", 1]}, "gone": None}), flat([{"a": 1}])
+    ({'home': {'roles': {'a': True, '1': True}}}, [{'a': 1}])
+    """
     if isinstance(cell, list):
+        if any(isinstance(one, (dict, list)) for one in cell):
+            return cell
         return {text_of(one): True for one in cell if one is not None}
     if isinstance(cell, dict):
-        return {name: value for name, value in cell.items() if value is not None}
+        return {name: flat(value) for name, value in cell.items() if value is not None}
     return cell
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from snapshots.store import LocalStore
 from stream import alone
 from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.config import Config
-from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters
+from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
 from stream.files import FilesSource
 from stream.kafka import KafkaSource
 from stream.presence import Presence, sweep
@@ -91,8 +92,9 @@ def trainer_of(
     sleep: Callable[[float], None] = time.sleep,
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
     begin: Begin | None = None,
+    refused: Counter[str] | None = None,
 ) -> Trainer:
-    """Build the whole trainer."""
+    """Build the whole trainer; what it refuses is counted in ``refused``, by reason."""
     reach_modules(config)
     store = store_of(config)
     begin = begin or beginning()
@@ -110,7 +112,7 @@ def trainer_of(
         source=source_of(config),
         codec=codec_of(config, labels),
         labels=labels,
-        dead_letters=dead_letters_of(config, store),
+        dead_letters=Told(dead_letters_of(config, store), Counter() if refused is None else refused),
         lineage=lineage,
         membership=membership,
         learners=[Running(name, config, store, stopping) for name in config.learners],
@@ -190,7 +192,7 @@ def erasing_of(
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
 ) -> "Erasing":
-    """Build what takes out events for good; without pyarrow there can be no archive here."""
+    """Build what takes out events for good; pyarrow is needed where there is an archive."""
     from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
     from stream.erasing import Erasing  # noqa: PLC0415  the same
 
@@ -199,7 +201,7 @@ def erasing_of(
     return Erasing(
         config,
         lineage=lineage,
-        archive=Archive(lineage.store),
+        archive=Archive(lineage.store, writes=False),
         codec=codec_of(config, labels_of(config)),
         membership=membership_of(config, lineage, now()),
         now=now,

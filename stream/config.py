@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from learners.labels import canonical
+from learners.labels import canonical, folded
 from snapshots.errors import StoreError
 from snapshots.object_store import where
 from snapshots.retention import Keep
@@ -81,6 +81,7 @@ class EventPaths(_Table):
     negative: str | int | float | bool | None = None
     labels: list[str | int | float | bool] = []
     max_labels: Annotated[int, Meta(ge=2, le=_MOST)] = 1000
+    fold_labels: bool = False
     slices: list[str] = []
     max_slices: Count = 200
     time_format: Literal["auto", "s", "ms", "iso"] = "auto"
@@ -531,8 +532,9 @@ def _check_numbers(config: Config) -> None:
 def _check_names(config: Config) -> None:
     """Refuse names that would mean two things, or that a learner could not be told."""
     seen: dict[str, object] = {}
+    key_of = folded if config.event.fold_labels else canonical
     for label in config.event.labels:
-        if (key := canonical(label)) in seen:
+        if (key := key_of(label)) in seen:
             raise ConfigError(f"event.labels names one label twice: {seen[key]!r} and {label!r}; write it once")
         seen[key] = label
     for name, learner in config.learners.items():

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +61,33 @@ def headers_of(record: Record, refusal: Refusal, lineage: str) -> list[tuple[str
         "exception.message": f"{refusal.field}: {refusal.message}" if refusal.field else refusal.message,
     }
     return [(PREFIX + name, str(value).encode("utf-8", "replace")) for name, value in fields.items()]
+
+
+class Told:
+    """Passes letters on, counts them in ``refused`` by their reasons, and says the first of each reason in the log."""
+
+    def __init__(self, letters: DeadLetters, refused: Counter[str]) -> None:
+        self._letters, self._refused = letters, refused
+
+    def send(self, record: Record, refusal: Refusal) -> None:
+        """Take a refused record."""
+        self._letters.send(record, refusal)
+        reason = refusal.reason.value
+        self._refused[reason] += 1
+        if self._refused[reason] == 1:
+            where = f"{refusal.field}: " if refusal.field else ""
+            log.warning(
+                "refused: %s, as %s:%s:%d: %s%s. Others of this reason are not said here: holdfast dead-letters list",
+                reason, record.topic, record.partition, record.offset, where, refusal.message,
+            )  # fmt: skip
+
+    def flush(self, waiting: Callable[[str], bool]) -> None:
+        """Return when every letter taken is durable."""
+        self._letters.flush(waiting)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._letters.close()
 
 
 class FileDeadLetters:

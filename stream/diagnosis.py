@@ -135,7 +135,11 @@ def _check(pairs: _Pairs, field: str, depth: int = 0) -> None:
             raise RefusedEventError(Reason.RESERVED_NAME, here, f"the name {name!r} begins with an underscore")
         if isinstance(value, _Pairs):
             if depth:
-                raise RefusedEventError(Reason.TOO_DEEP, here, "features are nested more than one level deep")
+                raise RefusedEventError(
+                    Reason.TOO_DEEP,
+                    here,
+                    "features are nested more than one level deep; event.flatten = true makes names of them",
+                )
             _check(value, here, depth + 1)
         elif isinstance(value, _NotFinite) or (
             isinstance(value, float) and not isinstance(value, bool) and abs(value) > FLOAT32_MAX
@@ -143,7 +147,9 @@ def _check(pairs: _Pairs, field: str, depth: int = 0) -> None:
             raise RefusedEventError(Reason.BAD_NUMBER, here, "the number is not finite or outside float32")
         elif isinstance(value, list):
             raise RefusedEventError(
-                Reason.WRONG_TYPE, here, "a feature is a number, text, a boolean or null, not a list"
+                Reason.WRONG_TYPE,
+                here,
+                "a feature is a number, text, a boolean or null, not a list; event.flatten = true takes lists of texts",
             )
     if not depth:
         dotted = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from snapshots.manifest import Place
+from stream import lines
 from stream.errors import SourceLostError
 from stream.listing import Listing
 from stream.record import Record
@@ -31,9 +32,10 @@ class _Line(msgspec.Struct):
 class FilesSource:
     """Follows the files of a directory. A last line without its end is waited for; blank lines are not records.
 
-    A line longer than ``max_bytes`` is not kept whole: its record holds the first ``max_bytes`` + 1 of its bytes, and
-    is refused as too large. A file that became shorter than the place, or that was rewritten, is noticed: the byte
-    before the place must still end a line. One that was read to its end may go.
+    A file that ends in such a line is said when nobody has written to it for ten seconds, or the end is marked. A line
+    longer than ``max_bytes`` is not kept whole: its record holds the first ``max_bytes`` + 1 of its bytes, and is
+    refused as too large. A file that became shorter than the place, or that was rewritten, is noticed: the byte before
+    the place must still end a line. One that was read to its end may go.
     ``sleep`` waits when there is nothing new.
     """
 
@@ -61,6 +63,7 @@ class FilesSource:
         self._lines: dict[str, _Line] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
+        self._unended: dict[str, int] = {}
         self._tails = Tails()
         self._end: dict[str, int] | None = None
 
@@ -179,6 +182,14 @@ class FilesSource:
             grown = size != self._offsets.get(name, 0) + (line.length if line else 0)
             if grown or name in self._retired or self._listing.stamps[name] != self._stamps.get(name):
                 self._waiting.append(name)
+            elif line is not None and time.time() - self._stamps[name][1] / 1e9 > lines.QUIET_SECONDS:
+                self._say_unended(name, self._offsets.get(name, 0))
+
+    def _say_unended(self, name: str, offset: int) -> None:
+        """Say of a file, once for each offset, that what follows there has no end."""
+        if self._unended.get(name) != offset:
+            self._unended[name] = offset
+            log.warning("%s", lines.unended_in_words(self._path(name)))
 
     def _gone(self, name: str, size: int | None) -> None:
         """A file that was read to its end may go; of another one, bytes are lost."""
@@ -241,9 +252,12 @@ class FilesSource:
 
     def mark_end(self) -> None:
         """Remember where the last whole line of every file ends now."""
-        fresh = Listing(self._directory)
+        fresh = Listing(self._directory, said=self._listing.said)
         fresh.look()
         self._end = {name: self._whole(name) for name in fresh.sizes}
+        for name, end in self._end.items():
+            if end < fresh.sizes[name]:
+                self._say_unended(name, end)
 
     def ended(self) -> bool:
         """Tell whether every file was read to its marked end."""

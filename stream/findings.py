@@ -46,12 +46,13 @@ def show(checked: Any) -> None:
 #: what can be done about rows that would be refused
 _ADVICE = {
     "reserved_name": "Names that begin with _ are Holdfast's own: rename the column, or leave it out (--exclude NAME)",
-    "too_deep": (
-        "Objects within objects are learnt with event.flatten = true (names such as user.home.city): "
-        "holdfast init DIR --empty, set it in DIR/holdfast.toml, and holdfast produce; or leave the column out with "
-        "--exclude NAME"
+    "wrong_type": (
+        "Lists of objects are no features: leave the column out (--exclude NAME), or let a decoder make features of "
+        "them (event.decoder in docs/configuration.md)"
     ),
 }
+#: how many names of what lies in objects are shown
+_LEAVES = 4
 _ROLES = {
     "number": "number", "code": "whole number of few values", "category": "text of few values",
     "hashed": "text of many values",
@@ -63,6 +64,9 @@ _ROLES = {
 def _values(one: Any) -> str:
     if one.low is not None and one.role in ("number", "counter"):
         return f"{one.low:g} to {one.high:g}"
+    if one.leaves:
+        shown = ", ".join(f"{name.partition('.')[2]} {kind}" for name, kind in list(one.leaves.items())[:_LEAVES])
+        return shown + " …" * (len(one.leaves) > _LEAVES)
     many = f"{one.distinct:,}{'+' if one.many else ''} values: "
     shown = ", ".join(text if len(text) <= _SHOWN else text[:_SHOWN] + "…" for text in list(one.values)[:4])
     return many + shown if one.values else ""

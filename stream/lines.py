@@ -1,8 +1,14 @@
 """Lines appended to a file: a crash or a full disk tears at most the last one, which is ended before the next."""
 
+import contextlib
+import itertools
 import os
+import shlex
 from pathlib import Path
 from typing import IO
+
+#: a line that has no end may still be written; after so long somebody is told
+QUIET_SECONDS = 10.0
 
 
 def ends_torn(path: Path) -> bool:
@@ -12,6 +18,27 @@ def ends_torn(path: Path) -> bool:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read(1) != b"\n"
+
+
+def unended(directory: Path, now: float, most: int = 1000) -> list[Path]:
+    """Files of events that nobody has written to for ten seconds, and that end in the middle of a line.
+
+    Of the first so many; what cannot be read, or is gone meanwhile, is none.
+    """
+    found = []
+    for path in itertools.islice(sorted(directory.glob("*.jsonl")), most):
+        with contextlib.suppress(OSError):
+            if path.is_file() and now - path.stat().st_mtime > QUIET_SECONDS and ends_torn(path):
+                found.append(path)
+    return found
+
+
+def unended_in_words(path: Path) -> str:
+    """What to say of a file whose last line has no end."""
+    return (
+        f"{path} ends without a newline, so its last line is not read yet: if it is whole, end it with "
+        f"echo >> {shlex.quote(str(path))}"
+    )
 
 
 def append(file: IO[bytes], data: bytes) -> None:

@@ -19,14 +19,17 @@ class Listing:
 
     ``stamps``: inode and time of the last change in nanoseconds, of the last look at each.
 
-    A FIFO, a device, a folder, a link that leads nowhere, or a name that is not UTF-8 is none.
+    A FIFO, a device, a folder, a link that leads nowhere, or a name that is not UTF-8 is none. ``said`` are the names
+    of which that was said before, by another listing of the same directory.
     """
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, directory: Path, clock: Callable[[], float] = time.monotonic, said: set[str] | None = None
+    ) -> None:
         self.sizes: dict[str, int] = {}
         self.stamps: dict[str, tuple[int, int]] = {}
         self._directory, self._clock = directory, clock
-        self._said: set[str] = set()
+        self.said: set[str] = set() if said is None else said
         self._next = 0.0
 
     def look(self, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -70,8 +73,8 @@ class Listing:
 
     def say(self, name: str, why: str) -> None:
         """Say of a file, once, that it is left out, and why."""
-        if name not in self._said:
-            self._said.add(name)
+        if name not in self.said:
+            self.said.add(name)
             log.error(
                 "%s is left out: %s", os.fsencode(self._directory / name).decode("utf-8", "backslashreplace"), why
             )

@@ -5,14 +5,14 @@ gets an event, or a positive label of another spelling, without being told.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from learners import vw_options
 from learners.errors import LearnersError
 from learners.event import Event, Features
-from learners.labels import Labels
+from learners.labels import Labels, LabelValue, alike
 from learners.vw_arguments import arguments
 from stream.config import Config
 from stream.reasons import Refusal
@@ -66,16 +66,25 @@ class Matching:
                 one.matched += matches
                 if one.events == _EVENTS and not one.matched:
                     log.warning("%s", self._sentence(name))
+        if not self.open and (said := self._alike()):
+            log.warning("%s", said)
 
     def close(self) -> None:
         """Say what matched nothing so far, when the stream ends before it was decided."""
         for name, one in self.counts.items():
             if _LEAST <= one.events < _EVENTS and not one.matched:
                 log.warning("%s", self._sentence(name))
+        if (said := self._alike()) and self.open:
+            log.warning("%s", said)
 
     def sentences(self) -> list[str]:
-        """What matched none of enough events."""
-        return [self._sentence(name) for name, one in self.counts.items() if one.events >= _LEAST and not one.matched]
+        """What matched none of enough events, and labels that are spelled in several ways."""
+        found = [self._sentence(name) for name, one in self.counts.items() if one.events >= _LEAST and not one.matched]
+        return [*found, *filter(None, [self._alike()])]
+
+    def _alike(self) -> str:
+        apart = not (self._labels.folds or self._labels.fixed or self._labels.task == "regression")
+        return alike_in_words(self._labels.seen) if apart else ""
 
     def _sentence(self, name: str) -> str:
         said = f"{name} matches none of the first {self.counts[name].events:,} events"
@@ -83,6 +92,13 @@ class Matching:
             found = ", ".join(repr(one) for one in list(self._labels.seen)[:_SHOWN])
             return f"{said}, whose labels are {found}: spelling and case count"
         return said
+
+
+def alike_in_words(values: Iterable[LabelValue]) -> str:
+    """Say that labels which differ only in case or spaces are several; empty when none do."""
+    shown = "; ".join(" and ".join(repr(one) for one in group) for group in alike(values)[:_SHOWN])
+    said = f"labels that differ only in case or spaces count apart: {shown}. event.fold_labels = true makes them one"
+    return said if shown else ""
 
 
 def _tests_of(config: Config) -> dict[str, Test]:

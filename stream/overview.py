@@ -13,7 +13,7 @@ def show(report: dict[str, Any], now: float) -> None:
     else:
         age = duration(max(0.0, now - report["created"]))
         say(f"snapshot {report['snapshot']}, {age} old ({moment(report['created'])}), at {place(report['place'])}")
-    for sentence in [*report["unmatched"], *report.get("exposed", [])]:
+    for sentence in [*report["unmatched"], *report.get("exposed", []), *report.get("unended", [])]:
         say(sentence, "yellow")
     _show_processes(report)
     _show_store(report["store"], report["holdout"])
@@ -45,6 +45,9 @@ def _show_processes(report: dict[str, Any]) -> None:
         if one["unknown_features"]:
             names = ", ".join(repr(name) for name in one["unknown_features"])
             say(f"requests have features that no newly learnt event has: {names}", "yellow")
+        if one["other_types"]:
+            names = ", ".join(one["other_types"])
+            say(f"requests have features of another type than every newly learnt event: {names}", "yellow")
     if not report["serving"]:
         say("serving: no process")
     for one in report["guard"]:

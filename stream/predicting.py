@@ -16,6 +16,7 @@ from stream.codec import Codec
 from stream.metrics import RequestCounts
 from stream.reasons import Reason, Refusal
 from stream.serving import Server, Serving, answer_of
+from stream.strangers import Strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Answers:
         if len(instances) > most:
             why = f"{len(instances)} instances are more than serve.max_instances = {most}: send them in parts"
             return refused(Refusal(Reason.TOO_LARGE, "instances", why))
-        batch = _Batch(self._server.codec, serving, instances)
+        batch = _Batch(self._server.codec, serving, instances, self._server.strangers)
         done = batch.go_on()
         if not done:
             async with self._turn:
@@ -90,8 +91,8 @@ class Answers:
 class _Batch:
     """Instances that are predicted a slice of time after another."""
 
-    def __init__(self, codec: Codec, serving: Serving, instances: list[msgspec.Raw]) -> None:
-        self._codec, self._serving = codec, serving
+    def __init__(self, codec: Codec, serving: Serving, instances: list[msgspec.Raw], strangers: Strangers) -> None:
+        self._codec, self._serving, self._strangers = codec, serving, strangers
         self._left: Iterator[tuple[int, msgspec.Raw]] = iter(enumerate(instances))
         self._parts: list[bytes] = []
         self._size = 0
@@ -117,6 +118,7 @@ class _Batch:
         if isinstance(asked, Refusal):
             field = f"instances[{index}]" + (f".{asked.field}" if asked.field else "")
             return refused(Refusal(asked.reason, field, asked.message))
+        self._strangers.see(asked[1])
         try:
             part = orjson.dumps(_predicted(self._serving, *asked))
         except Exception as cause:

@@ -17,6 +17,8 @@ from snapshots.errors import DamagedError, SnapshotsError
 from snapshots.store import Store
 
 FRESH_SECONDS = 10.0
+#: what is known of a process that has no word: one that ends takes its word back at once
+SILENT = f"it has ended, or has said nothing for {FRESH_SECONDS:g} s"
 _EVERY_SECONDS = 1.0
 _PATIENCE_SECONDS = 300.0
 _PASSING = {"lag", "waiting"}
@@ -129,6 +131,7 @@ class _Word(msgspec.Struct):
     since: float | None = None
     port: int | None = None
     unknown_features: dict[str, int] = {}
+    other_types: dict[str, int] = {}
 
 
 _decode = msgspec.json.Decoder(_Word).decode

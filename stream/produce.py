@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from learners.event import Label
-from learners.labels import canonical
+from learners.labels import LabelValue, canonical, folded
 from stream.codec import Codec
 from stream.columns import MISSING, Columns, Survey, text_of
 from stream.config import Config
@@ -27,7 +27,19 @@ from stream.record import Record
 from stream.sinks import FilesSink, KafkaSink, Sink, sink_of
 from stream.tables import Row, Table, is_json, json_values, plain
 
-__all__ = ["Columns", "FilesSink", "KafkaSink", "Sent", "Sink", "events_of", "produce", "produce_demo", "sink_of"]
+__all__ = [
+    "Columns",
+    "FilesSink",
+    "Ids",
+    "KafkaSink",
+    "Run",
+    "Sent",
+    "Sink",
+    "events_of",
+    "produce",
+    "produce_demo",
+    "sink_of",
+]
 log = logging.getLogger("holdfast.produce")
 Progress = Callable[[int, int], None]
 
@@ -40,7 +52,7 @@ class Sent(msgspec.Struct):
     """What was sent, and what a trainer of this configuration makes of it.
 
     ``labels`` counts by the label as learners see it (binary: true and false), ``refused`` by reason; ``example`` is
-    the first refusal. ``duplicates`` are ids that came within the last ``event.recent_ids``.
+    the first refusal. ``duplicates`` are ids that came within the last ``event.recent_ids`` of the run.
     """
 
     events: int = 0
@@ -56,14 +68,42 @@ class Sent(msgspec.Struct):
         return self.events > 0 and self.refused.total() == self.events
 
 
+class Ids:
+    """The newest ids of all files of a run, as many as ``event.recent_ids``; an id is known by its hash."""
+
+    def __init__(self, recent: int) -> None:
+        self._order: deque[int] = deque()
+        self._recent, self._known = recent, set[int]()
+
+    def repeats(self, identity: str) -> bool:
+        """Take an id; tell whether it came before."""
+        key = hash(identity)
+        if key in self._known:
+            return True
+        if self._recent:
+            self._known.add(key)
+            self._order.append(key)
+            if len(self._order) > self._recent:
+                self._known.discard(self._order.popleft())
+        return False
+
+
+class Run(msgspec.Struct):
+    """What files have in common that are sent together: the ids that came, and what was seen of their columns.
+
+    ``survey`` is None where nobody has looked at the columns yet.
+    """
+
+    ids: Ids
+    survey: Survey | None = None
+
+
 class _Count:
     """Decodes what is sent, and counts."""
 
-    def __init__(self, codec: Codec, recent: int, recorded: Callable[[], float | None]) -> None:
+    def __init__(self, codec: Codec, ids: Ids, recorded: Callable[[], float | None]) -> None:
         self.sent = Sent()
-        self._codec, self._recorded = codec, recorded
-        self._order: deque[int] = deque()
-        self._recent, self._known = recent, set[int]()
+        self._codec, self._recorded, self._ids = codec, recorded, ids
 
     def take(self, value: bytes) -> None:
         """Count one event."""
@@ -79,18 +119,7 @@ class _Count:
             sent.unlabelled += 1
         else:
             sent.labels[found.label] += 1
-        self._look_for(hash(found.id))
-
-    def _look_for(self, identity: int) -> None:
-        if identity in self._known:
-            self.sent.duplicates += 1
-            return
-        if not self._recent:
-            return
-        self._known.add(identity)
-        self._order.append(identity)
-        if len(self._order) > self._recent:
-            self._known.discard(self._order.popleft())
+        sent.duplicates += self._ids.repeats(found.id)
 
 
 def produce(
@@ -102,21 +131,22 @@ def produce(
     rate: float | None = None,
     progress: Progress = _silent,
     stopping: Callable[[], bool] = lambda: False,
-    survey: Survey | None = None,
+    run: Run | None = None,
 ) -> Sent:
     """Send every event of a file; ``rate`` in events a second. Returns what was sent.
 
-    ``progress`` is told how many events were sent and how many bytes of the file were read. ``survey`` is what was
-    seen of the columns of this and other files; without it this one is looked at.
+    ``progress`` is told how many events were sent and how many bytes of the file were read. ``run`` is what this file
+    has in common with others that are sent together; without it this one is alone.
     """
     from stream.building import codec_of, labels_of, reach_modules  # noqa: PLC0415  learners are slow to import
 
     if config.event.decoder is not None:
         reach_modules(config)
+    run = run or Run(Ids(config.event.recent_ids))
     recorded = time.time if config.source.kind == "kafka" else lambda: None
-    count = _Count(codec_of(config, labels_of(config)), config.event.recent_ids, recorded)
+    count = _Count(codec_of(config, labels_of(config)), run.ids, recorded)
     began = time.monotonic()
-    for value, key in keyed_events_of(config, path, columns, progress, survey=survey):
+    for value, key in keyed_events_of(config, path, columns, progress, survey=run.survey):
         if stopping():
             break
         sink.send(value, key)
@@ -146,7 +176,7 @@ def survey_of(config: Config, paths: list[Path], columns: Columns, progress: Pro
         survey.look(table.rows(progress))
     survey.decide()
     if columns.positive is not None:
-        _check_positive(survey, columns.positive)
+        _check_positive(config, survey, columns.positive)
     return survey
 
 
@@ -155,9 +185,15 @@ def _refuse_without_label(columns: Columns) -> None:
         raise CommandError("--positive says which value of a label means yes: name the label's column with --label")
 
 
-def _check_positive(survey: Survey, positive: str) -> None:
+def _key_of(config: Config) -> Callable[[LabelValue], str]:
+    """What makes two labels one."""
+    return folded if config.event.fold_labels else canonical
+
+
+def _check_positive(config: Config, survey: Survey, positive: str) -> None:
     found = {value: count for value, count in survey.labels.items() if value not in (None, "")}
-    if found and not any(canonical(value) == canonical(positive) for value in found):
+    key_of = _key_of(config)
+    if found and not any(key_of(value) == key_of(positive) for value in found):
         shown = ", ".join(f"{value!r} ({count:,})" for value, count in Counter(found).most_common(10))
         raise CommandError(
             f"--positive {positive!r} is no value of the column {survey.chosen.label!r}; its values are {shown}. "
@@ -236,8 +272,8 @@ def event_of(config: Config, row: Row, survey: Survey, identity: str) -> tuple[b
         _put(event, paths.features, features)
     label = None if chosen.label is None else values.get(chosen.label)
     if label is not None:
-        yes = chosen.positive
-        _put(event, paths.label, label if yes is None else int(canonical(label) == canonical(yes)))
+        yes, key_of = chosen.positive, _key_of(config)
+        _put(event, paths.label, label if yes is None else int(key_of(label) == key_of(yes)))
     return orjson.dumps(event), identity
 
 

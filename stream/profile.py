@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from learners.event import Task
-from learners.labels import LabelValue, canonical
+from learners.labels import LabelValue, alike, canonical, folded
 from stream import moments
-from stream.columns import MISSING, Columns, Survey, text_of
+from stream.columns import MISSING, Columns, Survey, is_number, text_of
 from stream.errors import CommandError
 from stream.tables import Table
 
@@ -24,7 +24,7 @@ Role: TypeAlias = Literal[
 ]  # fmt: skip
 #: what a learner is given
 FEATURES: tuple[Role, ...] = ("number", "code", "category", "hashed", "words", "date", "nested")
-_MOST_VALUES, _MOST_IDS = 2000, 5_000_000
+_MOST_VALUES, _MOST_IDS, _MOST_LEAVES = 2000, 5_000_000, 200
 #: texts of up to so many values are one-hot, beyond they are hashed; whole numbers of few values are codes as well
 _ONE_HOT, _CODES = 200, 32
 _WORDS = 3.5
@@ -32,13 +32,14 @@ _YES = ("1", "yes", "true", "y", "t", "positive", "spam", "fraud", "up", "click"
 _NAMED_ID = re.compile(r"(^|[ _.-])(u?u?id|key|ref|reference)\Z|[a-z]I[dD]\Z", re.IGNORECASE)
 _CLASSES, _ROWS_PER_CLASS = 30, 30
 _DETERMINED, _RELATED, _MAJORITY = 0.999, 0.999, 0.99
-_TRIED_DATES = 200
 
 
 class Found(msgspec.Struct):
     """One column. ``share_missing`` is of all rows; ``values`` are the most frequent, with how often they occur.
 
     ``distinct`` counts up to 2,000 (``many`` beyond); ``repeated`` is how many rows have an id that came before.
+    ``leaves`` are the kinds of what lies in its objects, where each is of one kind; ``deep`` tells whether lists, or
+    objects within objects, are among them. ``doubtful`` dates can be read in another way as well.
     """
 
     name: str
@@ -55,10 +56,16 @@ class Found(msgspec.Struct):
     suspect: str = ""
     repeated: int = 0
     form: str = ""
+    leaves: dict[str, str] = {}
+    deep: bool = False
+    doubtful: bool = False
 
 
 class Profile(msgspec.Struct):
-    """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong."""
+    """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong.
+
+    ``folds`` tells whether labels that differ only in case or spaces are taken for one.
+    """
 
     path: str
     rows: int
@@ -67,6 +74,7 @@ class Profile(msgspec.Struct):
     label: str | None = None
     positive: LabelValue | None = None
     labels: dict[str, int] = {}
+    folds: bool = False
     id: str | None = None
     time: str | None = None
     said: list[str] = []
@@ -88,6 +96,8 @@ class _Column:
         self.with_label: dict[Any, Counter[Any]] = {}
         self.same = self.both = 0
         self.steps = Counter[float]()
+        self.leaves: dict[str, set[str]] = {}
+        self.deep = False
         self._before: float | None = None
         self._sums = [0.0] * 6
 
@@ -95,7 +105,7 @@ class _Column:
         if value is None:
             self.missing += 1
             return
-        if isinstance(value, dict):
+        if isinstance(value, (dict, list)):
             self.nested += 1
             return
         if isinstance(value, str):
@@ -123,6 +133,17 @@ class _Column:
         if isinstance(label, (int, float)):
             for place, part in enumerate((1.0, value, label, value * value, label * label, value * label)):
                 self._sums[place] += part
+
+    def see_nested(self, cell: Any, path: str) -> None:
+        """Take what lies in an object into account; of lists, only that there are some."""
+        if isinstance(cell, dict):
+            self.deep |= path != self.name
+            for name, inner in cell.items():
+                self.see_nested(inner, f"{path}.{name}")
+        elif isinstance(cell, list):
+            self.deep = True
+        elif cell is not None and path != self.name and len(self.leaves) <= _MOST_LEAVES:
+            self.leaves.setdefault(path, set()).add(_kind(cell))
 
     def correlation(self) -> float:
         """With a label that is a number; 0 where one of them does not vary."""
@@ -157,14 +178,17 @@ def profile(
         label = None if columns.label is None else values[columns.label]
         for name, value in values.items():
             seen[name].see(value, label)
+            if isinstance(value, (dict, list)):
+                seen[name].see_nested(row[name], name)
         ids.see(row)
     found = Profile(
         str(path), survey.rows, {name: _found(one, survey, ids) for name, one in seen.items()}, label=columns.label
     )
-    found.said += survey.said
     _decide_label(found, survey, seen, task, columns.positive)
     _decide_roles(found, columns, seen, left_out)
     _suspect(found, seen)
+    survey.dates = found.of("date")
+    found.said = [*survey.said, *found.said]
     return found, survey
 
 
@@ -192,8 +216,18 @@ def _found(seen: _Column, survey: Survey, ids: _Ids) -> Found:
         share_missing=seen.missing / survey.rows, distinct=len(seen.values), many=seen.many,
         low=seen.low if seen.numbers else None, high=seen.high if seen.numbers else None,
         whole=seen.whole == seen.numbers > 0, words=seen.words / seen.texts if seen.texts else 0.0, values=most,
-        repeated=ids.repeated[seen.name],
+        repeated=ids.repeated[seen.name], leaves=_of_one_kind(seen.leaves), deep=seen.deep,
     )  # fmt: skip
+
+
+def _kind(cell: Any) -> str:
+    return "bool" if isinstance(cell, bool) else "number" if is_number(cell) else "text"
+
+
+def _of_one_kind(leaves: dict[str, set[str]]) -> dict[str, str]:
+    """The kind of each leaf that has one; none where there are so many that their names look like values."""
+    few = leaves if len(leaves) <= _MOST_LEAVES else {}
+    return {name: min(kinds) for name, kinds in few.items() if len(kinds) == 1}
 
 
 def _decide_label(
@@ -202,7 +236,7 @@ def _decide_label(
     """Choose the task by the label's values, and which of two means yes."""
     if found.label is None:
         return
-    column, labels = survey.columns[found.label], seen[found.label].values
+    column, labels = survey.columns[found.label], _folded(found, seen[found.label].values)
     if not labels:
         raise CommandError(f"the column {found.label!r} holds nothing in any row")
     if len(labels) == 1:
@@ -232,9 +266,26 @@ def _decide_label(
         )
 
 
+def _folded(found: Profile, labels: Counter[Any]) -> Counter[Any]:
+    """Count labels that are spelled in several ways under the most frequent one, and say so."""
+    groups = alike(value for value, _ in labels.most_common())
+    for first, *others in groups:
+        labels = labels + Counter({first: sum(labels[one] for one in others)})
+        for one in others:
+            del labels[one]
+    if groups and found.label is not None:
+        shown = "; ".join(" and ".join(repr(one) for one in group) for group in groups[:5])
+        found.folds, found.columns[found.label].distinct = True, len(labels)
+        found.said.append(
+            f"{found.label}: {shown} differ only in case or spaces, and are taken for one label (event.fold_labels)"
+        )
+    return labels
+
+
 def _positive(labels: Counter[Any], wanted: str | None, found: Profile) -> Any:
     if wanted is not None:
-        chosen = next((value for value in labels if canonical(value) == canonical(wanted)), None)
+        key_of = folded if found.folds else canonical
+        chosen = next((value for value in labels if key_of(value) == key_of(wanted)), None)
         if chosen is None:
             shown = ", ".join(repr(value) for value, _ in labels.most_common(10))
             raise CommandError(f"--positive {wanted!r} is no value of {found.label!r}; its values are {shown}")
@@ -244,7 +295,9 @@ def _positive(labels: Counter[Any], wanted: str | None, found: Profile) -> Any:
         raise CommandError(
             f"the task is binary, and {found.label!r} has more than two values: --positive one of {shown}"
         )
-    chosen = next((value for value in labels if text_of(value).lower() in _YES), min(labels, key=labels.__getitem__))
+    chosen = next(
+        (value for value in labels if text_of(value).strip().lower() in _YES), min(labels, key=labels.__getitem__)
+    )
     if {text_of(value) for value in labels} != {"0", "1"}:
         found.said.append(f"{found.label}: {text_of(chosen)!r} is taken for yes (--positive says otherwise)")
     return chosen
@@ -257,41 +310,57 @@ def _decide_roles(found: Profile, columns: Columns, seen: dict[str, _Column], le
         elif one.name in left_out or (columns.features is not None and one.name not in columns.features):
             one.role = "left out"
         else:
-            one.role = _role(one, seen[one.name], found.rows)
+            one.role = _role(one, seen[one.name], found.rows, found.said)
     _choose_id(found, columns)
     _choose_time(found, columns)
 
 
-def _role(one: Found, seen: _Column, rows: int) -> Role:
+def _role(one: Found, seen: _Column, rows: int, said: list[str]) -> Role:
     if one.kind == "empty" or (one.distinct == 1 and not one.share_missing):
         return "constant"
     if one.kind in ("number", "bool", "nested"):
-        return _role_of_numbers(one, seen, rows)
-    if _date_form(one, seen):
+        return _role_of_numbers(one, seen, rows, said)
+    if _date_form(one, seen, said):
         return "date"
     if one.words >= _WORDS and (one.many or one.distinct > _ONE_HOT):
         return "words"
     return "category" if not one.many and one.distinct <= _ONE_HOT else "hashed"
 
 
-def _role_of_numbers(one: Found, seen: _Column, rows: int) -> Role:
+def _role_of_numbers(one: Found, seen: _Column, rows: int, said: list[str]) -> Role:
     if one.kind == "nested":
         return "nested"
+    if one.kind == "number" and one.whole and one.distinct > 1 and (form := moments.day_of(_texts(seen))):
+        one.kind, one.form = "text", form
+        said.append(f"{one.name}: numbers such as {_texts(seen)[0]} are dates, sent as texts and read as {form}")
+        return "date"
     if one.whole and set(seen.steps) in ({1.0}, {-1.0}) and rows > 2:
         return "counter"
     return "code" if one.kind == "number" and one.whole and 2 < one.distinct <= _CODES and not one.many else "number"
 
 
-def _date_form(one: Found, seen: _Column) -> str:
+def _texts(seen: _Column) -> list[str]:
+    return [text_of(value) for value in seen.values if value not in MISSING]
+
+
+def _date_form(one: Found, seen: _Column, said: list[str]) -> str:
     """The form of a column of dates, empty when it is none; a column of years or numbers is none."""
-    texts = [text for text in list(seen.values)[:_TRIED_DATES] if isinstance(text, str) and text not in MISSING]
-    if len(texts) < 2 or one.kind != "text" or not any(mark in texts[0] for mark in "-/.:"):
+    texts = _texts(seen)
+    if len(texts) < 2 or one.kind != "text":
         return ""
+    one.form = moments.day_of(texts)
+    if one.form or not (any(mark in texts[0] for mark in "-/.:") or moments.is_date(texts[0])):
+        return one.form
     try:
-        _, form = moments.parser_of(one.name, None, texts)
+        form, other = moments.reading_of(one.name, texts)
     except CommandError:
         return ""
-    one.form = form if form != "number" else ""
+    one.form, one.doubtful = form if form != "number" else "", bool(other)
+    if other:
+        said.append(
+            f"{one.name}: dates such as {texts[0]!r} are learnt as {form}, and could be {other}: if they are, write so "
+            "in model.py"
+        )
     return one.form
 
 
@@ -319,7 +388,7 @@ def _choose_time(found: Profile, columns: Columns) -> None:
         one = found.columns[columns.time]
         one.role = "date" if one.kind == "text" and one.form not in ("", "s", "ms") else "time"
         return
-    dates = [one for one in found.columns.values() if one.role == "date"]
+    dates = [one for one in found.columns.values() if one.role == "date" and not one.doubtful]
     if dates:
         found.time = dates[0].name
         found.said.append(

@@ -55,18 +55,25 @@ def _event(found: Profile) -> list[str]:
         negatives = [value for value in found.labels if value != str(found.positive)]
         if isinstance(found.positive, (int, float)) and len(negatives) == 1 and _number(negatives[0]) is not None:
             lines.append(f"negative = {_toml(_number(negatives[0]))}")
+    if found.folds:
+        lines.append("fold_labels = true                    # those that differ only in case or spaces are one")
     slices = [one.name for one in found.columns.values() if one.role == "category" and 2 <= one.distinct <= 10]
     if slices:
         lines.append(f"# slices = {_toml(slices[:2])}    # metrics and the guard also for each of its values")
-    types = [(one.name, _type(one)) for one in found.columns.values() if one.role in FEATURES and _type(one)]
+    if any(found.columns[name].deep for name in found.of("nested")):
+        lines.append(
+            "flatten = true                        # lists, and objects within objects; /predict takes them, too"
+        )
+    types = [pair for one in found.columns.values() if one.role in FEATURES for pair in _types(one)]
     if types:
         lines += ["", "[event.types]                         # what does not fit is refused and kept as a dead letter"]
         lines += [f"{_toml(name)} = {_toml(kind)}" for name, kind in types]
     return lines
 
 
-def _type(one: Found) -> str:
-    return {"number": "number", "bool": "bool", "text": "text"}.get(one.kind, "")
+def _types(one: Found) -> list[tuple[str, str]]:
+    """What ``[event.types]`` says of a column, or of what lies in its objects."""
+    return [(one.name, one.kind)] if one.kind in ("number", "bool", "text") else list(one.leaves.items())
 
 
 def _number(text: str) -> float | int | None:

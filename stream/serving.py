@@ -186,6 +186,7 @@ class Server:
             port=self.config.serve.port,
             wall=self.wall,
             unknown_features=dict(self.strangers.counts),
+            other_types=dict(self.strangers.others),
         )
 
     def _void(self, current: Serving) -> bool:

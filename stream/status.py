@@ -13,10 +13,11 @@ from snapshots.holdout import FIRST_ROWS, read_version, shares
 from snapshots.lease import Lease
 from snapshots.manifest import HoldoutState, Manifest
 from snapshots.private import readable_by_all
+from stream import lines
 from stream.config import Config
 from stream.disk import free_bytes
 from stream.pace import pace
-from stream.presence import has_ended, present
+from stream.presence import SILENT, has_ended, present
 
 _DAY_SECONDS = 86_400.0
 
@@ -67,6 +68,13 @@ def exposed(config: Config) -> list[str]:
     ]
 
 
+def unended(config: Config, now: float) -> list[str]:
+    """Files of events whose last line waits for its end, in sentences; for who looks here alone."""
+    if config.source.kind != "files":
+        return []
+    return [lines.unended_in_words(path) for path in lines.unended(config.base / config.source.directory, now)]
+
+
 def _unmatched(newest: Manifest | None) -> list[str]:
     """What of the configuration matched none of the first events, in sentences."""
     parts = newest.learners.values() if newest is not None else ()
@@ -83,7 +91,7 @@ def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {"state": trainer["state"], "why": why, "lag": trainer["lag"]}
     return {
         "state": "stopped",
-        "why": f"nothing learns: {given_up[0]}" if given_up else "no trainer has spoken within ten seconds",
+        "why": f"nothing learns: {given_up[0]}" if given_up else f"no trainer runs: {SILENT}",
         "lag": None,
     }
 
@@ -230,6 +238,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
         "learner": word["learner"],
         "snapshot": word["snapshot"],
         "unknown_features": word.get("unknown_features", {}),
+        "other_types": word.get("other_types", {}),
         "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 

@@ -7,6 +7,9 @@ column of texts means is decided over the whole column (``stream.columns``), nev
 import csv
 import gzip
 import io
+import itertools
+import math
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +25,9 @@ csv.field_size_limit(16 * 2**20)
 _DELIMITERS = ",;\t|"
 _JSON = (".jsonl", ".json", ".ndjson")
 _EVERY = 500
+_YEAR = re.compile(r"(19|20)\d\d")
+#: how many names are shown of a line that looks like a row
+_SHOWN = 6
 #: longer than any event may be; and an array, which has to be read as a whole
 _LONGEST, _LARGEST_ARRAY = 32 * 2**20, 2**30
 _object = msgspec.json.Decoder(dict[str, Any])
@@ -30,6 +36,8 @@ Row = dict[str, Any]
 
 class Table:
     """A file of rows. ``names`` are its columns (of JSON: of the first row); ``typed`` tells whether cells have types.
+
+    ``headless`` says that the first line of a CSV looks like a row and not like names; empty when it does not.
 
     Raises :class:`CommandError` for a file of another kind, and while it is read for what cannot be.
     """
@@ -41,6 +49,7 @@ class Table:
         self.encoding = encoding
         self.delimiter = delimiter
         self.names: list[str] = []
+        self.headless = ""
         if self.kind == ".csv":
             self._head()
         else:
@@ -66,17 +75,25 @@ class Table:
         """Find the names of a CSV's columns, and what separates them when that was not said."""
         try:
             with self.path.open("rb") as file, self._text(file) as text:
-                line = next((line for line in text if line.strip()), "")
+                line, below = (next((line for line in text if line.strip()), "") for _ in range(2))
         except UnicodeDecodeError as cause:
             raise self._undecoded(0, cause) from cause
         except (UnicodeError, EOFError, OSError, zlib.error, LookupError) as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
         if self.delimiter is None:
             self.delimiter = max(_DELIMITERS, key=lambda one: (line.count(one), -_DELIMITERS.index(one)))
-        self.names = next(csv.reader([line], delimiter=self.delimiter), [])
+        self.names, cells = (next(csv.reader([one], delimiter=self.delimiter), []) for one in (line, below))
+        if are_data(self.names, cells):
+            shown = ", ".join(self.names[:_SHOWN]) + ", …" * (len(self.names) > _SHOWN)
+            self.headless = (
+                f"the first line of {self.path} looks like a row ({shown}), and it has to name the columns: write a "
+                "line with their names above it"
+            )
         twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice and self.headless:
+            raise CommandError(self.headless)
         if twice:
-            raise CommandError(f"{self.path} has the column {', '.join(sorted(twice))} twice")
+            raise CommandError(f"{self.path} has the column {', '.join(map(repr, sorted(twice)))} twice")
 
     def _undecoded(self, done: int, cause: UnicodeDecodeError) -> CommandError:
         return CommandError(
@@ -127,6 +144,34 @@ class Table:
                 yield from batch.to_pylist()
         except ArrowException as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+
+
+def are_data(names: list[str], cells: list[str]) -> bool:
+    """Tell whether a first line looks like a row: it has a number wherever the line below has one.
+
+    Names such as 0, 1, 2 and years in order are names, and a line with nothing below it is one of names.
+
+    >>> are_data(["5.1", "3.5", "a"], ["4.9", "3.0", "b"]), are_data(["39", "x", "0", "0"], ["50", "y", "0", "13"])
+    (True, True)
+    >>> are_data(["x", "2019", "2020"], ["1", "2", "3"]), are_data(["n", "0", "1", "2"], ["", "2", "2", "3"])
+    (False, False)
+    >>> are_data(["a", "2020"], ["x", "3"]), are_data(["a", "b"], ["x", "y"]), are_data(["1", "7"], [])
+    (False, False, False)
+    """
+    there = [name for name, cell in zip(names, cells, strict=False) if _is_number(cell)]
+    if not there or not all(map(_is_number, there)):
+        return False
+    if not all(name.strip().isdigit() for name in there):
+        return True
+    steps = {int(after) - int(before) for before, after in itertools.pairwise(there)}
+    return len(steps) > 1 or min(steps, default=1) <= 0 or (len(there) == 1 and not _YEAR.fullmatch(there[0].strip()))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def plain(path: Path, file: IO[bytes]) -> IO[bytes]:

@@ -46,14 +46,20 @@ class Tails:
         self._digests.pop(name, None)
 
     def fits(self, name: str, file: IO[bytes], offset: int) -> bool:
-        """Tell whether the bytes before the place are those that were read, in an open file; its position moves."""
+        """Tell whether the bytes before the place are those that were read, in an open file; its position moves.
+
+        Of a file that was restored, what lies there is the beginning of the next tail, which may be of a short line.
+        """
         there = _before(file, offset)
         if not there.endswith(b"\n"):
             return False
         if (known := self._bytes.get(name)) is not None:
             return there.endswith(known)
         at, _, digest = self._digests.get(name, "").partition(":")
-        return at != str(offset) or digest == _digest(there)
+        if at == str(offset) and digest != _digest(there):
+            return False
+        self._bytes[name] = there
+        return True
 
     def _keep(self, name: str, tail: bytes, offset: int) -> None:
         self._digests.pop(name, None)

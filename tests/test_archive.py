@@ -17,6 +17,8 @@ from samples import numbers
 from learners.extras import install
 from snapshots.store import LocalStore
 from stream.archive import Archive, File, Part, Row, active
+from stream.compose import erasing_of
+from stream.errors import CommandError
 
 SMALL = {"source__batch": 100, "archive__every_events": 200, "archive__every_seconds": 0.2}
 
@@ -186,6 +188,23 @@ def test_without_pyarrow_it_is_said_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert install("archive") in done.stdout
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_forgetting_needs_pyarrow_only_where_there_is_an_archive(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch, archived: bool
+) -> None:
+    """Where there is one, it is said before anything is decided."""
+    here = folder()
+    if archived:
+        Archive(here.lineage.store).write(Part("t", "id", "0"), 0, 1, [Row(0, 1, 1.0, "a", b"{}")], 1.0)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    if archived:
+        with pytest.raises(CommandError, match="needs pyarrow"):
+            erasing_of(here.config)
+    else:
+        assert erasing_of(here.config).run(["a"], "id", "operator:x", "").archived == 0
+    assert len(here.lineage.ledger.entries()) == (not archived)
 
 
 def test_the_archive_is_kept_within_a_size(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a person sees of a lineage: in words and units, whatever is not there yet."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -12,7 +13,7 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from stream import overview
-from stream.presence import Presence
+from stream.presence import FRESH_SECONDS, Presence
 from stream.status import words_of
 
 
@@ -29,6 +30,7 @@ def test_nothing_is_said_in_words(folder: Callable[..., Folder]) -> None:
     assert "no snapshot has been written yet: holdfast up" in text
     assert "serving: no process" in text
     assert "guard: no process" in text
+    assert f"no trainer runs: it has ended, or has said nothing for {FRESH_SECONDS:g} s" in " ".join(text.split())
     assert "free" in text
 
 
@@ -68,6 +70,18 @@ def test_what_is_so_has_units_reasons_and_an_example(folder: Callable[..., Folde
     report = here.status()
     assert report["store"]["bytes"] > 0
     assert set(report["examples"]) == {"not_json", "unknown_label"}
+
+
+def test_a_line_without_an_end_is_said(folder: Callable[..., Folder]) -> None:
+    """For as long as it waits, whether anything runs or not."""
+    here = folder()
+    path = here.events / "mine.jsonl"
+    path.write_bytes(b'{"id": 1, "x": {"f0": 1}, "y": 1}')
+    os.utime(path, (1.0, 1.0))
+    assert "mine.jsonl ends without a newline" in " ".join(said(here).split())
+    path.write_bytes(path.read_bytes() + b"\n")
+    os.utime(path, (1.0, 1.0))
+    assert here.status()["unended"] == []
 
 
 def test_it_is_shown_again_until_ctrl_c(folder: Callable[..., Folder]) -> None:

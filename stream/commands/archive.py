@@ -17,6 +17,7 @@ from stream.commands.base import (
     json_option,
     lineage_of,
     operator,
+    refuse_absent,
     stopping_of,
     why_option,
 )
@@ -161,6 +162,7 @@ def archive_drop(config: Config, names: tuple[str, ...], why: str) -> None:
     from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
     from stream.erasing import rewriting  # noqa: PLC0415  the same
 
+    refuse_absent(config)
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
     with rewriting(lineage.store, time.time).held():

@@ -19,6 +19,8 @@ from stream.config import Config, load
 from stream.errors import StreamError
 from stream.terminal import shown
 
+#: what every lineage has from its first moment on
+CHARTER = "lineage.json"
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -110,6 +112,22 @@ def lineage_of(config: Config) -> Lineage:
     if trouble := lineage.broken or lineage.ledger.expired(time.time()):
         printing.echo(f"holdfast: {trouble}", err=True)
     return lineage
+
+
+def absent(config: Config) -> str:
+    """Say that there is no lineage yet, so that who only adds to one makes no store for it; empty when there is one."""
+    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+
+    store = store_of(config)
+    if store.get(CHARTER) is not None or any(store.names(prefix) for prefix in ("ledger/", "archive/")):
+        return ""
+    return f"there is no lineage in {config.store.url} yet: start holdfast up, or holdfast train, first"
+
+
+def refuse_absent(config: Config) -> None:
+    """Raise :class:`RefusedError` when there is no lineage yet."""
+    if said := absent(config):
+        raise RefusedError(f"{said}; nothing was changed")
 
 
 def manifest_of(lineage: Lineage, number: int) -> Any:

@@ -13,7 +13,7 @@ import msgspec
 from snapshots.errors import RefusedError
 from snapshots.lease import Lease
 from stream import printing
-from stream.commands.base import Group, configured, json_option, lineage_of, operator, why_option
+from stream.commands.base import Group, absent, configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
@@ -105,11 +105,14 @@ def letters_replay(
     """
     from stream.compose import resending_of  # noqa: PLC0415  a command imports what it needs
 
-    resending = resending_of(config, by=operator(), why=why, sends=not dry_run)
+    only_looks = dry_run or bool(absent(config))
+    resending = resending_of(config, by=operator(), why=why, sends=not only_looks)
     mend = _function(fix) if fix is not None else None
     wanted = _wanted(config, reason, letters)
-    if dry_run:
+    if only_looks:
         report = resending.look(wanted, mend)
+        if report.sent and not dry_run:
+            refuse_absent(config)
     else:
         lease = Lease(resending.lineage.store, _LEASE, this_process(), _LEASE_SECONDS, time.time, has_ended)
         try:
@@ -120,7 +123,7 @@ def letters_replay(
     if as_json:
         printing.as_json(msgspec.to_builtins(report))
     else:
-        _show(report, dry_run=dry_run)
+        _show(report, dry_run=only_looks)
     cannot = report.elsewhere + report.refused.total()
     sys.exit(1 if cannot and not report.sent else 0)
 

@@ -1,17 +1,14 @@
 """``holdfast forget``: what somebody has a right to have deleted."""
 
-import importlib.util
 import sys
 from typing import Any
 
 import click
 import msgspec
 
-from learners.extras import install
 from stream import printing
-from stream.commands.base import configured, json_option, operator, why_option
+from stream.commands.base import configured, json_option, operator, refuse_absent, why_option
 from stream.config import Config
-from stream.errors import CommandError
 
 
 @click.command()
@@ -28,10 +25,9 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
     The ledger keeps a salted hash only. A full retrain is asked for when the baseline may have learnt them. Run it
     again if it was cut off; exit 1 when nothing was found.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise CommandError(f"the archive cannot be looked at without pyarrow: {install('archive')}")
     from stream.compose import erasing_of  # noqa: PLC0415  a command imports what it needs
 
+    refuse_absent(config)
     with printing.Steps(enabled=not as_json) as steps:
         report = erasing_of(config, say=steps.say).run(values, by, operator(), why)
     found = report.archived + report.held_out + report.dead_letters

@@ -13,7 +13,7 @@ from snapshots.ledger import Decision, Entry
 from snapshots.manifest import HoldoutState
 from stream import printing
 from stream import status as states
-from stream.commands.base import Group, configured, json_option, lineage_of, operator
+from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent
 from stream.config import Config
 from stream.errors import CommandError
 from stream.reasons import counted
@@ -82,6 +82,7 @@ def holdout_trust(config: Config, file: Path, why: str) -> None:
     """
     from stream.compose import checking_of  # noqa: PLC0415  a command imports what it needs
 
+    refuse_absent(config)
     lineage = lineage_of(config)
     rows, refused = checking_of(config, lineage).rows(file)
     reasons: Counter[str] = Counter(refused)

@@ -21,7 +21,7 @@ from stream.commands.numbers import Figure
 from stream.config import Config
 from stream.disk import used_bytes
 from stream.errors import CommandError, StreamError
-from stream.presence import present
+from stream.presence import SILENT, present
 from stream.terminal import shown
 
 #: how long a broker may take to give examples of dead letters, and among how many they are looked for
@@ -37,7 +37,7 @@ def alive(config: Config, role: str) -> None:
     wanted = roles[role]
     words = present(lineage_of(config).store, time.time())
     here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
-    printing.echo(f"{role}: {'alive' if here else 'no word within ten seconds'}")
+    printing.echo(f"{role}: {'alive' if here else SILENT}")
     sys.exit(0 if here else 1)
 
 
@@ -73,6 +73,7 @@ def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
     report = states.status(lineage, config, time.time())
     report["store"]["bytes"] = used_bytes(lineage.store)
     report["exposed"] = states.exposed(config)
+    report["unended"] = states.unended(config, time.time())
     report["examples"] = _examples(lineage, config) if report["refused"] else {}
     return report
 

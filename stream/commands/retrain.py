@@ -16,6 +16,7 @@ from snapshots.ledger import Decision, Entry
 from stream import printing
 from stream.commands.base import (
     Group,
+    absent,
     config_option,
     configured,
     json_option,
@@ -71,6 +72,10 @@ def _retrain(
     from stream.scheduling import refuse_hindered  # noqa: PLC0415  the same
     from stream.triggers import Order  # noqa: PLC0415  the same
 
+    if order is None and (why := absent(config)):
+        why = f"the archive holds no event: {why}, or bring history in with holdfast archive import FILE"
+        _say_nothing(why, as_json=as_json)
+        return
     os.nice(NICE)
     nothing = ""
     with printing.Steps(enabled=not as_json) as steps:
@@ -89,8 +94,7 @@ def _retrain(
             nothing = str(cause)
         found = [_came_of(one) for one in done]
     if nothing:
-        said = {"state": "nothing_to_learn", "why": nothing}
-        printing.as_json(said) if as_json else printing.echo(f"nothing to learn: {nothing}")
+        _say_nothing(nothing, as_json=as_json)
         return
     if plan is not None:
         _show_plan(plan, as_json=as_json)
@@ -102,6 +106,12 @@ def _retrain(
     else:
         _show(found[0])
     sys.exit(1 if all(one["state"] == "refused" for one in found) else 0)
+
+
+def _say_nothing(why: str, *, as_json: bool) -> None:
+    """Say that there is nothing to learn, which is no failure."""
+    said = {"state": "nothing_to_learn", "why": why}
+    printing.as_json(said) if as_json else printing.echo(f"nothing to learn: {why}")
 
 
 def _refuse_without(*modules: str) -> None:

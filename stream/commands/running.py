@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 import msgspec
 
 from snapshots.errors import LineageTakenError, SnapshotsError, StoreError
+from snapshots.manifest import Counts
 from stream import logs, printing
 from stream.commands.base import (
     config_option,
@@ -104,8 +106,9 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
 
     stopping = stopping_of("what was read is learnt, and a last snapshot written")
     begin = beginning(fresh=new_lineage, accept=accept, operator=operator(), take_over=take_over)
+    refused = Counter[str]()
     with printing.Progress(enabled=until_end) as progress:
-        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin)
+        trainer = trainer_of(config, stopping=stopping, progress=progress.consumed, begin=begin, refused=refused)
         try:
             ended = trainer.run(until_end=until_end)
         except LineageTakenError as cause:
@@ -113,17 +116,25 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
                 raise
             logs.last_words(cause)
             return
-    refused = trainer.counts.refused
     if until_end and refused:
-        printing.echo(
-            f"holdfast: {sum(refused.values()):,} of {trainer.counts.consumed:,} records were refused "
-            f"({counted(refused)}); "
-            "holdfast dead-letters list shows them", err=True,
-        )  # fmt: skip
+        printing.echo(f"holdfast: {_refused_in_words(refused, trainer.counts)}", err=True)
     if until_end and not ended:
         why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
         printing.echo(f"holdfast: {why} before the end was reached", err=True)
         sys.exit(1)
+
+
+def _refused_in_words(refused: Counter[str], counts: Counts) -> str:
+    """What this run refused, and what was refused since the lineage began where that is more."""
+    total = sum(counts.refused.values())
+    if refused.total() == total:
+        said = f"{total:,} of {counts.consumed:,} records were refused ({counted(refused)})"
+    else:
+        said = (
+            f"{refused.total():,} records were refused in this run ({counted(refused)}), and {total:,} of "
+            f"{counts.consumed:,} since the lineage began"
+        )
+    return f"{said}; holdfast dead-letters list shows them"
 
 
 @click.command()

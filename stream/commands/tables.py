@@ -82,9 +82,19 @@ def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
     total = sum(path.stat().st_size for path in files)
     with printing.Progress("looking at the columns", total=total) as progress:
         survey = producing.survey_of(config, list(files), columns, progress.sent)
-    for sentence in survey.said if survey is not None else []:
+    for sentence in [] if survey is None else [*survey.said, *_said_of_labels(config, survey.labels)]:
         printing.echo(sentence, err=True)
     return survey
+
+
+def _said_of_labels(config: Config, labels: Iterable[Any]) -> list[str]:
+    """What is said of labels that are spelled in several ways, where they count apart."""
+    from stream.matching import alike_in_words  # noqa: PLC0415  a command imports what it needs
+
+    if config.task == "regression" or config.event.fold_labels or config.event.labels:
+        return []
+    said = alike_in_words(value for value in labels if value is not None)
+    return [said] * bool(said)
 
 
 @click.command()
@@ -116,11 +126,11 @@ def produce(
     stopping = stopping_of(_SENT_WAITS)
     sinks = [producing.sink_of(config, topic, path) for path in files]
     survey = looked_at(config, files, columns)
-    useless = False
+    useless, run = False, producing.Run(producing.Ids(config.event.recent_ids), survey)
     for path, sink in zip(files, sinks, strict=True):
         with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
             found = producing.produce(
-                config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping, survey=survey
+                config, path, sink, columns, rate=rate, progress=progress.sent, stopping=stopping, run=run
             )
         printing.echo(f"{path}: {sink.close()} events sent")
         useless |= _say(config, found)
@@ -139,7 +149,7 @@ def _say(config: Config, found: Any) -> bool:
     if found.unlabelled:
         printing.echo(f"{found.unlabelled:,} have no label at {config.event.label!r}, and teach nothing", err=True)
     if found.duplicates:
-        printing.echo(f"{found.duplicates:,} have the id of another one, and count once", err=True)
+        printing.echo(f"{found.duplicates:,} have the id of another one of this run, and count once", err=True)
     if found.refused:
         printing.echo(
             f"{found.refused.total():,} will be refused ({counted(found.refused)}). The first: {found.example}",

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,31 @@ def test_the_label_decides_the_task(tmp_path: Path, label: Callable[[int], Any],
     assert checked.sent is not None
     assert not checked.sent.refused, checked.sent.example
     assert not checked.sent.unlabelled
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "positive", "classes"),
+    [
+        (["YES", "Yes", "yes", "no"], "binary", "YES", 2),
+        (["True", "true", "false"], "binary", "True", 2),
+        (["a", " a", "b"], "binary", "b", 2),
+        (["a", "A ", "b", "c"], "multiclass", None, 3),
+        (["yes", "no"], "binary", "yes", 2),
+    ],
+)
+def test_spellings_of_a_label_are_one_label(
+    tmp_path: Path, values: list[str], task: str, positive: Any, classes: int
+) -> None:
+    """Said, written into the configuration, and counted so by the trial; where there is one spelling, nothing is."""
+    checked = found(table(tmp_path, {"a": lambda n: n * 7 % 13, "y": lambda n: values[n % len(values)]}))
+    several = len(values) > classes
+    assert (checked.found.task, checked.found.positive, checked.found.folds) == (task, positive, several)
+    assert any("differ only in case or spaces" in one for one in checked.found.said) == several
+    assert checked.config(tmp_path).event.fold_labels == several
+    assert checked.sent is not None
+    assert (len(checked.sent.labels), checked.sent.refused.total()) == (classes, 0)
+    if several:
+        assert f"--oaa {classes}" in checked.configuration or task == "binary"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +254,7 @@ def test_a_table_is_read_three_times_and_its_events_are_made_once(
 @pytest.mark.parametrize(
     ("rows", "word"),
     [([{"_under": n * 5 % 11, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "--exclude NAME"),
-     ([{"u": {"home": {"city": "x"}}, "a": n * 7 % 13, "y": n % 2} for n in range(50)], "event.flatten = true")],
+     ([{"u": [{"city": "x"}], "a": n * 7 % 13, "y": n % 2} for n in range(50)], "--exclude NAME")],
 )  # fmt: skip
 def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[dict[str, Any]], word: str) -> None:
     """And without the column that is named, nothing is refused."""
@@ -238,6 +264,93 @@ def test_what_would_be_refused_comes_with_a_way_out(tmp_path: Path, rows: list[d
     assert word in " ".join(done.output.split())
     done = CliRunner().invoke(main, ["check", str(path), "--label", "y", "--exclude", next(iter(rows[0]))])
     assert "would be refused" not in done.output
+
+
+DATES = {
+    "%m/%d/%Y": "{d.month}/{d.day}/{d.year}", "%d/%m/%Y": "{d.day}/{d.month}/{d.year}",
+    "%d.%m.%Y %H:%M": "{d:%d.%m.%Y %H:%M}", "%Y/%m/%d": "{d:%Y/%m/%d}", "%Y.%m.%d %H:%M:%S": "{d:%Y.%m.%d %H:%M:%S}",
+    "%Y%m%d": "{d:%Y%m%d}", "%Y%m%d%H%M%S": "{d:%Y%m%d%H%M%S}", "%d-%m-%Y": "{d:%d-%m-%Y}", "%m/%d/%y": "{d:%m/%d/%y}",
+    "%b %d, %Y": "{d:%b} {d.day}, {d.year}", "%B %d, %Y": "{d:%B} {d.day}, {d.year}", "%d %b %Y": "{d:%d %b %Y}",
+    "%d-%b-%y": "{d:%d-%b-%y}", "%d-%b-%Y": "{d:%d-%b-%Y}", "%d/%b/%Y:%H:%M:%S": "{d:%d/%b/%Y:%H:%M:%S}",
+    "%m/%d/%Y %I:%M %p": "{d:%m/%d/%Y %I:%M %p}", "%m/%d/%Y %I:%M:%S %p": "{d:%m/%d/%Y %I:%M:%S %p}",
+    "%Y/%m/%d %H:%M:%S.%f": "{d:%Y/%m/%d %H:%M:%S}.250", "%a %b %d %H:%M:%S %Y": "{d:%c}",
+    "%a, %d %b %Y %H:%M:%S %z": "{d:%a, %d %b %Y %H:%M:%S} +0000", "%B %d, %Y %I:%M %p": "{d:%B %d, %Y %I:%M %p}",
+    "iso": "{d}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DATES)
+def test_dates_are_found_however_they_are_written(tmp_path: Path, form: str) -> None:
+    """As features of several parts, some of them missing; they are no longer said to be texts that may be times."""
+    begin = datetime(2011, 1, 1, 10, 30, tzinfo=UTC).replace(tzinfo=None)
+    days = [begin + timedelta(hours=n * 7919 % 16_000, minutes=n) for n in range(ROWS)]
+    columns = {"when": lambda n: DATES[form].format(d=days[n]) if n % 9 else "", "a": lambda n: n * 7 % 13,
+               "first": lambda n: 1e9 + n, "y": lambda n: n % 2}  # fmt: skip
+    checked = found(table(tmp_path, columns), time="first")
+    one = checked.found.columns["when"]
+    assert (one.role, one.form, one.doubtful) == ("date", form, False)
+    assert not any("may be a time" in sentence for sentence in checked.found.said)
+    assert checked.sent is not None
+    assert not checked.sent.refused, checked.sent.example
+    module: dict[str, Any] = {}
+    exec(checked.model, module)  # noqa: S102  what is written for a user
+    asked = json.loads(checked.asked)["x"] | {"when": DATES[form].format(d=days[1])}
+    parts = module["DateParts"](module["DATES"]).transform_one(asked)
+    hour = days[1].hour if "H" in form or "I" in form or form == "iso" else 0
+    assert parts == {"when month": days[1].month, "when weekday": days[1].weekday(), "when hour": hour}
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [("{m}/{d}/2011", "%m/%d/%Y"), ("{d:02}.{m:02}.2011 10:30", "%d.%m.%Y %H:%M")]
+)
+def test_dates_that_can_be_read_in_two_ways_are_read_in_the_usual_one(tmp_path: Path, text: str, form: str) -> None:
+    """That is said, and no such column is taken for the time of events."""
+    columns = {"when": lambda n: text.format(d=n * 7 % 12 + 1, m=n * 5 % 11 + 1), "y": lambda n: n % 2}
+    checked = found(table(tmp_path, columns))
+    one = checked.found.columns["when"]
+    assert (one.role, one.form, one.doubtful, checked.found.time) == ("date", form, True, None)
+    assert any("and could be" in sentence for sentence in checked.found.said)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: 2000 + n % 20, lambda n: 20110000 + n % 99, lambda n: f"{n % 24}:30", lambda n: f"May {n}"]
+)
+def test_what_only_looks_like_a_date_is_none(tmp_path: Path, make: Callable[[int], Any]) -> None:
+    """Years, numbers of eight digits, hours, names of months."""
+    columns = found(table(tmp_path, {"when": make, "a": lambda n: n * 7 % 13, "y": lambda n: n % 2})).found.columns
+    assert columns["when"].role != "date"
+
+
+NESTED: dict[str, tuple[Callable[[int], Any], dict[str, str], bool]] = {
+    "one level": (
+        lambda n: {"age": n % 9, "name": "ab"[n % 2], "vip": n % 2 < 1},
+        {"u.age": "number", "u.name": "text", "u.vip": "bool"},
+        False,
+    ),
+    "nothing in some": (lambda n: {"age": n % 9 if n % 3 else None}, {"u.age": "number"}, False),
+    "two levels": (lambda n: {"home": {"city": "ab"[n % 2], "no": None}}, {"u.home.city": "text"}, True),
+    "four levels": (lambda n: {"a": {"b": {"c": {"d": n % 9}}}}, {"u.a.b.c.d": "number"}, True),
+    "a list": (lambda n: ["red", "new"][: n % 3], {}, True),
+    "a list of numbers": (lambda n: [n % 3, 1.5], {}, True),
+    "a list within": (lambda n: {"roles": ["a", "b"][: n % 3], "age": n % 9}, {"u.age": "number"}, True),
+    "numbers and texts": (lambda n: {"zip": [n % 9, "x"][n % 2]}, {}, False),
+    "as many names as rows": (lambda n: {f"k{n}": 1}, {}, False),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_is_nested_is_learnt_as_it_is(tmp_path: Path, kind: str) -> None:
+    """No row is refused; the types of what lies within are written, and flattening where it is needed."""
+    make, types, flattened = NESTED[kind]
+    path = tmp_path / "t.jsonl"
+    rows = [{"u": make(n), "a": n * 7 % 13, "y": n % 2} for n in range(300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checked = found(path)
+    event = checked.config(tmp_path).event
+    assert checked.found.columns["u"].role == "nested"
+    assert (event.types, event.flatten) == ({**types, "a": "number"}, flattened)
+    assert checked.sent is not None
+    assert not checked.sent.refused, checked.sent.example
 
 
 def test_the_command_that_is_shown_is_the_one_that_works(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +64,53 @@ def test_another_value_is_told_which_are_allowed(path: tuple[str, ...], allowed:
     said = str(refused.value)
     assert said.startswith(".".join(path))
     assert all(one in said for one in allowed)
+
+
+UNIONS = (typing.Union, types.UnionType)
+
+
+def words_or_numbers(struct: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key of the configuration that takes a word of a few, or a number."""
+    for field in msgspec.structs.fields(struct):
+        kind, here = field.type, (*path, field.name)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from words_or_numbers(kind, here)
+        elif typing.get_origin(kind) in UNIONS and any(
+            typing.get_origin(one) is Literal for one in typing.get_args(kind)
+        ):
+            yield here, kind
+
+
+BOTH = list(words_or_numbers(Config))
+
+
+@pytest.mark.parametrize(("path", "kind"), BOTH, ids=[".".join(path) for path, _ in BOTH])
+@pytest.mark.parametrize("value", ["nonsense", "0.5", 1.5e12, -7.5, True, [1], {}])
+def test_a_word_or_a_number_is_told_both(path: tuple[str, ...], kind: Any, value: Any) -> None:
+    """The words, and the ends of the numbers, by the key."""
+    table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(BASE))
+    place = table
+    for name in path[:-1]:
+        place = place.setdefault(name, {})
+    place[path[-1]] = value
+    with pytest.raises(ConfigError) as refused:
+        check(table, Path())
+    said = str(refused.value)
+    assert said.startswith(".".join(path))
+    words = [
+        word for one in typing.get_args(kind) if typing.get_origin(one) is Literal for word in typing.get_args(one)
+    ]
+    assert all(f'"{word}"' in said for word in words)
+    assert re.search("a number (above|at least) .* and (below|at most) ", said)
+
+
+def test_some_keys_take_a_word_or_a_number() -> None:
+    """And what they take is taken."""
+    assert ("guard", "sample") in [path for path, _ in BOTH]
+    for value in ("auto", 0.5, 1):
+        assert check({**BASE, "guard": {"sample": value}}, Path()).guard.sample == value
+    with pytest.raises(ConfigError, match='known: a, or "auto"'):
+        check({**BASE, "champion": "b"}, Path())
 
 
 @pytest.mark.parametrize(

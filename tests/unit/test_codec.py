@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import learners.event as event_module
 from learners.event import Event, Features, Value, flatten
-from learners.labels import Labels
+from learners.labels import Labels, alike
 from stream.codec import Codec
 from stream.config import EventPaths
 from stream.reasons import MEANING, Reason, Refusal
@@ -145,6 +145,26 @@ def test_multiclass_labels_are_numbered_on_arrival_up_to_the_limit() -> None:
     assert [labels.label_of(v) for v in ("b", "a", "b", 1.0) if v != 1.0] == [0, 1, 0]
     with pytest.raises(ValueError, match="label 3 of 2"):
         labels.label_of("c")
+
+
+SPELLINGS = [("YES", "Yes"), ("yes", " yes"), ("True", "true"), ("\u00c4", "\u00e4 "), ("1 ", 1), ("a\t", "A")]
+
+
+@pytest.mark.parametrize(("first", "second"), SPELLINGS)
+def test_labels_of_several_spellings_are_one_where_that_is_wanted(first: Any, second: Any) -> None:
+    """Of both tasks, also those that are configured; else they are two. A map that knew both is refused."""
+    for fold in (True, False):
+        classes = Labels("multiclass", fold=fold)
+        assert [classes.label_of(one) for one in (first, "no", second)] == [0, 1, 0 if fold else 2]
+        assert classes.seen == [first, "no", second]
+        told = Labels("binary", positive=second, negative="no", fold=fold)
+        assert told.label_of(second) is True
+        if fold:
+            assert (told.label_of(first), told.label_of(" NO")) == (True, False)
+    assert alike([first, "no", second]) == [[first, second]]
+    with pytest.raises(ValueError, match=r"event\.fold_labels"):
+        Labels("multiclass", fold=True).restore([first, second])
+    assert alike(["1", 1.0, "no"]) == []
 
 
 def test_regression_labels_are_numbers_within_float32() -> None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ def values(cells: list[str], kind: str | None = None, missing: list[str] | None 
 
 
 def _survey(cells: list[Any], kind: str | None = None, missing: list[str] | None = None, *, typed: bool = False) -> Any:
-    table = type("Rows", (), {"names": ["c"], "typed": typed, "path": "rows"})()
+    table = type("Rows", (), {"names": ["c"], "typed": typed, "path": "rows", "headless": ""})()
     survey = Survey([table], Columns(missing=missing or []), {"c": kind} if kind else {})
     survey.look({"c": cell} for cell in cells)
     return survey
@@ -208,6 +209,8 @@ def run(here: Folder, name: str, text: str, *options: str, code: int = 0) -> Any
         ("a.csv", "a,y\n1, yes\n2, no\n", ["--label", "y", "--positive", "yes"], 2, "' yes' (1), ' no' (1)"),
         ("a.csv", "a,y\n1,up\n2,down\n", ["--label", "y"], 1, "2 unknown_label"),
         ("a.csv", "a,y\n1,1\n2,1\n", ["--label", "y"], 0, "every label is positive"),
+        ("a.csv", "5.1,3.5,1\n4.9,3.0,0\n", ["--label", "1"], 0, "a.csv looks like a row (5.1, 3.5, 1), and it has"),
+        ("a.csv", "a,y\n1,YES\n2,yes\n", ["--label", "y", "--positive", "yes"], 0, "count apart: 'YES' and 'yes'"),
         ("a.csv", "a,y,k\n1,1,x\n2,0,x\n", ["--label", "y", "--id", "k"], 0, "1 have the id of another"),
         ("a.csv", "a\n1\n2\n", [], 0, "2 have no label"),
         ("a.csv", "a,t,y\n1,1/2/2011,1\n2,1/2/2011,0\n", ["--label", "y", "--time", "t"], 2, "--time-format"),
@@ -229,6 +232,16 @@ def test_whoever_sends_is_told(
     """What matches nothing, what will be refused, what was guessed; all refused is another exit code."""
     done = run(folder(), name, text, *options, code=code)
     assert word in " ".join((done.stdout + done.stderr).split()), (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(("recent", "said"), [(20_000, ["1 have", "2 have"]), (1, []), (0, [])])
+def test_ids_are_looked_for_in_all_files_of_a_run(folder: Callable[..., Folder], recent: int, said: list[str]) -> None:
+    """As far back as the trainer remembers them."""
+    here = folder(event__recent_ids=recent)
+    for name, ids in (("a.csv", "pqp"), ("b.csv", "qxp")):
+        (here.path / name).write_text("a,y,k\n" + "".join(f"{n},1,{one}\n" for n, one in enumerate(ids)))
+    done = here.run("produce", "a.csv", "b.csv", "--label", "y", "--id", "k")
+    assert re.findall(r"(\d have) the id of another one of this run", " ".join(done.stderr.split())) == said
 
 
 def test_rows_of_json_are_a_table_when_columns_are_named(folder: Callable[..., Folder]) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from stream.errors import SourceLostError
 from stream.files import FilesSource
+from stream.lines import unended
 from stream.record import Record
+from stream.sinks import FilesSink
 
 
 def source(folder: Path, **more: Any) -> FilesSource:
@@ -37,6 +39,7 @@ def test_what_is_no_file_of_events_is_said_once_and_left_out(tmp_path: Path, cap
     (tmp_path / "e.jsonl").write_bytes(b"good\n")
     (tmp_path / "f.jsonl").symlink_to(tmp_path / "e.jsonl")
     made = source(tmp_path)
+    made.mark_end()
     assert [(one.partition, one.value) for one in read(made)] == [("e.jsonl", b"good"), ("f.jsonl", b"good")]
     assert len([one for one in caplog.messages if "left out" in one]) == 5
     assert not [one for one in caplog.messages if "\udcff" in one]
@@ -169,3 +172,62 @@ def test_a_file_that_grows_is_the_same_file(tmp_path: Path) -> None:
             source.open(place, topics)
     assert seen == 210
     assert source.losses == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(b"", False), (b"a\n", False), (b"a\nb", True), (b"a", True), (b"a\n\n", False)]
+)
+def test_a_last_line_without_an_end_is_waited_for_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes, said: bool
+) -> None:
+    """Once it is ten seconds old, or the end is marked; when it ends, it is read."""
+    path = tmp_path / "a b.jsonl"
+    path.write_bytes(data)
+    made = source(tmp_path)
+    whole = len([one for one in data.split(b"\n")[:-1] if one])
+    assert len(read(made)) == whole
+    assert not caplog.messages
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    assert not read(made)
+    made.mark_end()
+    assert made.ended()
+    assert [f"echo >> '{path}'" in one for one in caplog.messages] == [True] * said
+    assert unended(tmp_path, time.time()) == [path] * said
+    assert unended(tmp_path, time.time() - 55) == []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    assert len(read(made)) == said
+    assert unended(tmp_path, time.time() + 60) == []
+
+
+@pytest.mark.parametrize("before", [b"", b"a\n", b"half"])
+def test_what_is_sent_begins_a_line_of_its_own(tmp_path: Path, before: bytes) -> None:
+    """Whatever a full disk, or an editor, left at the end of the file."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(before)
+    sink = FilesSink(tmp_path, "a")
+    sink.send(b"one", None)
+    sink.close()
+    assert path.read_bytes().splitlines() == [*before.splitlines(), b"one"]
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 10])
+@pytest.mark.parametrize("first", [0, 1, 2, 50])
+def test_a_file_that_grows_by_a_line_between_restarts_is_the_same_file(tmp_path: Path, first: int, lines: int) -> None:
+    """However short what each run reads is beside what is remembered; one that is rewritten is another all the same."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(map(line, range(first))))
+    place: dict[str, dict[str, int]] = {tmp_path.name: {"a.jsonl": 0}}
+    topics: dict[str, str] = {}
+    for number in range(5):
+        source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+        source.open(place, topics)
+        assert len(source.poll(1000)) == lines * (number > 0) + first * (number == 0)
+        place, topics = {source.topic: dict(source._offsets)}, source.identities()
+        with path.open("ab") as file:
+            file.write(b"".join(map(line, range(lines))))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"0", b"1"))
+    source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    with pytest.raises(SourceLostError, match="was rewritten"):
+        source.open(place, topics)

@@ -51,6 +51,29 @@ def test_a_name_that_matches_nothing_is_said(
     assert name in said
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"task": "multiclass"}, True),
+        ({"event__positive": "yes"}, True),
+        ({"task": "multiclass", "event__fold_labels": True}, False),
+        ({"task": "multiclass", "event__labels": ["yes", "YES", "no"]}, False),
+        ({"event__positive": "yes", "event__negative": "no"}, False),
+    ],
+)
+def test_labels_of_several_spellings_are_said_where_they_count_apart(
+    folder: Callable[..., Folder], settings: dict[str, Any], said: bool
+) -> None:
+    """Unless both are named, or one of them is refused."""
+    here = folder(**settings, learners=CHAMPION)
+    labels = labels_of(here.config)
+    codec, found = codec_of(here.config, labels), Matching(here.config, labels)
+    for number in range(120):
+        event = {"id": number, "x": {"a": 1.0}, "y": ["yes", "YES", "no"][number % 3]}
+        found.see(codec.decode(Record("t", "0", number, number + 1, json.dumps(event).encode())))
+    assert any("'yes' and 'YES'" in one for one in found.sentences()) == said
+
+
 def test_names_that_match_are_not_said(folder: Callable[..., Folder]) -> None:
     """And a few events say nothing yet."""
     args = {"args": "-q uu -q :: --ignore_linear p", "namespaces": {"p": ["country"]}}

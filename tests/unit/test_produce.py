@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ import pytest
 from lineages import Folder
 
 from stream.commands.tables import columns_of
+from stream.dead_letter import Told
 from stream.errors import CommandError, SourceAwayError
 from stream.produce import Columns, produce, sink_of
+from stream.reasons import Reason, Refusal
+from stream.record import Record
 from stream.sinks import FilesSink
 
 
@@ -43,7 +48,11 @@ def test_numbers_are_numbers_and_nothing_is_absent(folder: Callable[..., Folder]
     [
         ("a.csv", b"a,b\n1\n", {}, "another number of values"),
         ("a.csv", b"a,b\n1,2,3\n", {}, "another number of values"),
-        ("a.csv", b"a,a\n1,2\n", {}, "twice"),
+        ("a.csv", b"a,a\n1,2\n", {}, "has the column 'a' twice"),
+        ("a.csv", b",,a\n1,2,3\n", {}, "has the column '' twice"),
+        ("a.csv", b"0,1,0\n1,0,0\n", {}, r"the first line of .* looks like a row \(0, 1, 0\).* above it"),
+        ("a.csv", b"x;1.5;1.5\n\ny;2;3\n", {}, "looks like a row"),
+        ("a.csv", b"5.1,0.2,a\n4.9,0.3,b\n", {"label": "y"}, "has no column 'y'; .* looks like a row"),
         ("a.csv", b"a,b\n\xff,2\n", {}, "cannot be read"),
         ("a.csv.gz", b"not gzip", {}, "cannot be read"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:-9], {}, "cannot be read"),
@@ -124,3 +133,39 @@ def test_what_was_refused_is_said_at_the_end(folder: Callable[..., Folder]) -> N
     said = here.run("train", "--until-end").stderr
     assert "2 of 3 records were refused" in said
     assert "dead-letters list" in said
+    assert said.count("refused: not_json, as events:a.jsonl:0: ") == 1
+
+
+def test_a_run_says_what_it_refused_itself(folder: Callable[..., Folder]) -> None:
+    """Beside what was refused before it; and nothing where it refused nothing."""
+    here = folder()
+    here.write([b"bad", b"worse", {"id": "a", "x": {"f0": 1}, "y": 1}])
+    here.run("train", "--until-end")
+    here.write([b"[]", {"id": "b", "x": {"f0": 1}, "y": 1}])
+    said = here.run("train", "--until-end").stderr
+    assert "1 records were refused in this run (1 not_an_object), and 3 of 5 since the lineage began" in said
+    here.write([{"id": "c", "x": {"f0": 1}, "y": 1}])
+    assert "refused" not in here.run("train", "--until-end").stderr
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_one_example_of_each_reason_is_logged(reason: Reason, caplog: pytest.LogCaptureFixture) -> None:
+    """The first, with where it was read; all are passed on and counted."""
+    taken: list[Record] = []
+
+    class Letters:
+        def send(self, record: Record, refusal: Refusal) -> None:
+            taken.append(record)
+
+        def flush(self, waiting: Callable[[str], bool]) -> None: ...
+
+        def close(self) -> None: ...
+
+    refused = Counter({"another": 1})
+    told = Told(Letters(), refused)
+    with caplog.at_level(logging.WARNING):
+        for offset in (7, 8, 9):
+            told.send(Record("t", "0", offset, offset + 1, b""), Refusal(reason, "x.a", "why it is"))
+    (line,) = caplog.messages
+    assert line.startswith(f"refused: {reason.value}, as t:0:7: x.a: why it is")
+    assert (len(taken), refused) == (3, {"another": 1, reason.value: 3})
