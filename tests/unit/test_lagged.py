@@ -8,7 +8,7 @@ import pytest
 
 from learners.event import Prediction
 from learners.evidence import Floats, Paired, losses
-from snapshots.doubts import Window, constant_loss, doubt
+from snapshots.doubts import Window, constant_loss, doubt, misnamed
 from snapshots.lagged import Answer, Lagged, Memory
 
 EVENTS = 50  # between two looks
@@ -280,3 +280,48 @@ def test_numbers_that_lie(labels: Floats, found: str) -> None:
     good = window(list(NUMBERS), list(NUMBERS))
     now = window(list(labels), list(NUMBERS))
     assert doubt("regression", good, now, now.losses) == found
+
+
+CHANNELS = {"a": (0.0, 1.0), "b": (5.0, 1.0), "c": (10.0, 2.0), "d": (30.0, 5.0)}
+
+
+def channels(rows: int, seed: int, **named: str) -> dict[str, Sequence[Any]]:
+    """Values of four sensors; ``named``: under this name comes another one."""
+    rng = np.random.default_rng(seed)
+    drawn = {name: list(rng.normal(*of, size=rows)) for name, of in CHANNELS.items()}
+    return {name: drawn[named.get(name, name)] for name in drawn}
+
+
+@pytest.mark.parametrize(
+    ("named", "shift", "found"),
+    [
+        ({}, 0.0, False),
+        ({"a": "b", "b": "c", "c": "d", "d": "a"}, 0.0, True),
+        ({"a": "c", "c": "b", "b": "a"}, 0.0, True),
+        ({"a": "b"}, 0.0, False),  # one that moved
+        ({}, 50.0, False),  # all of them moved, to where none was
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_names_that_were_mixed_up(named: dict[str, str], shift: float, found: bool, seed: int) -> None:
+    """Features that lie where others lay are no other world."""
+    now = {name: [one + shift for one in values] for name, values in channels(30, seed + 100, **named).items()}
+    assert misnamed(channels(90, seed), now) == found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_that_are_one_where_answers_differ(seed: int) -> None:
+    """Also where most of them would have been right: thirty in a row are too unlikely for what the answers meant."""
+    rng = np.random.default_rng(seed)
+    truth = [list(rng.random(size) < 0.6) for size in (90, 30)]
+    answers = [[bool(one) if rng.random() < 0.75 else not one for one in of] for of in truth]
+
+    def classes(labels: Sequence[Any], said: Sequence[Any]) -> Window:
+        lost = np.array([float(one != other) for one, other in zip(labels, said, strict=True)])
+        return Window(labels, said, lost, constant_loss("binary", labels, 1.0), {"a": list(rng.normal(size=len(said)))})
+
+    before, own = classes(truth[0], answers[0]), np.zeros(30)
+    assert doubt("binary", before, classes(truth[1], answers[1]), own) == ""
+    assert doubt("binary", before, classes([True] * 30, answers[1]), own) == "collapsed"
+    assert doubt("binary", before, classes([True] * 30, [True] * 28 + [False] * 2), own) == ""  # they follow
+    assert doubt("binary", before, classes([True] * 30, [True] * 28 + [False] * 2), own, "collapsed") == "collapsed"
