@@ -97,6 +97,12 @@ def _own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def _own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process, and lowers its priority, does not lower that of all tests to come."""
+    monkeypatch.setattr("os.nice", lambda _: 0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Callable[..., Folder]]:
     """Make folders with a configuration and a model; their processes are ended afterwards."""
