@@ -25,8 +25,10 @@ _APART = 0.15
 _ALL_ONE, _DIVERSE = 0.97, 0.8
 #: labels that are one are too unlikely from here on (logarithm to base 10), by what the answers meant before
 _UNLIKELY = -6.0
+#: a feature of fewer values looks like others by itself
+_LEAST_VALUES = 2
 #: features that are compared with each other's, at most and at least; how far apart, and how near, they have to be
-_MOST_NAMES, _LEAST_NAMES, _FAR, _NEAR = 40, 3, 0.4, 0.3
+_MOST_NAMES, _LEAST_NAMES, _FAR, _NEAR = 40, 3, 0.4, 0.4
 
 
 class Window(NamedTuple):
@@ -103,9 +105,10 @@ def _likely(true: Sequence[Any], said: Sequence[Any], label: int) -> float:
 
 def misnamed(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
     """Whether features lie elsewhere, and where others lay before: their names were mixed up on the way."""
-    names = [name for name in list(before)[:_MOST_NAMES] if name in now]
-    if not names or not before[names[0]] or not now[names[0]]:
-        return False
+    names = [
+        name for name in list(before)[:_MOST_NAMES]
+        if name in now and min(len(set(of[name])) for of in (before, now)) >= _LEAST_VALUES
+    ]  # fmt: skip
     own = {name: distance(before[name], now[name])[0] for name in names}
     far = [name for name in names if own[name] > _FAR]
     if len(far) < _LEAST_NAMES:

@@ -7,8 +7,9 @@ rows that came since: is the learner better on them than what served, are the la
 fresh events prove to be harm is reverted, and while labels lie the older snapshot answers. docs/adr/0025.
 """
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -32,6 +33,8 @@ _CALM_LOOKS, _LATELY_LOOKS = 100, 10
 _GAIN_EVENTS, _GAIN_MOST, _GAIN = 300, 500, 0.03
 #: events after labels last looked wrong from which fresh events prove harm again
 _BELIEVED_EVENTS = 2000
+#: doubts that no world raises for long by itself, held no longer than guard.hold_events: all rows since are asked
+_PLAIN = {"collapsed", "misnamed"}
 #: standard errors from which checked labels decide, and how long they count while nothing is suspect, in seconds
 _SURE, _DAY_SECONDS = 3.0, 86_400.0
 
@@ -133,7 +136,8 @@ class Gains(msgspec.Struct):
 class Memory(msgspec.Struct):
     """What a look leaves for the next one. ``since``: passes before this snapshot are of a world that was left.
 
-    ``doubted`` are the yardstick and the rows by which labels are held against what was before, since they look wrong.
+    ``doubted`` are the yardstick and the rows by which labels are held against what was before, since they look wrong;
+    ``lied`` the rows, and ``lied_looks`` after which snapshot and up to which, while labels lied last: not asked again.
     ``approved`` is the last entry of the ledger by which somebody said that the world changed.
     """
 
@@ -146,6 +150,8 @@ class Memory(msgspec.Struct):
     told: dict[str, str] = {}
     asked: tuple[int, int] = (-1, -1)
     doubted: tuple[int, int] | None = None
+    lied: tuple[int, int] = (0, 0)
+    lied_looks: tuple[int, int] = (-1, -1)
     gains: Gains = msgspec.field(default_factory=Gains)
     trouble: Trouble | None = None
     approved: int = 0
@@ -240,9 +246,9 @@ class Lagged:
         begin = max(0, end - scene.yard_rows, min(self.memory.floor, end - 50))
         rows = self._rows(trouble, begin, end)
         if len(rows) < min(_SLICE_ROWS, end - begin):  # gone by now, since nothing has passed for long
-            rows = scene.rows_at(yardstick, begin, end)
+            rows = self._true(functools.partial(scene.rows_at, yardstick), begin, end)
         if len(rows) < min(_SLICE_ROWS, end - begin):  # better unfair to the learner than not compared at all
-            rows = scene.rows(max(0, scene.held - scene.yard_rows), scene.held)
+            rows = self._true(scene.rows, max(0, scene.held - scene.yard_rows), scene.held)
         if len(rows) < _FEW:
             return None
         lost, before = scene.losses(None, rows), scene.losses(yardstick, rows)
@@ -252,7 +258,10 @@ class Lagged:
 
     def _yardsticks(self) -> list[int]:
         """The newest that passed a thousand events and five looks ago, or else the oldest; and one far older."""
-        passes = [one for one in self.scene.passes if one[0] >= self.memory.since] or list(self.scene.passes[-1:])
+        first, last = self.memory.lied_looks
+        passes = [
+            one for one in self.scene.passes if one[0] >= self.memory.since and not first < one[0] <= last
+        ] or list(self.scene.passes[-1:])  # fmt: skip
         latest, learnt = self.scene.number - LAG_LOOKS, self.scene.learnt
         found = [
             old[-1] for lag in LAGS
@@ -268,8 +277,8 @@ class Lagged:
     def _rows(self, trouble: Trouble | None, begin: int, end: int) -> Sequence[Row]:
         """Rows from before; while there is trouble as they were when it began."""
         if trouble is None:
-            return self.scene.rows(begin, end)
-        return self.scene.rows_at(trouble.yardstick, begin, end)
+            return self._true(self.scene.rows, begin, end)
+        return self._true(functools.partial(self.scene.rows_at, trouble.yardstick), begin, end)
 
     def _margin(self, lag: int, name: str, differences: Floats) -> float:
         """The least that counts: what the stream does by itself, and what chance does to so few rows."""
@@ -316,7 +325,7 @@ class Lagged:
         trouble.lies = trouble.lies or bool(told or lies)
         trouble.liars |= told
         if told or lies:  # what comes after the lies is asked, not they
-            trouble.told, trouble.held = scene.learnt, scene.held
+            self._strike(trouble)
         bad = bad or {WHOLE: float(differences[WHOLE].mean())}
         if lies:
             name = max(lies, key=lambda one: lies[one])
@@ -339,6 +348,19 @@ class Lagged:
             return found
         serve = trouble.yardstick if trouble.lies and found.verdict == "suspect" else None
         return found._replace(serve=serve, refer=trouble.yardstick if begun else None)
+
+    def _strike(self, trouble: Trouble) -> None:
+        """Rows that come while labels lie, and those that raised the doubt, are not asked again."""
+        memory, scene = self.memory, self.scene
+        first = memory.doubted[1] if memory.doubted is not None else scene.held - 2 * _FEW
+        begun = memory.lied[0] if memory.lied[1] >= trouble.held - 1 else first
+        memory.lied, memory.lied_looks = (min(begun, first), scene.held), (trouble.yardstick, scene.number)
+        trouble.told, trouble.held = scene.learnt, scene.held
+
+    def _true(self, rows: Callable[[int, int], Sequence[Row]], begin: int, end: int) -> Sequence[Row]:
+        """Rows of a range, without those that lied."""
+        first, last = self.memory.lied
+        return [*rows(begin, max(begin, min(end, first))), *rows(min(end, max(begin, last)), end)]
 
     def _worse(self) -> list[str]:
         """The slices whose fresh events are worse, by the detector and in the mean since the reference."""
@@ -501,6 +523,7 @@ class Lagged:
             before = self._rows(memory.trouble, max(memory.floor, last - 600), last)
             newest = scene.rows(max(memory.floor if end is None else end, scene.held - 400), scene.held)
             memory.told = {}
+            known = memory.trouble.liars if memory.trouble is not None else {}
             many = _FEW if memory.trouble is not None or memory.doubted is None else 200
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
                 new, old = _of(newest, name)[-many:], _of(before, name)
@@ -509,20 +532,16 @@ class Lagged:
                     continue
                 windows = [self._window(yardstick, one) for one in (old, new)]
                 self._note_change(name, float(windows[1].losses.mean() - windows[0].losses.mean()))
-                if why := doubt(scene.task, windows[0], windows[1], scene.losses(None, new), self._known(name)):
+                if why := doubt(scene.task, windows[0], windows[1], scene.losses(None, new), known.get(name, "")):
                     memory.told[name] = why
+        if memory.trouble is not None and scene.learnt - memory.trouble.learnt >= scene.hold_events:
+            memory.told = {name: why for name, why in memory.told.items() if why not in _PLAIN}
         memory.streak = {name: memory.streak.get(name, 0) + 1 for name in memory.told}
-        if not memory.told:
+        if not _PLAIN.intersection(memory.told.values()):
             memory.doubted = None
         elif memory.doubted is None:
             memory.doubted = yardstick, max(0, scene.held - _FEW) if end is None else end
         return {name: why for name, why in memory.told.items() if memory.streak[name] >= _CONFIRM}
-
-    def _known(self, name: str) -> str:
-        """How labels lay, for as long as that is held at the most."""
-        trouble = self.memory.trouble
-        held = trouble is not None and self.scene.learnt - trouble.learnt < self.scene.hold_events
-        return trouble.liars.get(name, "") if trouble is not None and held else ""
 
     def _window(self, yardstick: int, rows: Sequence[Row]) -> Window:
         scene, labels = self.scene, [row.label for row in rows]
