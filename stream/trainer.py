@@ -484,7 +484,7 @@ class Trainer:
             return False
         waited, settings = self.elapsed() - self._cut_at, self.config.snapshots
         slowest = max(learner.save_seconds for learner in self.learners) / SAVING_SHARE
-        if slowest > max(settings.every_seconds, 1.5 * self._stretched):
+        if slowest > max(1.1 * settings.every_seconds, 1.5 * self._stretched):
             self._stretched = slowest
             log.warning(
                 "snapshots come every %.1f s instead of %.1f: saving takes %.2f s, and it may take %.0f %% of the time",
