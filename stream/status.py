@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from snapshots import Lineage, baselines, jumps, standing
+from snapshots import Lineage, baselines, jumps, standing, trusted
 from snapshots import history as histories
 from snapshots.errors import SnapshotsError
 from snapshots.guard import advice
@@ -315,7 +315,7 @@ def _holdout(newest: Manifest | None) -> dict[str, Any]:
 
 
 def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
-    """Every version of the holdout, the candidate, and a warning when recent events have moved away."""
+    """Every version of the holdout, the candidate, checked labels, and a warning when recent events have moved away."""
     newest = lineage.refresh().newest()
     state = newest.holdout if newest else HoldoutState()
     versions = []
@@ -333,7 +333,11 @@ def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
     rows = jumps.window(lineage.store, newest, state.candidate) if newest is not None else []
     fresh = shares(rows, task)
     warning = jumps.moved_away(read_version(lineage.store, state.versions[-1]), rows) if versions else None
-    return {"versions": versions, "candidate": state.candidate, "fresh": fresh, "warning": warning}
+    given = [entry for entry in lineage.entries if entry.action == trusted.ACTION]
+    checked = {"lots": len(given), "newest": given[-1].time if given else None}
+    return {
+        "versions": versions, "candidate": state.candidate, "fresh": fresh, "trusted": checked, "warning": warning,
+    }  # fmt: skip
 
 
 def served_at(lineage: Lineage, moment: float) -> dict[str, Any]:

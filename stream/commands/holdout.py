@@ -41,6 +41,9 @@ def holdout_show(config: Config, *, as_json: bool) -> None:
          _shares({name: count / one["rows"] for name, count in one["slices"].items()})] for one in report["versions"]
     ])  # fmt: skip
     printing.echo(f"{report['candidate']:,} rows collected for the next version")
+    given = report["trusted"]
+    if given["lots"]:
+        printing.echo(f"checked labels came {given['lots']:,} times, last {printing.moment(given['newest'])}")
     if report["warning"]:
         printing.echo(report["warning"])
 

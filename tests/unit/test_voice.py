@@ -75,6 +75,7 @@ def test_labels_are_taken_in_lots_ten_seconds_apart(here: Folder) -> None:
         one.step()
         one.step()
     assert len(set(offsets(here))) == len(offsets(here)) == 5
+    assert here.json("holdout", "show")["trusted"] == {"lots": 2, "newest": clock.now}
 
 
 def test_what_was_not_written_is_read_again_and_what_was_is_not(here: Folder) -> None:
