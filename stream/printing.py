@@ -121,7 +121,7 @@ def show_card(card: Any) -> None:
     ):  # fmt: skip
         found.add_row(name, Text(shown(what)))
     found.add_row("", Text("passed", "bold green") if card.passed else Text("FAILED", "bold red"))
-    say(found)
+    console.print(found)
 
 
 def ranges(found: dict[str, dict[str, list[int | None]]]) -> str:

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from snapshots.verdict import Verdict
-from stream import screen
+from stream import printing, screen
 from stream.demo import Demo, Poison
+from stream.drill import Card
 
 STORY = [
     "card payments, which are fraud? all is well; in 12 s the labels of country=de are poisoned: watch the guard",
@@ -85,3 +86,18 @@ def test_what_was_seen_names_the_slice_that_was_poisoned(demo: Demo, slices: lis
     monkeypatch.setattr("stream.demo.first_harm", lambda *_: (7, verdict))
     poison._follow(100.0)
     assert wanted in poison.said[0]
+
+
+def test_the_card_of_a_drill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done, seen and undone, in words; escapes of what producers wrote stay escapes."""
+    out = io.StringIO()
+    monkeypatch.setattr(printing, "console", Console(width=100, file=out, force_terminal=False))
+    card = Card(
+        "slice", "labels of \x1b[31mde", 1.5, "snapshot 3", 4.0, "entry 3", "snapshots 1 to 2", 220, 0, passed=True
+    )
+    printing.show_card(card)
+    text = out.getvalue()
+    for said in ("drill slice", "after 1.5 s: snapshot 3", "after 4.0 s: entry 3", "220, of which 0 failed", "passed"):
+        assert said in text
+    assert "\x1b" not in text
+    assert " object at " not in text
