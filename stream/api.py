@@ -65,16 +65,9 @@ def application(server: Server, tokens: Tokens, counts: RequestCounts) -> FastPa
 def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCounts, token: Token) -> None:
     """Add ``POST /events``, the door for producers without Kafka, with a token of its own."""
     missing = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
-    allowed = Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))
+    summary = "Take one event; 202 once it is durable in the source"
 
-    @app.post(
-        "/events",
-        openapi_extra=_body_schema(EventBody),
-        summary="Take one event; 202 once it is durable in the source",
-        status_code=202,
-        dependencies=[allowed],
-        responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
-    )
+    @_takes_events(app, "/events", summary, counts, token, missing)
     async def events(request: Request) -> Response:
         return await _taken(server, intake, counts, request)
 
@@ -82,16 +75,9 @@ def add_events(app: FastAPI, server: Server, intake: Intake, counts: RequestCoun
 def add_labels(app: FastAPI, server: Server, intake: Intake | None, counts: RequestCounts, token: Token) -> None:
     """Add ``POST /labels?trusted``, the door for labels that somebody checked, with a token of its own."""
     missing = "POST /labels?trusted is off: there is no holdout.trusted.token_file and no HOLDFAST_TRUSTED_TOKEN"
-    allowed = Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))
+    summary = "Take one event whose label somebody checked (`?trusted`); 202 once it is durable for the guard"
 
-    @app.post(
-        "/labels",
-        openapi_extra=_body_schema(EventBody),
-        summary="Take one event whose label somebody checked (`?trusted`); 202 once it is durable for the guard",
-        status_code=202,
-        dependencies=[allowed],
-        responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
-    )
+    @_takes_events(app, "/labels", summary, counts, token, missing)
     async def labels(
         request: Request,
         trusted: Annotated[Literal["", "true", "1"], Query(description="say that it was checked")],  # noqa: ARG001
@@ -100,6 +86,20 @@ def add_labels(app: FastAPI, server: Server, intake: Intake | None, counts: Requ
             counts.add(503, 0.0)
             return _response((503, detail("holdout.trusted names no directory and no topic: set one of them")))
         return await _taken(server, intake, counts, request)
+
+
+def _takes_events(
+    app: FastAPI, path: str, summary: str, counts: RequestCounts, token: Token, missing: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate what takes one event at a path; ``missing`` is said while there is no such token."""
+    return app.post(
+        path,
+        openapi_extra=_body_schema(EventBody),
+        summary=summary,
+        status_code=202,
+        dependencies=[Depends(_bearer([token], missing, lambda code: counts.add(code, 0.0)))],
+        responses=answer_of(Taken, 202) | responses_of(400, 401, 403, 408, 413, 422, 500, 503),
+    )
 
 
 async def _taken(server: Server, intake: Intake, counts: RequestCounts, request: Request) -> Response:

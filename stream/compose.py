@@ -241,18 +241,15 @@ def voice_of(
     """Build what reads ``[holdout.trusted]``, over a lineage of its own."""
     from stream.voice import Voice  # noqa: PLC0415  a command imports what it needs
 
-    lineage, place, poll_seconds = Lineage(store_of(config)), config.holdout.trusted, config.guard.poll_seconds
+    lineage, place = Lineage(store_of(config)), config.holdout.trusted
+    read = msgspec.structs.replace(
+        config.source, kind="files" if place.directory else "kafka", directory=place.directory, topics=[place.topic],
+        start="earliest", poll_seconds=config.guard.poll_seconds,
+    )  # fmt: skip
+    reader = msgspec.structs.replace(config, name=f"{config.name}-trusted", source=read)
 
     def source() -> Source:
-        if place.directory:
-            return FilesSource(
-                config.base / place.directory, start="earliest", poll_seconds=poll_seconds, when_lost="go_on",
-                max_bytes=config.event.max_bytes,
-            )  # fmt: skip
-        return KafkaSource(
-            [place.topic], config.source.kafka, group=f"{config.name}-trusted", start="earliest",
-            poll_seconds=poll_seconds, when_lost="go_on",
-        )  # fmt: skip
+        return source_of(reader, when_lost="go_on")
 
     return Voice(lineage, lambda: checking_of(config, lineage.refresh()), source, now=now, sleep=sleep)
 

@@ -80,8 +80,10 @@ class Model:
         squares = self.square + squared - counts * (means - shift) ** 2
         before = self._scaled(features, means[:-1], squares[:-1], counts[:-1])
         after = self._scaled(features, means[1:], squares[1:], counts[1:])
-        wanted = np.eye(self.outputs)[labels.astype(int)] if self.task == "multiclass" else labels[:, None]
-        said = self._walk(before, after, wanted) if self.outputs > 1 else self._walk_one(before, after, labels)
+        if self.outputs > 1:
+            said = self._walk(before, after, np.eye(self.outputs)[labels.astype(int)])
+        else:
+            said = self._walk_one(before, after, labels)
         self.count, self.mean, self.square = int(counts[-1, 0]), means[-1], squares[-1]
         return said
 
