@@ -22,6 +22,7 @@ fix: $(VENV)/test.stamp  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/promises.py
 
 bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)

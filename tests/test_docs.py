@@ -31,14 +31,25 @@ def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str,
     return found
 
 
-def test_the_reference_is_what_the_code_says() -> None:
-    """Commands, options, endpoints, metrics and reasons; python scripts/reference.py writes it again."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert doc("docs/reference.md") == module.text()
+    return module
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Commands, options, endpoints, metrics and reasons; python scripts/reference.py writes it again."""
+    assert doc("docs/reference.md") == script("reference").text()
+
+
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    """As the tests' docstrings cite them; python scripts/promises.py writes the lists again."""
+    promises = script("promises")
+    assert sorted(promises.tests()) == list(promises.PROMISES)
+    assert doc("docs/promises.md") == promises.text()
 
 
 @pytest.mark.parametrize(("words", "command"), commands(main), ids=lambda v: v if isinstance(v, str) else "")
