@@ -8,7 +8,7 @@ _SMALL, _MEDIUM, _LARGE = 1 << 20, 16 << 20, 64 << 20
 #: a file of the archive is written after some 32 MiB of events, and put together with others up to ARCHIVED / 2
 ARCHIVED = 1 << 30
 #: by how a name ends, or else begins
-_BEGINNINGS = (
+BEGINNINGS = (
     ("ledger/", _SMALL), ("epochs/", _SMALL), ("presence/", _SMALL), ("leases/", _SMALL), ("lineage.json", _SMALL),
     ("verdicts/", _MEDIUM), ("archive/", ARCHIVED),
 )  # fmt: skip
@@ -20,4 +20,4 @@ def most_bytes(name: str) -> int | None:
     for end, most in _ENDS:
         if name.endswith(end):
             return most
-    return next((most for beginning, most in _BEGINNINGS if name.startswith(beginning)), None)
+    return next((most for beginning, most in BEGINNINGS if name.startswith(beginning)), None)

@@ -9,7 +9,17 @@ import click
 import msgspec
 import pytest
 
+from snapshots.bounds import BEGINNINGS
+from snapshots.epochs import Epoch
+from snapshots.head import Head
+from snapshots.holdout import HeldRow
+from snapshots.lease import Word
+from snapshots.ledger import Entry
+from snapshots.lineage import Charter
 from snapshots.manifest import LearnerPart, Manifest
+from snapshots.signing import FOLDERS, Signature
+from snapshots.snapshot import Shared
+from snapshots.verdict import Verdict
 from stream.cli import main
 from stream.config import Config, LearnerConfig
 from stream.metrics import METRICS
@@ -171,3 +181,25 @@ def test_the_notebook_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     code = re.findall(r"```python\n(.*?)```", doc("docs/learners.md"), re.DOTALL)[0]
     exec(compile(code, "docs/learners.md", "exec"), {})  # noqa: S102  the example is ours
     assert "'n': 1000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("struct", "section"),
+    [
+        (Charter, "lineage.json"), (Epoch, "epochs/N"), (Head, "ledger/head"), (Shared, "shared-"), (Word, "leases/"),
+        (Signature, "….sig"), (Entry, "## An entry of the ledger"), (Verdict, "## A verdict"),
+        (HeldRow, "## A held-out row"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.__name__,
+)  # fmt: skip
+def test_every_field_that_is_written_is_documented(struct: Any, section: str) -> None:
+    """In docs/formats.md, where the blob stands."""
+    text = doc("docs/formats.md")
+    found = text.split(section, 1)[1].split("\n## " if section.startswith("##") else "\n", 1)[0]
+    assert [name for name in struct.__struct_encode_fields__ if f"`{name}`" not in found] == []
+
+
+def test_every_folder_of_the_store_is_documented() -> None:
+    """Those that have a bound, and those that are signed."""
+    text = doc("docs/formats.md")
+    assert [one for one in {*FOLDERS, *(name for name, _ in BEGINNINGS)} if f"| `{one}" not in text] == []
