@@ -265,7 +265,7 @@ class Lagged:
         latest, learnt = self.scene.number - LAG_LOOKS, self.scene.learnt
         found = [
             old[-1] for lag in LAGS
-            if (old := [number for number, then in passes if number <= latest and then <= learnt - lag])
+            if (old := [one for one, then in passes[: -LAG_LOOKS + 1] if one <= latest and then <= learnt - lag])
         ]  # fmt: skip
         return found or [number for number, _ in passes[:1]]
 
@@ -514,20 +514,22 @@ class Lagged:
     def _told(self, yardstick: int) -> dict[str, str]:
         """Slices whose newest labels no longer answer to the features as they did, in enough looks in a row."""
         scene, memory = self.scene, self.memory
-        end = memory.trouble.end if memory.trouble is not None else None
+        end, seen = memory.trouble.end if memory.trouble is not None else None, scene.held
         if memory.trouble is None and memory.doubted is not None:
             yardstick, end = memory.doubted
         if memory.asked != (scene.held, yardstick):
+            seen = memory.asked[0] if 0 <= memory.asked[0] < scene.held else scene.held
+            since = scene.rows(seen, scene.held)  # what may be lies as a whole, when looks are far apart
             memory.asked = (scene.held, yardstick)
             last = scene.held if end is None else end
-            before = self._rows(memory.trouble, max(memory.floor, last - 600), last)
+            before = self._rows(memory.trouble, max(memory.floor, min(seen, last) - 600), last)
             newest = scene.rows(max(memory.floor if end is None else end, scene.held - 400), scene.held)
+            plain = memory.trouble is None and not _PLAIN.isdisjoint(memory.told.values())
+            known, many = memory.trouble.liars if memory.trouble is not None else {}, 200 if plain else _FEW
             memory.told = {}
-            known = memory.trouble.liars if memory.trouble is not None else {}
-            many = _FEW if memory.trouble is not None or memory.doubted is None else 200
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
                 new, old = _of(newest, name)[-many:], _of(before, name)
-                old = (old if end is not None else old[:-_FEW])[-3 * _FEW :]
+                old = (old if end is not None else old[: -max(_FEW, len(_of(since, name)))])[-3 * _FEW :]
                 if len(new) < _FEW or len(old) < _FEW:
                     continue
                 windows = [self._window(yardstick, one) for one in (old, new)]
@@ -537,10 +539,10 @@ class Lagged:
         if memory.trouble is not None and scene.learnt - memory.trouble.learnt >= scene.hold_events:
             memory.told = {name: why for name, why in memory.told.items() if why not in _PLAIN}
         memory.streak = {name: memory.streak.get(name, 0) + 1 for name in memory.told}
-        if not _PLAIN.intersection(memory.told.values()):
+        if not memory.told:
             memory.doubted = None
         elif memory.doubted is None:
-            memory.doubted = yardstick, max(0, scene.held - _FEW) if end is None else end
+            memory.doubted = yardstick, max(0, min(seen, scene.held - _FEW)) if end is None else end
         return {name: why for name, why in memory.told.items() if memory.streak[name] >= _CONFIRM}
 
     def _window(self, yardstick: int, rows: Sequence[Row]) -> Window:

@@ -52,15 +52,16 @@ class World:
         self.passes: list[tuple[int, int]] = []
         self.number = self.learnt = self.held = 0
         self.answers_given: list[Answer] = []
+        self.every, self.slices = EVENTS, 2
 
     def event(self) -> Row:
-        """Three features, two slices, a label that mostly follows from the features."""
+        """Three features, a slice, a label that mostly follows from the features."""
         x = self.rng.normal(size=3)
-        return Row(x, bool(x @ WEIGHTS + self.rng.normal(0, 0.5) > 0), (f"s={int(self.rng.integers(2))}",))
+        return Row(x, bool(x @ WEIGHTS + self.rng.normal(0, 0.5) > 0), (f"s={int(self.rng.integers(self.slices))}",))
 
     def look(self, change: Callable[[Row, "World"], Row] | None = None) -> Answer:
         """Some events, a snapshot, a judgement."""
-        for _ in range(EVENTS):
+        for _ in range(self.every):
             row = self.event() if change is None else change(self.event(), self)
             if self.rng.random() < 0.15:
                 self.set_aside.append(row)
@@ -205,6 +206,17 @@ def test_one_slice_that_lies_is_not_followed(settled: World) -> None:
     answers = settled.looks(200, slice_flipped)
     assert {answer.verdict for answer in answers} == {"suspect"}
     assert any("s=1" in answer.where for answer in answers)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("every", [500, 2000])
+def test_one_slice_that_lies_is_seen_by_a_guard_that_looks_seldom(every: int, seed: int) -> None:
+    """A slow machine or a fast stream: between two looks lie more rows than the labels are compared on."""
+    world = World(seed)
+    world.every, world.slices, world.tolerance = every, 5, 0.2  # what lies makes no look bad by itself
+    assert all(one.verdict == "pass" for one in world.looks(24))
+    serves = [one.serve for one in world.looks(8, slice_flipped)]
+    assert any(serve is not None and serve <= 24 for serve in serves)
 
 
 def test_another_world_is_followed_when_it_can_be_learnt(settled: World) -> None:
