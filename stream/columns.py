@@ -8,7 +8,8 @@ text that stands there. Ids are always that text.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -60,14 +61,22 @@ class Columns(msgspec.Struct, frozen=True):
 
 
 class Column:
-    """What was seen of one column; ``kind`` is number, text, bool or empty."""
+    """What was seen of one column; ``kind`` is number, text, bool or empty.
 
-    def __init__(self, name: str, *, typed: bool, kind: str | None, missing: Iterable[str]) -> None:
+    ``texts`` are the paths of what lies in its objects and stays text: what ``[event.types]`` calls so, and whole
+    numbers that no float holds. ``bytes`` tells whether some cell holds bytes, which mean nothing.
+    """
+
+    def __init__(
+        self, name: str, *, typed: bool, kind: str | None, missing: Iterable[str], texts: Iterable[str] = ()
+    ) -> None:
         self.name, self.typed, self._fixed = name, typed, kind
+        self.texts = set(texts)
+        self.bytes = False
         self.absent = frozenset(("", *missing))
         self.guesses: Counter[str] = Counter()
-        self.why_text = self.odd = ""
-        self._numbers = self._texts = self._bools = 0
+        self.why_text = self.odd = self.example = ""
+        self._numbers = self._texts = self._bools = self._quoted = 0
         self._seen: set[Any] = set()
 
     def fix(self, kind: str) -> None:
@@ -76,14 +85,17 @@ class Column:
 
     def see(self, cell: Any) -> None:
         """Take one cell into account."""
-        if cell is None or isinstance(cell, (dict, list)) or self.why_text or self._fixed or cell in self._seen:
+        if isinstance(cell, (dict, list)):
+            self._see_nested(cell)
+            return
+        if cell is None or self.why_text or self._fixed or cell in self._seen:
             return
         if type(cell) is not str:
             self._see_typed(cell)
         elif cell in self.absent:
             return
         elif self.typed:
-            self._texts += 1
+            self._see_typed_text(cell)
         elif (number := text_number(cell)) is not None and math.isfinite(number):
             self._see_number(cell.strip(), number)
         elif cell.strip() in MISSING:
@@ -91,7 +103,7 @@ class Column:
             return
         else:
             self.why_text = f"{cell!r} is no number"
-            self.odd = _odd(cell.strip())
+            self.odd, self.example = _odd(cell.strip()), cell
         if len(self._seen) < _REMEMBERED:
             self._seen.add(cell)
 
@@ -103,14 +115,37 @@ class Column:
     def _see_typed(self, cell: Any) -> None:
         if isinstance(cell, bool):
             self._bools += 1
-        elif isinstance(cell, int):
-            self._numbers += 1
-            if abs(cell) > _EXACT:
-                self.why_text = f"no float holds {cell} exactly"
+        elif isinstance(cell, bytes):
+            self.bytes = True
         elif is_number(cell):
             self._numbers += 1
+            if not _is_exact(cell):
+                self.why_text = f"no float holds {text_of(cell)} exactly"
         else:
             self._texts += 1
+
+    def _see_typed_text(self, cell: str) -> None:
+        self._texts += 1
+        self._quoted += text_number(cell) is not None
+        if not self.odd:
+            self.odd, self.example = _odd(cell.strip()), cell
+
+    def _see_nested(self, cell: Any) -> None:
+        for path, leaf in _leaves(cell, self.name):
+            if isinstance(leaf, bytes):
+                self.bytes = True
+            elif not _is_exact(leaf):
+                self.texts.add(path)
+
+    @property
+    def why_odd(self) -> str:
+        """Why it is no column of numbers, where it looks like one; empty where it does not."""
+        return f"{self.example!r} is no number, {self.odd}" if self.odd else ""
+
+    @property
+    def quoted(self) -> bool:
+        """Tell whether all of its texts are numbers in quotes."""
+        return 0 < self._texts == self._quoted
 
     @property
     def kind(self) -> str:
@@ -125,7 +160,9 @@ class Column:
     def value(self, cell: Any) -> Any:
         """What a cell means: a number, a text, a boolean, None where nothing is there; lists and dicts as they are."""
         if cell is None or isinstance(cell, (dict, list)):
-            return flat(cell)
+            return flat(cell, self.name, self.texts)
+        if isinstance(cell, bytes):
+            return None
         if type(cell) is str:
             return self._of_text(cell)
         kind = self.kind
@@ -133,8 +170,7 @@ class Column:
             return text_of(cell)
         if kind == "bool":
             return cell if isinstance(cell, bool) else text_of(cell)
-        number = cell if isinstance(cell, int) and not isinstance(cell, bool) else float(cell)
-        return number if math.isfinite(number) else None
+        return _number_of(cell)
 
     def _of_text(self, cell: str) -> Any:
         if cell in self.absent:
@@ -181,7 +217,8 @@ class Survey:
     def _column(self, name: str) -> Column:
         special = name in (self.chosen.id, self.chosen.time)
         kind = "text" if special else None if name == self.chosen.label else self._types.get(name)
-        return Column(name, typed=self._typed, kind=kind, missing=self.chosen.missing)
+        inner = [path for path, kind in self._types.items() if kind == "text" and path.startswith(f"{name}.")]
+        return Column(name, typed=self._typed, kind=kind, missing=self.chosen.missing, texts=inner)
 
     def look(self, rows: Iterable[Row]) -> None:
         """See the rows of one table."""
@@ -216,16 +253,26 @@ class Survey:
         """What was guessed, in sentences."""
         said = list(self.headless)
         for column in self.columns.values():
-            if column.kind == "number" and column.guesses:
-                shown = ", ".join(repr(text) for text in list(column.guesses)[:3])
-                said.append(f"{column.name}: {shown} among numbers is taken for nothing (--missing names others)")
-            elif column.kind == "text" and column.why_text.startswith("no float"):
-                said.append(f"{column.name} stays text: {column.why_text}")
-            elif column.kind == "text" and column.odd and column.name not in (*self._named, *self.dates):
-                said.append(f"{column.name} is taken for text: {column.why_text}, {column.odd}")
+            said += self._said_of(column)
         if self.time_form and self.chosen.time_format is None and "%" in self.time_form:
             said.append(f"{self.chosen.time}: times are read as {self.time_form} (--time-format says otherwise)")
         return said
+
+    def _said_of(self, column: Column) -> Iterator[str]:
+        name, special = column.name, column.name in (*self._named, *self.dates)
+        if column.bytes:
+            yield f"{name} holds bytes, which are neither text nor a number: they are left out"
+        for path in sorted(column.texts - set(self._types)):
+            yield f"{path} stays text: it has whole numbers that no float holds exactly"
+        if column.kind == "number" and column.guesses:
+            shown = ", ".join(repr(text) for text in list(column.guesses)[:3])
+            yield f"{name}: {shown} among numbers is taken for nothing (--missing names others)"
+        elif column.kind == "text" and column.why_text.startswith("no float"):
+            yield f"{name} stays text: {column.why_text}"
+        elif column.kind == "text" and column.odd and not special:
+            yield f"{name} is taken for text: {column.why_odd}"
+        elif column.kind == "text" and column.quoted and not special:
+            yield f"{name} stays text: its numbers stand in quotes, such as {column.example!r}; without them, numbers"
 
 
 def _odd(text: str) -> str:
@@ -264,26 +311,66 @@ def text_of(cell: Any) -> str:
         return cell
     if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _EXACT:
         return str(int(cell))
+    if isinstance(cell, Decimal) and cell.is_finite() and cell == cell.to_integral_value():
+        return str(int(cell))
     if isinstance(cell, bytes):
-        raise CommandError("a column holds bytes, which are neither text nor a number: leave it out with --features")
+        raise CommandError("bytes can be no id, no label and no time: make texts or numbers of that column")
     return str(cell.isoformat()) if hasattr(cell, "isoformat") else str(cell)
 
 
-def flat(cell: Any) -> Any:
+def flat(cell: Any, path: str = "", texts: Collection[str] = ()) -> Any:
     """A nested cell as objects of features: a list of texts becomes names that are true, at any depth.
 
-    A list of objects or lists stays one, and is refused with its reason.
+    Numbers at the paths ``texts`` become texts; bytes are left out. A list of objects or lists stays one, and is
+    refused with its reason.
 
     >>> flat({"home": {"roles": ["a", 1]}, "gone": None}), flat([{"a": 1}])
     ({'home': {'roles': {'a': True, '1': True}}}, [{'a': 1}])
+    >>> flat({"id": 2**60, "price": Decimal("1.50"), "raw": b""}, "user", ["user.id"])
+    {'id': '1152921504606846976', 'price': 1.5}
     """
     if isinstance(cell, list):
         if any(isinstance(one, (dict, list)) for one in cell):
             return cell
-        return {text_of(one): True for one in cell if one is not None}
+        return {text_of(one): True for one in cell if one is not None and not isinstance(one, bytes)}
     if isinstance(cell, dict):
-        return {name: flat(value) for name, value in cell.items() if value is not None}
-    return cell
+        found = {name: flat(value, f"{path}.{name}", texts) for name, value in cell.items()}
+        return {name: value for name, value in found.items() if value is not None}
+    return _leaf(cell, as_text=path in texts)
+
+
+def _leaf(cell: Any, *, as_text: bool) -> Any:
+    if cell is None or isinstance(cell, (str, bool)):
+        return cell
+    if isinstance(cell, bytes):
+        return None
+    return _number_of(cell) if is_number(cell) and not as_text else text_of(cell)
+
+
+def _leaves(cell: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What lies in a nested cell, and where; a list's elements lie where the list lies."""
+    if isinstance(cell, dict):
+        for name, inner in cell.items():
+            yield from _leaves(inner, f"{path}.{name}")
+    elif isinstance(cell, list):
+        for inner in cell:
+            if isinstance(inner, bytes):
+                yield path, inner
+    else:
+        yield path, cell
+
+
+def _is_exact(cell: Any) -> bool:
+    """Tell whether a float holds a cell: not a whole number beyond 2^53, which may be an id."""
+    if isinstance(cell, Decimal):
+        return not cell.is_finite() or abs(cell) <= _EXACT or cell != cell.to_integral_value()
+    return not isinstance(cell, int) or abs(cell) <= _EXACT
+
+
+def _number_of(cell: Any) -> int | float | None:
+    """The number of a cell that is one, None where it is not finite."""
+    number = cell if isinstance(cell, int) and not isinstance(cell, bool) else float(cell)
+    return number if math.isfinite(number) else None
 
 
 def _hashable(cell: Any) -> Any:

@@ -127,9 +127,11 @@ def day_of(texts: list[str]) -> str:
 def reading_of(column: str, texts: list[str]) -> tuple[str, str]:
     """The form in which a column's dates are read, and another in which all of them could be read as well, or none.
 
-    Of two that fit, days before months where points separate them, and months before days elsewhere. Raises
-    :class:`CommandError` where no form fits.
+    ISO 8601 leaves no doubt. Of two that fit, days before months where points separate them, and months before days
+    elsewhere. Raises :class:`CommandError` where no form fits.
     """
+    if _fits("iso", texts):
+        return parser_of(column, None, texts)[1], ""
     fitting = [form for form in _dates(texts[0]) if _fits(form, texts)] if texts else []
     if len(fitting) < 2 or _read_alike(fitting, texts) or sum(_in_order(form, texts) for form in fitting) == 1:
         return parser_of(column, None, texts)[1], ""

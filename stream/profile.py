@@ -134,16 +134,18 @@ class _Column:
             for place, part in enumerate((1.0, value, label, value * value, label * label, value * label)):
                 self._sums[place] += part
 
-    def see_nested(self, cell: Any, path: str) -> None:
-        """Take what lies in an object into account; of lists, only that there are some."""
+    def see_nested(self, cell: Any, path: str, texts: set[str]) -> None:
+        """Take what lies in an object into account; of lists, only that there are some. At ``texts`` lie texts."""
         if isinstance(cell, dict):
             self.deep |= path != self.name
             for name, inner in cell.items():
-                self.see_nested(inner, f"{path}.{name}")
+                self.see_nested(inner, f"{path}.{name}", texts)
         elif isinstance(cell, list):
             self.deep = True
-        elif cell is not None and path != self.name and len(self.leaves) <= _MOST_LEAVES:
-            self.leaves.setdefault(path, set()).add(_kind(cell))
+        elif (
+            cell is not None and not isinstance(cell, bytes) and path != self.name and len(self.leaves) <= _MOST_LEAVES
+        ):
+            self.leaves.setdefault(path, set()).add("text" if path in texts else _kind(cell))
 
     def correlation(self) -> float:
         """With a label that is a number; 0 where one of them does not vary."""
@@ -179,7 +181,7 @@ def profile(
         for name, value in values.items():
             seen[name].see(value, label)
             if isinstance(value, (dict, list)):
-                seen[name].see_nested(row[name], name)
+                seen[name].see_nested(row[name], name, survey.columns[name].texts)
         ids.see(row)
     found = Profile(
         str(path), survey.rows, {name: _found(one, survey, ids) for name, one in seen.items()}, label=columns.label
@@ -256,14 +258,14 @@ def _decide_label(
                 f"{task} (--task {other} says otherwise)"
             )
     if task == "regression" and column.kind != "number":
-        raise CommandError(f"{found.label!r} is not a column of numbers, and the task is regression")
+        why = f": {column.why_odd}" if column.odd else ""
+        raise CommandError(f"{found.label!r} is not a column of numbers, and the task is regression{why}")
     found.task = task
     if task == "binary":
         found.positive = _positive(labels, positive, found)
     if task == "multiclass" and seen[found.label].many:
-        raise CommandError(
-            f"{found.label!r} has over {_MOST_VALUES:,} values: too many classes. Another --label, or --task regression"
-        )
+        way = column.why_odd or "another --label, or --task regression where they are numbers"
+        raise CommandError(f"{found.label!r} has over {_MOST_VALUES:,} values, which are too many classes: {way}")
 
 
 def _folded(found: Profile, labels: Counter[Any]) -> Counter[Any]:

@@ -141,9 +141,46 @@ class Table:
         source = BufferReader(self._plain(file).read()) if self.path.suffix == ".gz" else file
         try:
             for batch in parquet.ParquetFile(source).iter_batches(use_threads=False):  # see Archive._table
-                yield from batch.to_pylist()
-        except ArrowException as cause:
+                yield from map(_objects, _in_microseconds(batch).to_pylist())
+        except (ArrowException, ValueError) as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+
+
+def _in_microseconds(batch: Any) -> Any:
+    """Moments and durations by nanosecond, which Python has none of, without their last three digits."""
+    schema = batch.schema
+    for place, field in enumerate(schema):
+        if "[ns" in str(field.type):
+            schema = schema.set(place, field.with_type(_coarser(field.type)))
+    return batch if schema is batch.schema else batch.cast(schema, safe=False)
+
+
+def _coarser(kind: Any) -> Any:
+    """An Arrow type with microseconds in place of nanoseconds, at any depth."""
+    import pyarrow as pa  # noqa: PLC0415  an optional extra
+
+    if pa.types.is_struct(kind):
+        return pa.struct([one.with_type(_coarser(one.type)) for one in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_type, _coarser(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_coarser(kind.value_type)))
+    if pa.types.is_dictionary(kind):
+        return _coarser(kind.value_type)
+    if pa.types.is_time64(kind) or pa.types.is_duration(kind):
+        return pa.time64("us") if pa.types.is_time64(kind) else pa.duration("us")
+    return pa.timestamp("us", tz=kind.tz) if pa.types.is_timestamp(kind) else kind
+
+
+def _objects(cell: Any) -> Any:
+    """A cell or row with objects where Arrow has maps, which it gives as lists of pairs."""
+    if isinstance(cell, dict):
+        return {name: _objects(inner) for name, inner in cell.items()}
+    if isinstance(cell, list):
+        pairs = bool(cell) and all(isinstance(one, tuple) for one in cell)
+        return {str(name): _objects(inner) for name, inner in cell} if pairs else [_objects(one) for one in cell]
+    return cell
 
 
 def are_data(names: list[str], cells: list[str]) -> bool:

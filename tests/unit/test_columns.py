@@ -115,6 +115,23 @@ def test_typed_cells_keep_their_types(cells: list[Any], become: list[Any]) -> No
     assert [column.value(cell) for cell in cells] == become
 
 
+@pytest.mark.parametrize(
+    ("cells", "typed", "said"),
+    [
+        (["1", "2"], True, "its numbers stand in quotes, such as '2'"),
+        (["$1,200", "$3"], True, "is no number"),
+        (["$1,200", "$3"], False, "is no number"),
+        (["red", "blue"], True, ""),
+        ([{"id": 2**60}], True, "c.id stays text"),
+        ([b"x"], True, "c holds bytes"),
+    ],
+)
+def test_what_is_no_number_though_it_looks_like_one_is_said(cells: list[Any], typed: bool, said: str) -> None:
+    """And what is left out."""
+    survey = _survey(cells, typed=typed)
+    assert (said in " ".join(survey.said)) if said else survey.said == []
+
+
 @given(st.lists(TEXTS | NUMERALS, min_size=1, max_size=20))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_id_is_the_text_that_stands_in_the_table(tmp_path: Path, ids: list[str]) -> None:
