@@ -4,6 +4,8 @@ A store may be written by others, and a sparse file of a terabyte takes no disk.
 and models have no bound here: their size stands in the manifest that names them.
 """
 
+from snapshots.errors import StoreError
+
 _SMALL, _MEDIUM, _LARGE = 1 << 20, 16 << 20, 64 << 20
 #: a file of the archive is written after some 32 MiB of events, and put together with others up to ARCHIVED / 2
 ARCHIVED = 1 << 30
@@ -13,6 +15,8 @@ BEGINNINGS = (
     ("verdicts/", _MEDIUM), ("archive/", ARCHIVED),
 )  # fmt: skip
 _ENDS = (("/manifest.json", _LARGE), (".sig", _SMALL), (".looks", _MEDIUM))
+#: what a signature adds to a blob, at most
+SIGNATURE = 1 << 10
 
 
 def most_bytes(name: str) -> int | None:
@@ -21,3 +25,10 @@ def most_bytes(name: str) -> int | None:
         if name.endswith(end):
             return most
     return next((most for beginning, most in BEGINNINGS if name.startswith(beginning)), None)
+
+
+def refuse_unreadable(name: str, size: int) -> None:
+    """Raise :class:`StoreError` for a blob that is larger than its name allows: nobody would read it again."""
+    most = most_bytes(name)
+    if most is not None and size > most:
+        raise StoreError(f"{name} would have {size:,} bytes, and nothing of this name may have more than {most:,}")

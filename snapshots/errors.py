@@ -12,6 +12,7 @@
     ├── KeyRefusedError         [signing] names a file that is no key, or is not there
     ├── LedgerBrokenError       the chain of digests in the ledger does not hold
     └── RefusedError            a decision that cannot be taken; nothing was changed
+        ├── TooMuchError        a decision that is larger than an entry of the ledger may be
         └── NothingToLearnError a retrain that has no data, or none that is new: no failure
 """
 
@@ -54,6 +55,10 @@ class LedgerBrokenError(SnapshotsError):
 
 class RefusedError(SnapshotsError):
     """A decision that cannot be taken; the message says why. Nothing was changed."""
+
+
+class TooMuchError(RefusedError):
+    """A decision is larger than an entry of the ledger may be; the message says how large."""
 
 
 class NothingToLearnError(RefusedError):

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from snapshots.errors import DamagedError, LedgerBrokenError
+from snapshots.bounds import SIGNATURE, most_bytes
+from snapshots.errors import DamagedError, LedgerBrokenError, TooMuchError
 from snapshots.head import Head, Heads, Present
 from snapshots.signing import SignedStore
 from snapshots.store import Store, claim
@@ -158,7 +159,7 @@ class Ledger:
         """Append what ``decide`` makes of the entries so far.
 
         When somebody else's entry came first, ``decide`` is asked again with that entry among them; it may raise to
-        change nothing.
+        change nothing. Raises :class:`TooMuchError` for what no entry holds.
         """
         while True:
             decision = decide(self.entries())
@@ -167,6 +168,7 @@ class Ledger:
                 seq=len(self._entries) + 1, time=now, previous=self._last, nonce=secrets.token_hex(8), **fields
             )
             data = msgspec.json.encode(entry) + b"\n"
+            _refuse_too_much(entry, len(data))
             if claim(self._store, _name(entry.seq), data):
                 self._take(data)
                 self.sign_head(-1, now)
@@ -180,3 +182,13 @@ class Ledger:
         if beyond:
             raise LedgerBrokenError(f"{_name(count + 1)} is missing, and {beyond[0]} comes after it")
         return count
+
+
+def _refuse_too_much(entry: Entry, size: int) -> None:
+    """Refuse an entry that nobody could read again, which would break the ledger for good."""
+    most = (most_bytes(_name(entry.seq)) or size) - SIGNATURE
+    if size > most:
+        raise TooMuchError(
+            f"the decision {entry.action!r} takes {size:,} bytes, and an entry of the ledger holds {most:,}; nothing "
+            "was changed. Decide on less at a time"
+        )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from learners.extras import install
 from snapshots.beneath import refuse_larger, steps
-from snapshots.bounds import most_bytes
+from snapshots.bounds import most_bytes, refuse_unreadable
 from snapshots.errors import DamagedError, StoreError
 from snapshots.unsaid import without_passwords, without_values
 
@@ -76,6 +76,7 @@ class ObjectStore:
     def create(self, name: str, data: bytes) -> bool:
         """Put the blob on condition that the name is free; the server decides who was first."""
         steps(name)
+        refuse_unreadable(name, len(data))
         try:
             self._obstore.put(self._inner, self._prefix + name, data, mode="create", use_multipart=False)
         except (FileExistsError, self._obstore.exceptions.AlreadyExistsError):

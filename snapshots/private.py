@@ -1,5 +1,6 @@
 """Files that hold secrets or people's data: made for their owner, and said when everybody may read them."""
 
+import errno
 import logging
 import os
 import stat
@@ -11,13 +12,40 @@ from snapshots.beneath import file_mode
 log = logging.getLogger("holdfast.secrets")
 
 
+class NoFileError(OSError):
+    """What is to be written to is a link, a pipe, a device, a socket or a folder."""
+
+
 def opener(path: str, flags: int) -> int:
-    """For ``open``: a file that is made is its owner's, and its group's as far as the folder is.
+    """For ``open`` as :func:`only_file`: a file that is made is its owner's, and its group's as far as the folder is.
 
     One that is there keeps its mode; the umask may take more away.
     """
     folder = Path(path).parent.stat().st_mode if flags & os.O_CREAT else 0
-    return os.open(path, flags | os.O_CLOEXEC, file_mode(folder))
+    return only_file(path, flags, file_mode(folder))
+
+
+def only_file(path: str, flags: int, mode: int = 0o666) -> int:
+    """For ``open``, to write where others write as well: never through a link, and no pipe is waited for.
+
+    Raises :class:`NoFileError` for what is there and is no file; nothing is changed then.
+    """
+    cut, flags = flags & os.O_TRUNC, flags & ~os.O_TRUNC
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as cause:
+        if cause.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise NoFileError(cause.errno, "a link, a pipe or a folder is there, and no file", path) from cause
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NoFileError(errno.EINVAL, "a pipe or a device is there, and no file", path)
+        if cut:
+            os.truncate(descriptor, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def said_if_readable(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from snapshots import beneath
 from snapshots.beneath import flush_directory
-from snapshots.bounds import most_bytes
+from snapshots.bounds import most_bytes, refuse_unreadable
 from snapshots.errors import DamagedError, StoreError
 
 __all__ = ["LocalStore", "Store", "claim", "flush_directory", "open_store"]
@@ -32,6 +32,7 @@ class Store(Protocol):
       the same name, exactly one is told True.
     * ``get`` returns None for a name that is not there; never part of a blob. What is larger than a blob of its name
       can be (:mod:`snapshots.bounds`), or than ``most``, is a :class:`DamagedError`, and is not read.
+    * ``create`` raises :class:`StoreError` for what ``get`` would then refuse as too large, and writes nothing.
     * ``names`` lists what is below a prefix, sorted; with ``after``, only what sorts after it.
     * No name leads out of the store: one with ``..``, an empty or a hidden step is refused, by ``get`` as
       :class:`DamagedError`, since it stands in something that was read, and else as :class:`StoreError`.
@@ -105,6 +106,7 @@ class LocalStore:
     def create(self, name: str, data: bytes) -> bool:
         """Write, fsync, link, fsync the directory; see the contract of :class:`Store`."""
         *inner, last = beneath.steps(name)
+        refuse_unreadable(name, len(data))
         self.refuse_gone()
         hidden = f".{platform.node()}~{os.getpid()}~{threading.get_ident()}~{last}"
         with self._doing("write", name), beneath.opened(self.root, inner, make=True, anew=not self._seen) as folder:

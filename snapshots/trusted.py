@@ -23,6 +23,8 @@ def give(
 ) -> Entry:  # fmt: skip
     """Keep rows and write their entry; ``place`` is how far their source was read, from where the entry ``after`` says.
 
+    It names what was read for this entry alone, or entries would grow with the files of a directory.
+
     Raises :class:`RefusedError` when somebody else has read on meanwhile; then nothing counts twice.
     """
     data = msgspec.msgpack.encode(rows)
@@ -38,9 +40,17 @@ def give(
 
 
 def read_to(entries: Sequence[Entry]) -> tuple[int | None, Place]:
-    """Which entry says how far ``holdout.trusted`` was read, and how far (None: nothing was)."""
-    found = next((one for one in reversed(entries) if one.action == ACTION and one.place), None)
-    return (found.seq, found.place) if found is not None else (None, {})
+    """Which entry last said how far ``holdout.trusted`` was read (None: nothing was), and how far all together say.
+
+    A partition at 0 is gone.
+    """
+    newest, found = None, Place()
+    for entry in entries:
+        if entry.action == ACTION and entry.place:
+            newest = entry.seq
+            for topic, ends in entry.place.items():
+                found.setdefault(topic, {}).update(ends)
+    return newest, {topic: {name: end for name, end in ends.items() if end} for topic, ends in found.items()}
 
 
 def read(store: Store, digest: str) -> list[HeldRow]:
@@ -65,7 +75,7 @@ def erase(store: Store, meant: Callable[[HeldRow], bool]) -> int:
 
 
 class Trusted:
-    """The checked rows that entries of the ledger name; each lot is read once."""
+    """The checked rows that entries of the ledger name; a lot is kept for as long as it is asked for."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -74,11 +84,13 @@ class Trusted:
     def since(self, entries: Sequence[Entry], moment: float) -> list[HeldRow]:
         """The newest thousand of those that were given from a moment on (Unix seconds), oldest first."""
         found: list[HeldRow] = []
+        asked: dict[str, list[HeldRow]] = {}
         for entry in reversed(entries):
             if len(found) >= _MOST:
                 break
             if entry.action == ACTION and entry.time >= moment:
-                if entry.cause not in self._lots:
-                    self._lots[entry.cause] = read(self._store, entry.cause)
-                found = self._lots[entry.cause] + found
+                known = self._lots.get(entry.cause)
+                asked[entry.cause] = read(self._store, entry.cause) if known is None else known
+                found = asked[entry.cause] + found
+        self._lots = asked
         return found[-_MOST:]

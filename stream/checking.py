@@ -1,10 +1,12 @@
 """Events whose labels somebody checked, as rows for the guard."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 from learners.event import slices_of
 from snapshots.holdout import HeldRow, Membership
+from stream import lines
 from stream.codec import Codec
 from stream.errors import CommandError
 from stream.reasons import Reason, Refusal
@@ -28,14 +30,17 @@ class Checking:
         rows: list[HeldRow] = []
         refused: list[str] = []
         try:
+            if not path.is_file():
+                raise CommandError(f"{path} is no file")
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                for number, line in enumerate(file):
+                longest = self._codec.most_bytes + 1
+                for number, line in enumerate(lines.bounded(file, longest)):
                     if number >= _MOST:
                         raise CommandError(f"{path} holds more than {_MOST:,} lines: give the newest")
                     if line.strip():
                         found = self.row(Record(_TOPIC, "0", number, number + 1, line.strip()))
                         (rows if isinstance(found, HeldRow) else refused).append(found)  # type: ignore[arg-type]
-        except (OSError, EOFError) as cause:
+        except (OSError, EOFError, zlib.error) as cause:
             raise CommandError(f"{path} cannot be read: {cause}") from cause
         return rows, refused
 

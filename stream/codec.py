@@ -63,6 +63,11 @@ class Codec:
         usual = usual and _are_plain(named) and len(set(named)) == len(named)
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
 
+    @property
+    def most_bytes(self) -> int:
+        """How long an event may be."""
+        return self._paths.max_bytes
+
     def decode(self, record: Record) -> Event | Refusal:
         """Return the event, or why it is refused. Never raises for what a producer sent."""
         try:

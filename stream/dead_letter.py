@@ -140,7 +140,9 @@ class FileDeadLetters:
             try:
                 self._write()
             except OSError as cause:
-                if not waiting(f"dead letters cannot be written to {self._directory}: {cause.strerror}"):
+                if not waiting(
+                    f"dead letters cannot be written to {cause.filename or self._directory}: {cause.strerror}"
+                ):
                     raise GaveUpError("dead letters are not written") from cause
                 time.sleep(_RETRY_SECONDS)
 

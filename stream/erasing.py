@@ -35,6 +35,7 @@ from stream.config import Config
 from stream.dead_letter import SUFFIX, producer_settings
 from stream.errors import CommandError
 from stream.kafka import client
+from stream.letters import files_of
 from stream.presence import has_ended, this_process
 from stream.reasons import Refusal
 from stream.record import Record
@@ -208,9 +209,7 @@ class Erasing:
         wanted = Named(path, values, numbers=by != BY_ID)
         if self.config.source.kind == "files":
             folder = self.config.base / self.config.source.directory
-            return sum(
-                self._letters_of(one, wanted) for one in sorted(folder.with_name(folder.name + SUFFIX).glob("*"))
-            )
+            return sum(self._letters_of(one, wanted) for one in files_of(folder))
         try:
             return sum(self._letters_on(topic + SUFFIX, wanted) for topic in self.config.source.topics)
         except KafkaException as cause:
@@ -227,6 +226,7 @@ class Erasing:
             left = [line for line in letters if not wanted.means(_value_of(line))]
             if len(left) < len(letters):
                 hidden = path.with_name(f".{path.name}")
+                hidden.unlink(missing_ok=True)
                 with open(hidden, "wb", buffering=0, opener=private.opener) as file:
                     lines.append(file, b"".join(left))
                 hidden.rename(path)

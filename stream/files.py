@@ -11,7 +11,7 @@ import msgspec
 
 from snapshots.manifest import Place
 from stream import lines
-from stream.errors import SourceLostError
+from stream.errors import SourceAwayError, SourceLostError
 from stream.listing import Listing
 from stream.record import Record
 from stream.tails import Tails
@@ -76,6 +76,7 @@ class FilesSource:
     def open(self, place: Place, topics: dict[str, str]) -> Place:
         """Begin at a place; raise :class:`SourceLostError` when a file no longer fits it.
 
+        Raises :class:`SourceAwayError` when one that was begun cannot be read just now.
         ``topics`` is what :meth:`identities` gave at that place: files that had been read to their end may be gone.
         """
         self._lines.clear()
@@ -103,17 +104,20 @@ class FilesSource:
     def _check(self, name: str, offset: int) -> None:
         """Hold a file against the offset; when it does not fit, it is lost, or read from its beginning."""
         path = self._path(name)
-        size = path.stat().st_size if path.exists() else 0
+        size = path.stat().st_size if path.is_file() else 0
         if size < offset:
             self._lose(name, f"{path} has {size} bytes and the place is at {offset}: bytes {size} to {offset} are gone")
         elif offset and not self._holds(name, path, offset):
             self._lose(name, f"{path} was rewritten: before byte {offset}, where the place is, lies something else")
 
     def _holds(self, name: str, path: Path, offset: int) -> bool:
-        with path.open("rb") as file:
-            about = os.fstat(file.fileno())
-            self._stamps[name] = about.st_ino, about.st_mtime_ns
-            return self._tails.fits(name, file, offset)
+        try:
+            with path.open("rb") as file:
+                about = os.fstat(file.fileno())
+                self._stamps[name] = about.st_ino, about.st_mtime_ns
+                return self._tails.fits(name, file, offset)
+        except OSError as cause:
+            raise SourceAwayError(f"{path} cannot be read: {cause.strerror}; waiting for it") from cause
 
     def _lose(self, name: str, what: str) -> None:
         if self._when_lost != "go_on":

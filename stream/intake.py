@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from learners.event import Event
 from learners.labels import Labels, LabelValue
+from snapshots import private
 from snapshots.store import flush_directory
 from stream import lines
 from stream.codec import Codec
@@ -221,7 +222,12 @@ class FilesIntake:
         number = 0
         while True:
             path = self._directory / f"http-{number}.jsonl"
-            file = path.open("ab", buffering=0)
+            try:
+                file = open(path, "ab", buffering=0, opener=private.only_file)  # noqa: SIM115  kept open
+            except private.NoFileError as cause:
+                log.warning("%s is passed over: %s", path, cause.strerror)
+                number += 1
+                continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

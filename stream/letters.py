@@ -84,10 +84,14 @@ def letters_of(
 
 
 def _from_files(config: Config, newest: int | None) -> Iterator[Letter]:
-    folder = config.base / config.source.directory
-    for path in sorted(folder.with_name(folder.name + SUFFIX).glob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            yield from _in_file(path, newest)
+    for path in files_of(config.base / config.source.directory):
+        yield from _in_file(path, newest)
+
+
+def files_of(events: Path) -> list[Path]:
+    """The files of letters beside a directory of events; hidden ones, pipes and folders are none."""
+    found = sorted(events.with_name(events.name + SUFFIX).glob("*"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def _in_file(path: Path, newest: int | None) -> Iterator[Letter]:

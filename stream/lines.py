@@ -4,8 +4,17 @@ import contextlib
 import itertools
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
+
+
+class _Lines(Protocol):
+    """What is read line by line."""
+
+    def readline(self, size: int = ..., /) -> bytes:
+        """The next line, or so much of it."""
+
 
 #: a line that has no end may still be written; after so long somebody is told
 QUIET_SECONDS = 10.0
@@ -39,6 +48,15 @@ def unended_in_words(path: Path) -> str:
         f"{path} ends without a newline, so its last line is not read yet: if it is whole, end it with "
         f"echo >> {shlex.quote(str(path))}"
     )
+
+
+def bounded(file: _Lines, longest: int) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer, the first ``longest`` bytes alone, whatever memory it would take."""
+    while line := file.readline(longest):
+        yield line
+        end = line
+        while len(end) == longest and not end.endswith(b"\n"):
+            end = file.readline(longest)
 
 
 def append(file: IO[bytes], data: bytes) -> None:

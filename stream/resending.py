@@ -26,6 +26,8 @@ from stream.record import Record
 CLAIMED, DONE, FREE = "replay_letters", "letters_replayed", "letters_not_replayed"
 #: so many letters are named by one entry, and sent together
 TOGETHER = 1000
+#: how many bytes of an entry names may fill; as JSON a control character in one takes six
+_NAMED_BYTES, _LONGEST_ESCAPE = 500_000, 6
 #: a value that was mended, or None to leave the letter where it is
 Fix = Callable[[bytes], bytes | None]
 
@@ -112,11 +114,13 @@ class Resending:
         self.settle()
         report = Report()
         lot: list[Letter] = []
+        named = 0
         for letter in self._events(letters, fix, report):
             lot.append(letter)
-            if len(lot) == TOGETHER:
+            named += _LONGEST_ESCAPE * len(letter.id)
+            if len(lot) == TOGETHER or named > _NAMED_BYTES:
                 self._send(lot, report)
-                lot = []
+                lot, named = [], 0
         if lot:
             self._send(lot, report)
         return report

@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from snapshots import private
 from stream import lines
 from stream.config import Config
 from stream.dead_letter import producer_settings
@@ -108,8 +109,8 @@ class FilesSink:
         with self._writing():
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                torn = self._path.exists() and lines.ends_torn(self._path)
-                self._file = self._path.open("ab")
+                torn = self._path.is_file() and lines.ends_torn(self._path)
+                self._file = open(self._path, "ab", opener=private.only_file)  # noqa: SIM115  kept open
                 self._file.write(b"\n" * torn)
             self._file.write(value.replace(b"\n", b" ") + b"\n")
         self._done += 1

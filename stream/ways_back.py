@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from snapshots import Lineage
+from snapshots import Lineage, private
 from snapshots.store import Store, claim, flush_directory
 from stream import lines
 from stream.config import Config
@@ -40,7 +40,7 @@ class IntoFiles:
         hidden = path.with_name(f".{path.name}.{os.getpid()}")
         events = [(one.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n" for one in letters]
         try:
-            with hidden.open("wb", buffering=0) as file:
+            with open(hidden, "wb", buffering=0, opener=private.only_file) as file:
                 lines.append(file, b"".join(events))
             path.hardlink_to(hidden)
             flush_directory(self._directory)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snapshots import LocalStore, Store
+from snapshots.bounds import most_bytes
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
 from snapshots.object_store import ObjectStore
 from snapshots.signing import SignedStore
@@ -71,6 +72,18 @@ def test_deleting_is_not_an_error_twice(store: Store) -> None:
     store.delete("a/b")
     assert store.get("a/b") is None
     assert store.create("a/b", b"two")
+
+
+@pytest.mark.parametrize("name", ["ledger/000000000001.json", "leases/a/000000000001.json", "lineage.json"])
+def test_what_nobody_would_read_again_is_not_written(store: Store, name: str) -> None:
+    """A blob larger than its name allows would be damaged for whoever asks for it."""
+    most = most_bytes(name)
+    assert most is not None
+    with pytest.raises(StoreError, match="may have more than"):
+        store.create(name, b"x" * (most + 1))
+    assert store.get(name) is None
+    assert store.create(name, b"x" * most)
+    assert len(store.get(name) or b"") == most
 
 
 def test_ones_own_blob_found_again_has_won(store: Store) -> None:

@@ -131,6 +131,19 @@ def started(here: Folder) -> subprocess.Popen[bytes]:
     )
 
 
+def running(here: Folder, up: "subprocess.Popen[bytes]") -> tuple["subprocess.Popen[bytes]", list[int]]:
+    """``up``, started again when it was killed, and what runs below it, once something does."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if up.poll() is not None:
+            up = started(here)
+        _, *below = family(up.pid)
+        if below:
+            return up, below
+        time.sleep(0.1)
+    raise TimeoutError(here.log("up")[-3000:])
+
+
 DECISIONS = (["snapshots", "revert", "--previous", "--why", "a drill"], ["holdout", "refresh", "--approve", "a drill"])
 
 
@@ -190,10 +203,8 @@ def test_a_random_process_is_killed_every_second(folder: Callable[..., Folder]) 
     did, began = Counter[str](), time.monotonic()
     for number in range(KILLS):
         time.sleep(max(0.0, began + number + draw.random() - time.monotonic()))
-        if up.poll() is not None:
-            up = started(here)
-        _, *below = family(up.pid)
-        victim = up.pid if number % 10 == 9 or not below else draw.choice(below)
+        up, below = running(here, up)
+        victim = up.pid if number % 10 == 9 else draw.choice(below)
         did[role_of(victim)] += 1
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)

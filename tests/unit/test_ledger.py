@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from snapshots import LocalStore
-from snapshots.errors import LedgerBrokenError, RefusedError
+from snapshots.errors import LedgerBrokenError, RefusedError, TooMuchError
 from snapshots.history import served_at
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.lineage import line_of
@@ -89,6 +89,15 @@ def test_processes_that_append_at_once_lose_no_entry(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert Ledger(LocalStore(tmp_path)).verify() == 80
+
+
+def test_a_decision_that_nobody_could_read_again_is_refused(tmp_path: Path) -> None:
+    """Nothing is written then, and the ledger goes on."""
+    ledger = Ledger(LocalStore(tmp_path))
+    with pytest.raises(TooMuchError, match="holds"):
+        ledger.append(1.0, lambda _: Decision("erase", "operator:me", "why", hashes=["0" * 64] * 20_000))
+    ledger.append(1.0, lambda _: pin(1))
+    assert [one.seq for one in Ledger(LocalStore(tmp_path)).entries()] == [1]
 
 
 def entry(seq: int, time: float, action: str, snapshot: int | None = None, *, stay: bool = False) -> Entry:

@@ -3,8 +3,9 @@
 import gzip
 import json
 import logging
+import resource
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +94,27 @@ def test_dead_letters_that_cannot_be_written_are_waited_for(folder: Callable[...
     assert (here.path / "events.dead-letter" / "a.jsonl").read_bytes().count(b"\n") == 1
 
 
+@pytest.fixture
+def limits() -> Iterator[None]:
+    """What a test sets for the size of files ends with it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def full(folder: Path) -> None:
+    """No file may grow any more, which fails where a full disk does."""
     folder.mkdir()
-    (folder / "a.jsonl").symlink_to("/dev/full")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 @pytest.mark.parametrize(
     ("spoil", "word"),
-    [(full, "No space left on device"), (Path.touch, "File exists"),
-     (lambda folder: (folder / "a.jsonl").mkdir(parents=True), "Is a directory")],
+    [(full, "File too large"), (Path.touch, "File exists"),
+     (lambda folder: (folder / "a.jsonl").mkdir(parents=True), "a link, a pipe or a folder is there")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_written_is_said_in_one_sentence(
-    tmp_path: Path, spoil: Callable[[Path], Any], word: str
+    limits: None, tmp_path: Path, spoil: Callable[[Path], Any], word: str
 ) -> None:
     """With what to do; at the end at the latest, when what was written goes to the disk."""
     spoil(tmp_path / "events")

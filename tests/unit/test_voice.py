@@ -151,3 +151,56 @@ def test_a_place_that_cannot_be_is_refused(which: str, tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(ConfigError, match=said):
         check(table, tmp_path)
+
+
+def test_files_of_checked_labels_without_number_fit_the_ledger(here: Folder) -> None:
+    """Each entry names what was read for it alone: thousands of files with the longest of names break nothing."""
+    count = 1500
+    for number, event in enumerate(numbers(count)):
+        (here.path / "checked" / ("\x01" * 240 + f"{number}.jsonl")).write_bytes(orjson.dumps(event) + b"\n")
+    (here.path / "checked" / ("\x01" * 240 + "-bad.jsonl")).write_bytes(b"nope\n" * 2000)
+    with voice(here, Clock()) as one:
+        one.take()
+    with voice(here, Clock()) as one:
+        one.take()
+    lineage = Lineage(store_of(here.config)).refresh()
+    entries = [one for one in lineage.entries if one.action == trusted.ACTION]
+    assert len(offsets(here)) == count
+    assert lineage.ledger.verify() == len(lineage.entries)
+    assert sum(len(ends) for one in entries for ends in one.place.values()) == count + 1
+    assert sum(len(ends) for ends in trusted.read_to(lineage.entries)[1].values()) == count + 1
+
+
+def test_lots_are_written_before_they_fill_the_memory(here: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within the ten seconds; the guard keeps no more of them than it asks for."""
+    monkeypatch.setattr("stream.voice._HELD_BYTES", 20_000)
+    monkeypatch.setattr("snapshots.trusted._MOST", 100)
+    checked(here, 0, 2000)
+    with voice(here, Clock()) as one:
+        for _ in range(6):
+            one.step()
+    lineage = Lineage(store_of(here.config)).refresh()
+    assert len(offsets(here)) == 2000
+    kept = trusted.Trusted(lineage.store)
+    lots = [one for one in lineage.entries if one.action == trusted.ACTION]
+    assert len(lots) == 4
+    for end in range(1, len(lineage.entries) + 1):
+        kept.since(lineage.entries[:end], 0.0)
+    assert len(kept._lots) == 1
+
+
+def test_a_file_that_is_gone_is_said_once(here: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    """And is read from its beginning when another comes under its name."""
+    checked(here, 0, 3)
+    with voice(here, Clock()) as one:
+        one.take()
+    (here.path / "checked" / "day.jsonl").rename(here.path / "checked" / "kept")
+    for number in range(3):
+        (here.path / "checked" / f"{number}.jsonl").write_bytes(orjson.dumps(numbers(1, first=10 + number)[0]) + b"\n")
+        with voice(here, Clock()) as one:
+            one.take()
+    assert sum("are gone" in one.getMessage() for one in caplog.records) == 1
+    checked(here, 20, 2)
+    with voice(here, Clock()) as one:
+        one.take()
+    assert len(offsets(here)) == 8
