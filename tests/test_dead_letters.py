@@ -202,3 +202,16 @@ def test_no_letters_is_no_trouble(folder: Callable[..., Folder]) -> None:
     here = folder()
     assert here.json("dead-letters", "list") == []
     assert here.json("dead-letters", "replay")["sent"] == 0
+
+
+def test_letters_of_files_with_the_longest_names_fit_the_ledger(folder: Callable[..., Folder]) -> None:
+    """Who writes events names the files: an entry names fewer letters then."""
+    here = folder()
+    here.write(numbers(50))
+    here.train()
+    name = "\x01" * 240 + ".jsonl"
+    given = [Letter("events", name, at, "", "", orjson.dumps({"id": f"c{at}", "x": {}, "y": 1})) for at in range(800)]
+    report = resending(here).run(given)
+    assert (report.sent, len(report.entries)) == (800, 3)
+    assert len(replayed(here)) == 800
+    assert here.lineage.ledger.verify() == len(here.lineage.refresh().entries)

@@ -1,5 +1,6 @@
 """What may lie in a directory of events: everything. It hangs nobody, fills no memory, and nothing is read twice."""
 
+import errno
 import os
 import time
 import tracemalloc
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.errors import SourceLostError
+from stream.errors import SourceAwayError, SourceLostError
 from stream.files import FilesSource
 from stream.lines import unended
 from stream.record import Record
@@ -231,3 +232,39 @@ def test_a_file_that_grows_by_a_line_between_restarts_is_the_same_file(tmp_path:
     source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
     with pytest.raises(SourceLostError, match="was rewritten"):
         source.open(place, topics)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["while it runs", "while it is down"])
+def test_a_folder_in_the_place_of_a_file_is_a_lost_file(tmp_path: Path, restarted: bool) -> None:
+    """It is said with the way out, and not as a fault."""
+    (tmp_path / "a.jsonl").write_bytes(line(1) + b"half of a line")
+    made = source(tmp_path)
+    assert len(read(made, 3)) == 1
+    place = {made.topic: dict(made._offsets)}
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(SourceLostError, match="are gone"):
+        if restarted:
+            FilesSource(tmp_path, start="earliest", poll_seconds=0.0).open(place, {})
+        else:
+            read(made)
+
+
+def test_a_file_that_may_not_be_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start as well."""
+    (tmp_path / "a.jsonl").write_bytes(line(1) + line(2))
+    made = source(tmp_path)
+    assert len(read(made, 3)) == 2
+    place, again = {made.topic: dict(made._offsets)}, FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    opened = Path.open
+
+    def refused(path: Path, *how: Any, **more: Any) -> Any:
+        if path.name == "a.jsonl":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *how, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        with pytest.raises(SourceAwayError, match="Permission denied"):
+            again.open(place, {})
+    assert again.open(place, {}) == place

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from snapshots import LocalStore
+from snapshots.bounds import SIGNATURE
 from snapshots.errors import LedgerBrokenError, RefusedError, TooMuchError
 from snapshots.history import served_at
 from snapshots.ledger import Decision, Entry, Ledger
 from snapshots.lineage import line_of
+from snapshots.signing import SignedStore, new_key
 from snapshots.verdict import Verdict
 
 
@@ -91,15 +93,6 @@ def test_processes_that_append_at_once_lose_no_entry(tmp_path: Path) -> None:
     assert Ledger(LocalStore(tmp_path)).verify() == 80
 
 
-def test_a_decision_that_nobody_could_read_again_is_refused(tmp_path: Path) -> None:
-    """Nothing is written then, and the ledger goes on."""
-    ledger = Ledger(LocalStore(tmp_path))
-    with pytest.raises(TooMuchError, match="holds"):
-        ledger.append(1.0, lambda _: Decision("erase", "operator:me", "why", hashes=["0" * 64] * 20_000))
-    ledger.append(1.0, lambda _: pin(1))
-    assert [one.seq for one in Ledger(LocalStore(tmp_path)).entries()] == [1]
-
-
 def entry(seq: int, time: float, action: str, snapshot: int | None = None, *, stay: bool = False) -> Entry:
     return Entry(seq, time, action, "a", snapshot, "operator:me", "why", "0" * 64, stay=stay)
 
@@ -124,3 +117,25 @@ def test_any_past_moment_can_be_asked() -> None:
     assert {moment: one.snapshot for moment, one in served.items()} == {5: None, 15: 1, 25: 2, 35: 1, 45: 1, 55: 4}
     assert "revert in entry 1" in served[35].why
     assert "no snapshot had passed" in served[5].why
+
+
+def test_a_decision_that_no_entry_holds_is_refused(tmp_path: Path) -> None:
+    """It would break the ledger for good; what still fits is read again, signature and all."""
+    private = tmp_path / "key.pem"
+    private.write_bytes(new_key())
+    store = SignedStore(LocalStore(tmp_path / "store"), private, [], seen=tmp_path / "seen")
+    ledger = Ledger(store)
+
+    def named(size: int) -> Decision:
+        return Decision(action="forget", by="operator:me", hashes=["x" * size])
+
+    with pytest.raises(TooMuchError, match="nothing was changed"):
+        ledger.append(1.0, lambda _: named(1 << 20))
+    room = (1 << 20) - SIGNATURE
+    for less in range(200, 600):
+        try:
+            ledger.append(1.0, lambda _, size=room - less: named(size))
+        except TooMuchError:
+            continue
+        break
+    assert len(Ledger(store).entries()) == 1
