@@ -32,3 +32,8 @@ def refuse_unreadable(name: str, size: int) -> None:
     most = most_bytes(name)
     if most is not None and size > most:
         raise StoreError(f"{name} would have {size:,} bytes, and nothing of this name may have more than {most:,}")
+
+
+def escaped(text: str) -> int:
+    """How many bytes a text takes in an entry at most: as JSON a control character takes six."""
+    return 6 * len(text)

@@ -262,11 +262,8 @@ class Lagged:
         passes = [
             one for one in self.scene.passes if one[0] >= self.memory.since and not first < one[0] <= last
         ] or list(self.scene.passes[-1:])  # fmt: skip
-        latest, learnt = self.scene.number - LAG_LOOKS, self.scene.learnt
-        found = [
-            old[-1] for lag in LAGS
-            if (old := [one for one, then in passes[: -LAG_LOOKS + 1] if one <= latest and then <= learnt - lag])
-        ]  # fmt: skip
+        ago = passes[: -LAG_LOOKS + 1]
+        found = [old[-1] for lag in LAGS if (old := [one for one, then in ago if then <= self.scene.learnt - lag])]
         return found or [number for number, _ in passes[:1]]
 
     def _end(self, yardstick: int) -> int:

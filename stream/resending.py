@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from snapshots import Lineage
+from snapshots.bounds import escaped
 from snapshots.errors import RefusedError
 from snapshots.ledger import Decision, Entry
 from stream.codec import Codec
@@ -26,8 +27,8 @@ from stream.record import Record
 CLAIMED, DONE, FREE = "replay_letters", "letters_replayed", "letters_not_replayed"
 #: so many letters are named by one entry, and sent together
 TOGETHER = 1000
-#: how many bytes of an entry names may fill; as JSON a control character in one takes six
-_NAMED_BYTES, _LONGEST_ESCAPE = 500_000, 6
+#: how many bytes of an entry names may fill
+_NAMED_BYTES = 500_000
 #: a value that was mended, or None to leave the letter where it is
 Fix = Callable[[bytes], bytes | None]
 
@@ -117,7 +118,7 @@ class Resending:
         named = 0
         for letter in self._events(letters, fix, report):
             lot.append(letter)
-            named += _LONGEST_ESCAPE * len(letter.id)
+            named += escaped(letter.id)
             if len(lot) == TOGETHER or named > _NAMED_BYTES:
                 self._send(lot, report)
                 lot, named = [], 0

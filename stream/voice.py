@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from snapshots import Lineage, trusted
+from snapshots.bounds import escaped
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.holdout import HeldRow
 from stream.checking import Checking
@@ -21,8 +22,8 @@ log = logging.getLogger("holdfast.guard")
 _LIMIT = 500
 #: lots come no faster, in seconds: each is an entry of the ledger
 _EVERY_SECONDS = 10.0
-#: but before they take more memory, or name more files, than this: in bytes, as JSON, where a character may take six
-_HELD_BYTES, _NAMED_BYTES, _LONGEST_ESCAPE = 16_000_000, 100_000, 6
+#: but before they take more memory, or name more files, than this, in bytes
+_HELD_BYTES, _NAMED_BYTES = 16_000_000, 100_000
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 
@@ -131,7 +132,7 @@ class Voice:
     def _note(self, topic: str, partition: str, end: int) -> None:
         """Note how far was read, to be said with the next lot."""
         ends = self._read_on.setdefault(topic, {})
-        self._named += 0 if partition in ends else _LONGEST_ESCAPE * len(partition)
+        self._named += 0 if partition in ends else escaped(partition)
         ends[partition] = end
 
     def _write(self) -> None:
