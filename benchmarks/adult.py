@@ -22,9 +22,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from learners.baseline import Baseline
+from learners.baseline.served import Baseline
 from learners.event import Features
-from snapshots import LocalStore, baselines
+from snapshots import LocalStore
+from snapshots.records import baselines
 
 _LABEL = "income >50K"
 CONFIG = """

@@ -11,7 +11,7 @@ from samples import numbers
 
 from stream.compose import trainer_of
 from stream.config import check
-from stream.presence import resident_bytes
+from stream.process.presence import resident_bytes
 
 EVENTS = 10_000_000
 

@@ -25,9 +25,10 @@ import numpy as np
 import orjson
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from learners.baseline import Baseline
+from learners.baseline.served import Baseline
 from learners.event import Features
-from snapshots import LocalStore, baselines
+from snapshots import LocalStore
+from snapshots.records import baselines
 
 _DAY = 86_400
 _FIRST = datetime(2018, 4, 1, tzinfo=UTC)

@@ -16,13 +16,13 @@ from samples import numbers
 
 from learners import Event, Features, Learner
 from snapshots import LocalStore
-from stream import wire
-from stream.building import labels_of
 from stream.compose import trainer_of
 from stream.config import Config, check, load
-from stream.guarding import Guarding
-from stream.presence import resident_bytes
-from stream.worker import Worker
+from stream.guard.watch import Guarding
+from stream.learner import wire
+from stream.learner.worker import Worker
+from stream.parts import labels_of
+from stream.process.presence import resident_bytes
 
 EVENTS, ROUNDS, ROWS, LOOKS = 20_000, 9, 5000, 10_000
 BUILD = {"river": river_linear, "vw": vw_linear}

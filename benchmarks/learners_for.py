@@ -3,9 +3,9 @@
 from river import linear_model, optim, preprocessing
 
 from learners.labels import Labels
-from learners.river_learner import RiverLearner
-from learners.vw_arguments import arguments, trial
-from learners.vw_learner import VwLearner
+from learners.river.learner import RiverLearner
+from learners.vw.arguments import arguments, trial
+from learners.vw.learner import VwLearner
 
 
 def river_linear() -> RiverLearner:

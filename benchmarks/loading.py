@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from river import forest
 
-from learners.safe_pickle import loads
+from learners.river.safe_pickle import loads
 
 
 def best(what: Callable[[], object]) -> float:

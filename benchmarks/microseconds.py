@@ -13,12 +13,12 @@ from learners_for import river_linear, vw_linear
 
 from learners import Event, Features, Metrics
 from learners.labels import Labels
-from snapshots.holdout import Membership
-from stream import wire
-from stream.codec import Codec
+from snapshots.records.holdout import Membership
 from stream.config import EventPaths
-from stream.recent import RecentIds
+from stream.learner import wire
 from stream.record import Record
+from stream.source.codec import Codec
+from stream.train.recent import RecentIds
 
 EVENTS = 20_000
 

@@ -18,8 +18,8 @@ from figures import Row, median_of
 from scipy import sparse
 from sklearn.linear_model import SGDClassifier
 
-from learners.retrain import Hooks, Recipe, Rows, device_of, train
-from learners.torch_learner import Shape
+from learners.baseline.networks import Shape
+from learners.baseline.training import Hooks, Recipe, Rows, device_of, train
 
 _NUMBERS, _TEXTS, _VALUES = 13, 26, 10_000
 #: memory bandwidth in bytes a second, by what the device calls itself (NVIDIA's data sheets)

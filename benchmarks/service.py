@@ -158,7 +158,7 @@ def revert_and_restart(folder: Path) -> list[Row]:
 
 
 def _words(here: Folder) -> list[dict[str, Any]]:
-    from stream.presence import present  # noqa: PLC0415  beside its one use
+    from stream.process.presence import present  # noqa: PLC0415  beside its one use
 
     return present(here.lineage.store, time.time())
 

@@ -34,11 +34,12 @@ from fraud import rows as fraud_rows
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from learners import learn
-from learners.baseline import Baseline
+from learners.baseline.served import Baseline
 from learners.event import Event, Features
-from snapshots import Lineage, LocalStore, baselines
-from stream.building import build_learner, labels_of, reach_modules
+from snapshots import Lineage, LocalStore
+from snapshots.records import baselines
 from stream.config import load
+from stream.parts import build_learner, labels_of, reach_modules
 
 _THIRDS = 3
 _FEWEST = 200

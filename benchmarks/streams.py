@@ -22,12 +22,12 @@ import msgspec
 import orjson
 
 from learners.event import Features
-from snapshots import snapshot as snapshots
-from snapshots.history import all_verdicts
-from stream.building import labels_of
+from snapshots.judging.history import all_verdicts
+from snapshots.records import cut as snapshots
 from stream.compose import trainer_of
 from stream.config import check
-from stream.guarding import Guarding
+from stream.guard.watch import Guarding
+from stream.parts import labels_of
 
 _CHUNK_SECONDS = 10.0
 #: the budget of false reverts: one in 3,154 looks, so that a stream of some hundred looks has a budget that fits it

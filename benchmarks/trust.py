@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.drift import OwnLoss
-from learners.evidence import (
+from learners.evidence.against_baseline import Versus
+from learners.evidence.against_champion import Rivalry
+from learners.evidence.evidence import (  # fmt: skip
     BETS,
     MEDIAN_LOOKS,
     SPREAD_LOOKS,
@@ -21,9 +23,7 @@ from learners.evidence import (
     holdout_finding,
     look,
     looks_in_a_row,
-)  # fmt: skip
-from learners.rivalry import Rivalry
-from learners.versus import Versus
+)
 
 TOLERANCE = 0.01
 YEAR = 31_536_000.0

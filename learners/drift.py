@@ -1,7 +1,7 @@
 """Whether data moved: the population stability index, and Kolmogorov and Smirnov's distance with its probability.
 
 Both compare a sample with the data of the last retrain, feature by feature, on bounded samples. And whether a learner
-does worse than it did: its losses against its own past, by an e-detector (see :mod:`learners.evidence`).
+does worse than it did: its losses against its own past, by an e-detector (see :mod:`learners.evidence.evidence`).
 """
 
 import math
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from learners.errors import StateRefusedError
-from learners.evidence import BETS, RECENT_EVENTS, Floats
+from learners.evidence.evidence import BETS, RECENT_EVENTS, Floats
 
 _BINS, _VALUES = 10, 20
 #: a cell that one side does not fill counts as this share, or the index would be infinite

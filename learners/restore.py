@@ -8,7 +8,7 @@ import msgspec
 from learners.errors import StateRefusedError
 from learners.labels import Labels
 from learners.learner import Learner
-from learners.vw_arguments import Trial
+from learners.vw.arguments import Trial
 
 
 def restore(
@@ -20,7 +20,7 @@ def restore(
     libraries are imported here, so that a process loads only those its learners need.
     """
     if kind == "river":
-        from learners.river_learner import RiverLearner, loads  # noqa: PLC0415  two seconds saved without River
+        from learners.river.learner import RiverLearner, loads  # noqa: PLC0415  two seconds saved without River
 
         return RiverLearner(
             loads(data, types),
@@ -32,7 +32,7 @@ def restore(
             whole=built_from.get("whole", False),
         )
     if kind == "vw":
-        from learners.vw_learner import VwLearner  # noqa: PLC0415  the same for Vowpal Wabbit
+        from learners.vw.learner import VwLearner  # noqa: PLC0415  the same for Vowpal Wabbit
 
         trial = msgspec.convert(built_from["trial"], Trial)
         return VwLearner(trial, labels, namespaces=built_from["namespaces"], data=data)

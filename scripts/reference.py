@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from stream.api import add_events, add_labels, build_app
-from stream.bearer import Token, Tokens
 from stream.cli import main as command
 from stream.config import Config
-from stream.intake import Intake
-from stream.metrics import METRICS, RequestCounts
-from stream.predicting import Answers
-from stream.reasons import MEANING
-from stream.serving import Server
+from stream.serve.api import add_events, add_labels, build_app
+from stream.serve.current import Server
+from stream.serve.http.bearer import Token, Tokens
+from stream.serve.predict import Answers
+from stream.serve.prometheus import METRICS, RequestCounts
+from stream.sink.intake import Intake
+from stream.source.refusal import MEANING
 
 PATH = Path(__file__).parents[1] / "docs" / "reference.md"
 

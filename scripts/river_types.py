@@ -1,13 +1,13 @@
-"""Write learners/river_types.txt: the exact (module, name) pairs that River state may name.
+"""Write learners/river/types.txt: the exact (module, name) pairs that River state may name.
 
 Run after changing the pinned River, and read the diff::
 
-    python scripts/river_types.py > learners/river_types.txt
+    python scripts/river_types.py > learners/river/types.txt
 
 Every class that River itself defines outside the packages that read files, networks or run other code, the
 classes of its part in Rust, and the functions and nested names that trained estimators were seen to pickle
 (tests/variants.py makes every estimator with every documented parameter). What they hold of numpy and of the standard
-library has rules of its own in learners/outside.py.
+library has rules of its own in learners/river/foreign_types.py.
 """
 
 import importlib

@@ -9,7 +9,7 @@ import io
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stream.payments import payment
+from stream.tables.payments import payment
 
 ROWS = 2000
 #: behind the payments that the folder of ``holdfast init`` has already

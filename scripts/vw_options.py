@@ -1,9 +1,9 @@
-"""Write learners/vw_options.txt: every option of the pinned Vowpal Wabbit with its short name and what values it takes.
+"""Write learners/vw/options.txt: every option of the pinned Vowpal Wabbit with its short name and what values it takes.
 
-Run after changing the pinned version, read the diff, and decide of each new option whether learners/vw_options.py
+Run after changing the pinned version, read the diff, and decide of each new option whether learners/vw/options.py
 refuses it::
 
-    python scripts/vw_options.py > learners/vw_options.txt
+    python scripts/vw_options.py > learners/vw/options.txt
 """
 
 from vowpalwabbit import Workspace

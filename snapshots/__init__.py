@@ -1,8 +1,8 @@
 """What lasts: snapshots, verdicts and the ledger, in a store. Owns the store's layout."""
 
 from snapshots.errors import SnapshotsError
-from snapshots.ledger import Ledger
 from snapshots.lineage import Lineage
-from snapshots.store import LocalStore, Store
+from snapshots.records.ledger import Ledger
+from snapshots.store.store import LocalStore, Store
 
 __all__ = ["Ledger", "Lineage", "LocalStore", "SnapshotsError", "Store"]

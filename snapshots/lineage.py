@@ -10,20 +10,20 @@ from collections.abc import Container
 
 import msgspec
 
-from snapshots import epochs as epochs_
-from snapshots import snapshot as snapshots
-from snapshots import verdict as verdicts
-from snapshots.baselines import accepted, last_outcome
-from snapshots.epochs import Epoch
 from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError, WrongSignatureError
-from snapshots.head import Present, remembered
-from snapshots.holdout import HeldRow, read_version
-from snapshots.ledger import Decision, Entry, Ledger
-from snapshots.manifest import LearnerPart, Manifest, Quarantined, Ranges
-from snapshots.signing import SignedStore
-from snapshots.spans import numbers_of
-from snapshots.store import Store, claim
-from snapshots.verdict import Verdict
+from snapshots.records import cut as snapshots
+from snapshots.records import epochs as epochs_
+from snapshots.records import verdict as verdicts
+from snapshots.records.baselines import accepted, last_outcome
+from snapshots.records.epochs import Epoch
+from snapshots.records.head import Present, remembered
+from snapshots.records.holdout import HeldRow, read_version
+from snapshots.records.ledger import Decision, Entry, Ledger
+from snapshots.records.manifest import LearnerPart, Manifest, Quarantined, Ranges
+from snapshots.records.verdict import Verdict
+from snapshots.store.signed import SignedStore
+from snapshots.store.spans import numbers_of
+from snapshots.store.store import Store, claim
 
 log = logging.getLogger("holdfast.snapshots")
 #: no trainer leaves so many numbers out

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import click
 
-from stream import logs
 from stream.commands import (
     archive,
+    begin,
     dead_letters,
     forget,
     holdout,
     learning,
-    looking,
+    look,
     quarantine,
     retrain,
-    running,
+    run,
     snapshots,
-    starting,
     tables,
     verify,
 )
 from stream.commands.base import Group, config_option
 from stream.errors import ConfigError
+from stream.process import logs
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,9 +45,9 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
 
 for command in (
-    starting.init, starting.demo, starting.drill,
-    running.up, running.train, running.guard, running.serve, tables.produce, tables.check,
-    looking.alive, looking.status, looking.ledger, verify.verify,
+    begin.init, begin.demo, begin.drill,
+    run.up, run.train, run.guard, run.serve, tables.produce, tables.check,
+    look.alive, look.status, look.ledger, verify.verify,
     snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
     retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,

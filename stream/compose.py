@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapshots import Lineage, Store
-from snapshots.holdout import Membership
-from snapshots.signing import bare
-from snapshots.store import LocalStore
-from stream import alone
-from stream.building import codec_of, fit_labels, labels_of, reach_modules, store_of
+from snapshots.records.holdout import Membership
+from snapshots.store.signed import bare
+from snapshots.store.store import LocalStore
 from stream.config import Config
-from stream.dead_letter import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
-from stream.files import FilesSource
-from stream.kafka import KafkaSource
-from stream.presence import Presence, sweep
-from stream.running import Running
-from stream.source import Source
-from stream.trainer import Begin, Trainer
+from stream.dead_letters.writer import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
+from stream.learner.process import Running
+from stream.parts import codec_of, fit_labels, labels_of, reach_modules, store_of
+from stream.process import only_one
+from stream.process.presence import Presence, sweep
+from stream.source.files import FilesSource
+from stream.source.kafka import KafkaSource
+from stream.source.source import Source
+from stream.train.trainer import Begin, Trainer
 
 if TYPE_CHECKING:
-    from stream.archiving import Archiver
-    from stream.checking import Checking
-    from stream.erasing import Erasing
-    from stream.resending import Resending
-    from stream.retraining import Retraining
-    from stream.scheduling import Scheduler
-    from stream.voice import Voice
+    from stream.archive.archiver import Archiver
+    from stream.archive.eraser import Erasing
+    from stream.dead_letters.replay import Resending
+    from stream.guard.checked_rows import Checking
+    from stream.guard.trusted_labels import Voice
+    from stream.retrain.retrain import Retraining
+    from stream.retrain.scheduler import Scheduler
 
 
 def source_of(config: Config, when_lost: str | None = None) -> Source:
@@ -99,7 +99,7 @@ def trainer_of(
     store = store_of(config)
     begin = begin or beginning()
     if not begin.take_over:
-        alone.refuse_company(store, now, sleep, stopping)
+        only_one.refuse_company(store, now, sleep, stopping)
     lineage = Lineage(store, looking=True)  # learning goes on when the ledger does not hold; deciding does not
     membership = membership_of(config, lineage, now(), anew=begin.fresh)
     if isinstance(directory := bare(store), LocalStore):
@@ -135,8 +135,8 @@ def archiver_of(
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
 ) -> "Archiver":
     """Build the archiver; it writes no snapshots, and so needs no epoch."""
-    from stream.archive import Archive  # noqa: PLC0415  the trainer does not pay for its import
-    from stream.archiving import Archiver  # noqa: PLC0415  the same
+    from stream.archive.archiver import Archiver  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  the trainer does not pay for its import
 
     reach_modules(config)
     store = store_of(config)
@@ -165,9 +165,9 @@ def retraining_of(
     say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
 ) -> "Retraining":
     """Build a full retrain."""
-    from stream.archive import Archive  # noqa: PLC0415  the trainer does not pay for its import
-    from stream.dataset import labels_for  # noqa: PLC0415  the same
-    from stream.retraining import Retraining  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  the trainer does not pay for its import
+    from stream.retrain.dataset import labels_for  # noqa: PLC0415  the same
+    from stream.retrain.retrain import Retraining  # noqa: PLC0415  the same
 
     reach_modules(config)
     lineage = Lineage(store_of(config)).refresh()
@@ -193,8 +193,8 @@ def erasing_of(
     say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
 ) -> "Erasing":
     """Build what takes out events for good; pyarrow is needed where there is an archive."""
-    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
-    from stream.erasing import Erasing  # noqa: PLC0415  the same
+    from stream.archive.eraser import Erasing  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  a command imports what it needs
 
     reach_modules(config)
     lineage = Lineage(store_of(config)).refresh()
@@ -214,9 +214,9 @@ def resending_of(
     config: Config, *, by: str, why: str, now: Callable[[], float] = time.time, sends: bool = True
 ) -> "Resending":
     """Build what sends dead letters back; without ``sends`` it may only look."""
-    from stream.dataset import labels_for  # noqa: PLC0415  a command imports what it needs
-    from stream.resending import Resending  # noqa: PLC0415  the same
-    from stream.ways_back import way_of  # noqa: PLC0415  the same
+    from stream.dead_letters.destinations import way_of  # noqa: PLC0415  the same
+    from stream.dead_letters.replay import Resending  # noqa: PLC0415  the same
+    from stream.retrain.dataset import labels_for  # noqa: PLC0415  a command imports what it needs
 
     reach_modules(config)
     lineage = Lineage(store_of(config)).refresh()
@@ -227,8 +227,8 @@ def resending_of(
 
 def checking_of(config: Config, lineage: Lineage) -> "Checking":
     """Build what reads events whose labels were checked."""
-    from stream.checking import Checking  # noqa: PLC0415  a command imports what it needs
-    from stream.dataset import labels_for  # noqa: PLC0415  the same
+    from stream.guard.checked_rows import Checking  # noqa: PLC0415  a command imports what it needs
+    from stream.retrain.dataset import labels_for  # noqa: PLC0415  the same
 
     reach_modules(config)
     codec = codec_of(config, labels_for(lineage, labels_of(config)))
@@ -239,7 +239,7 @@ def voice_of(
     config: Config, *, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
 ) -> "Voice":
     """Build what reads ``[holdout.trusted]``, over a lineage of its own."""
-    from stream.voice import Voice  # noqa: PLC0415  a command imports what it needs
+    from stream.guard.trusted_labels import Voice  # noqa: PLC0415  a command imports what it needs
 
     lineage, place = Lineage(store_of(config)), config.holdout.trusted
     read = msgspec.structs.replace(
@@ -263,9 +263,9 @@ def scheduler_of(
     sleep: Callable[[float], None] = time.sleep,
 ) -> "Scheduler":
     """Build what watches the triggers of retrains; a schedule that is none is refused here."""
-    from stream import triggers  # noqa: PLC0415  the trainer does not pay for its import
-    from stream.archive import Archive  # noqa: PLC0415  the same
-    from stream.scheduling import Scheduler  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  the same
+    from stream.retrain import triggers  # noqa: PLC0415  the trainer does not pay for its import
+    from stream.retrain.scheduler import Scheduler  # noqa: PLC0415  the same
 
     reach_modules(config)
     triggers.schedule_of(config.retrain, now())

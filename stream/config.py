@@ -13,8 +13,8 @@ from msgspec import Meta
 
 from learners.labels import canonical, folded
 from snapshots.errors import StoreError
-from snapshots.object_store import where
-from snapshots.retention import Keep
+from snapshots.records.retention import Keep
+from snapshots.store.object_store import where
 from stream import choices
 from stream.errors import ConfigError
 

@@ -98,8 +98,8 @@ SERVER = Server()
 #: what the commands and the usual learners import; none of it starts a thread
 _IMPORTED = (
     "river.compose", "river.linear_model", "river.naive_bayes", "river.preprocessing", "river.tree",
-    "learners.river_learner", "learners.vw_learner", "learners.purity", "learners.river_trial", "learners.vw_trial",
-    "stream.cli", "stream.guarding", "stream.serve", "stream.trainer", "stream.supervise",
+    "learners.river.learner", "learners.vw.learner", "learners.purity", "learners.river.trial", "learners.vw.trial",
+    "stream.cli", "stream.guard.watch", "stream.serve.workers", "stream.train.trainer", "stream.process.supervise",
 )  # fmt: skip
 
 

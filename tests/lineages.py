@@ -22,9 +22,9 @@ from click.testing import CliRunner
 from learners.labels import Labels
 from learners.restore import restore
 from snapshots import Lineage
-from stream.building import store_of
 from stream.cli import main
 from stream.config import Config, load
+from stream.parts import store_of
 
 MODEL = """
 from numbers import Number

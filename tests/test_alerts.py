@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from test_docs import ROOT, doc
 
-from stream.metrics import HoldfastCollector, RequestCounts
-from stream.serving import Server
+from stream.serve.current import Server
+from stream.serve.prometheus import HoldfastCollector, RequestCounts
 
 RULES = [rule for group in yaml.safe_load(doc("deploy/alerts.yml"))["groups"] for rule in group["rules"]]
 GONE = {"HoldfastNotReady", "HoldfastNothingLearns", "HoldfastRoleGone", "HoldfastStale", "HoldfastNoSnapshots"}

@@ -15,8 +15,8 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from learners.extras import install
-from snapshots.store import LocalStore
-from stream.archive import Archive, File, Part, Row, active
+from snapshots.store.store import LocalStore
+from stream.archive.files import Archive, File, Part, Row, active
 from stream.compose import erasing_of
 from stream.errors import CommandError
 
@@ -183,7 +183,7 @@ def test_up_runs_the_archiver_when_it_is_wanted(folder: Callable[..., Folder]) -
 def test_without_pyarrow_it_is_said_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from stream.errors import CommandError\nfrom stream.archive import arrow\n"
+        "from stream.errors import CommandError\nfrom stream.archive.files import arrow\n"
         "try: arrow()\nexcept CommandError as cause: print(cause)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

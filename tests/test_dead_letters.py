@@ -11,13 +11,13 @@ from samples import numbers
 
 from snapshots.errors import RefusedError
 from stream.compose import resending_of
-from stream.dead_letter import FileDeadLetters
+from stream.dead_letters.destinations import IntoFiles
+from stream.dead_letters.reader import Letter, letters_of
+from stream.dead_letters.replay import CLAIMED, DONE, FREE, Resending
+from stream.dead_letters.writer import FileDeadLetters
 from stream.errors import CommandError
-from stream.letters import Letter, letters_of
-from stream.reasons import Reason, Refusal
 from stream.record import Record
-from stream.resending import CLAIMED, DONE, FREE, Resending
-from stream.ways_back import IntoFiles
+from stream.source.refusal import Reason, Refusal
 
 MEND = """
 import json

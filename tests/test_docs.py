@@ -9,21 +9,21 @@ import click
 import msgspec
 import pytest
 
-from snapshots.bounds import BEGINNINGS
-from snapshots.epochs import Epoch
-from snapshots.head import Head
-from snapshots.holdout import HeldRow
-from snapshots.lease import Word
-from snapshots.ledger import Entry
 from snapshots.lineage import Charter
-from snapshots.manifest import LearnerPart, Manifest
-from snapshots.signing import FOLDERS, Signature
-from snapshots.snapshot import Shared
-from snapshots.verdict import Verdict
+from snapshots.records.cut import Shared
+from snapshots.records.epochs import Epoch
+from snapshots.records.head import Head
+from snapshots.records.holdout import HeldRow
+from snapshots.records.ledger import Entry
+from snapshots.records.manifest import LearnerPart, Manifest
+from snapshots.records.verdict import Verdict
+from snapshots.store.lease import Word
+from snapshots.store.signed import FOLDERS, Signature
+from snapshots.store.size_limits import BEGINNINGS
 from stream.cli import main
 from stream.config import Config, LearnerConfig
-from stream.metrics import METRICS
-from stream.reasons import MEANING, Reason
+from stream.serve.prometheus import METRICS
+from stream.source.refusal import MEANING, Reason
 
 ROOT = Path(__file__).parents[1]
 

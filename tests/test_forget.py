@@ -15,9 +15,9 @@ from lineages import Folder, wait_for
 from samples import numbers
 from unit.test_retrain import RULES
 
-from snapshots.holdout import Membership, rows_of
-from stream.archive import Archive
-from stream.erasing import Named
+from snapshots.records.holdout import Membership, rows_of
+from stream.archive.eraser import Named
+from stream.archive.files import Archive
 
 SMALL: dict[str, Any] = {
     "source__batch": 100, "archive__every_events": 200, "archive__every_seconds": 0.2, "holdout__rate": 0.4,

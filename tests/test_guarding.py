@@ -9,9 +9,9 @@ import orjson
 import pytest
 from lineages import Folder, accounted, wait_for
 
-from snapshots import jumps
-from snapshots.holdout import read_version
-from stream.guarding import Guarding, looks_a_year
+from snapshots.moved import jumps
+from snapshots.records.holdout import read_version
+from stream.guard.watch import Guarding, looks_a_year
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},

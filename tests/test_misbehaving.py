@@ -16,8 +16,8 @@ from river import linear_model, optim, preprocessing
 from samples import numbers
 from vowpalwabbit import Workspace
 
-from learners.sources import digest
-from snapshots.ledger import Decision
+from learners.river.factory_digest import digest
+from snapshots.records.ledger import Decision
 
 #: a scaler raises at a text where numbers are expected, after it has changed some of its counts
 BESIDE = {
@@ -236,7 +236,7 @@ def test_the_digest_of_a_source_is_empty_where_there_is_none() -> None:
     """A factory in C, or none at all."""
     assert digest("math:sin") == ""
     assert digest("nowhere:nothing") == ""
-    assert digest("learners.sources:digest") == digest("learners.sources:digest") != ""
+    assert digest("learners.river.factory_digest:digest") == digest("learners.river.factory_digest:digest") != ""
 
 
 def test_an_exported_model_is_loaded_by_its_own_library(folder: Callable[..., Folder], tmp_path: Path) -> None:

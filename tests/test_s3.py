@@ -14,7 +14,7 @@ from s3 import Server
 from samples import numbers
 
 from snapshots import Lineage
-from stream.building import store_of
+from stream.parts import store_of
 
 
 def lineage_of(here: Folder) -> Lineage:

@@ -11,7 +11,7 @@ from lineages import Folder
 from samples import numbers
 from test_docs import ROOT
 
-from stream import interpreter
+from stream.process import interpreter
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 VW = {"linear": {"kind": "river", "factory": "model:logreg", "role": "champion"}, "hashed": {"kind": "vw"}}
@@ -108,7 +108,7 @@ def test_a_program_of_the_operators_has_the_operators_environment(tmp_path: Path
 import time
 from pathlib import Path
 from stream.config import check
-from stream.notify import Notifier
+from stream.guard.notify import Notifier
 table = {{"name": "x", "task": "binary", "source": {{"kind": "files"}}, "learners": {{"a": {{"kind": "vw"}}}},
           "notify": {{"command": [{sys.executable!r}, {str(script)!r}]}}}}
 notifier = Notifier(check(table, Path()), time.time)

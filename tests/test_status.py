@@ -12,9 +12,9 @@ import pytest
 from lineages import Folder, wait_for
 from samples import numbers
 
-from stream import overview
-from stream.presence import FRESH_SECONDS, Presence
-from stream.status import words_of
+from stream.process.presence import FRESH_SECONDS, Presence
+from stream.status import overview
+from stream.status.status import words_of
 
 
 def said(here: Folder) -> str:

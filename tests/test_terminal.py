@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lineages import Folder
 
-from stream import logs, printing, terminal
 from stream.cli import main
+from stream.process import logs
+from stream.terminal import printing, safe_text
 
 EVIL = "\x1b[31m\x1b]0;owned\x07\u202e\u200b\r\n2026-01-01 forged\x9b2J\u2028\x7f\xad[red]x[/red]:skull:[/]\\"
 LEARNERS = {"linear": {"kind": "river", "factory": "model:bayes", "role": "champion"}}
@@ -134,16 +135,16 @@ def test_a_log_line_is_one_line_of_what_can_be_seen(
 
 def test_libraries_that_write_by_themselves_are_forwarded_as_text() -> None:
     """What a child of ``up`` writes below its formatter."""
-    assert terminal.forwarded(b"vw: \x1b[31m\xff bad\n") == "vw: \\x1b[31m\ufffd bad\n".encode()
+    assert safe_text.forwarded(b"vw: \x1b[31m\xff bad\n") == "vw: \\x1b[31m\ufffd bad\n".encode()
 
 
 @given(st.text(alphabet=st.characters(), max_size=50))
 def test_any_text_is_shown_on_one_line(text: str) -> None:
     """Whatever Unicode has; JSON reads back as the same."""
-    found = terminal.shown(text)
+    found = safe_text.shown(text)
     assert found.isprintable()
     text = text.encode("utf-8", "replace").decode()
-    written = terminal.as_json([text])
+    written = safe_text.as_json([text])
     assert seen(written)
     assert json.loads(written) == [text]
 

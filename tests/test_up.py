@@ -19,7 +19,7 @@ from lineages import Folder, accounted, wait_for
 from lineages import _free_port as free_port
 from samples import numbers
 
-from stream import supervise
+from stream.process import supervise
 
 
 def children_of(pid: int) -> list[int]:

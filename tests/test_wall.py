@@ -10,7 +10,7 @@ import pytest
 from lineages import Folder, wait_for
 from samples import numbers
 
-from stream import wall
+from stream.process import wall
 
 #: what a model that was taken over would try; each line is one attempt, and leaves a trace outside when it succeeds
 ATTEMPTS = {

@@ -7,9 +7,9 @@ import numpy as np
 from model import Floats, Model, answers, losses
 from world import Answer, Row, Rows, View
 
-from learners import evidence
-from learners.evidence import WHOLE, Lane, after_revert, look
-from snapshots import lagged
+from learners.evidence import evidence
+from learners.evidence.evidence import WHOLE, Lane, after_revert, look
+from snapshots.moved import yardsticks
 
 
 class Unguarded:
@@ -29,7 +29,7 @@ class Unguarded:
 
 
 class Frozen:
-    """``snapshots.guard`` with ``guard.moved`` and ``breaker.jump``: a frozen holdout, and fresh events beside it."""
+    """``snapshots.judging.judge`` with ``guard.moved`` and ``breaker.jump``: a frozen holdout, and fresh events beside it."""
 
     def __init__(self, moved: str = "hold", jump: float = 0.4) -> None:
         self.moved, self.jump, self.checks = moved, jump, 0
@@ -121,7 +121,7 @@ def _by_slice(rows: Rows, model: Model, fewest: int) -> dict[str, float]:
 
 
 class _Scene:
-    """A view as ``snapshots.lagged`` wants it."""
+    """A view as ``snapshots.moved.yardsticks`` wants it."""
 
     def __init__(self, view: View, passes: Sequence[tuple[int, int]]) -> None:
         self._view, self.passes = view, passes
@@ -169,13 +169,13 @@ class _Scene:
 
 
 class Auto:
-    """``snapshots.lagged``, the rule of ``guard.moved = "auto"``."""
+    """``snapshots.moved.yardsticks``, the rule of ``guard.moved = "auto"``."""
 
     jump = 1.0
 
     def __init__(self, checks: int = 0, **parts: bool) -> None:
         self.checks = checks
-        self.memory, self.passes, self.parts = lagged.Memory(), [], parts  # type: ignore[var-annotated]
+        self.memory, self.passes, self.parts = yardsticks.Memory(), [], parts  # type: ignore[var-annotated]
 
     def reverted(self) -> None:
         """What counted against the old line does not count against the new one."""
@@ -184,7 +184,7 @@ class Auto:
     def judge(self, view: View) -> Answer:
         """Ask the rule, and remember what passed."""
         passes = self.passes or [(view.served, 0)]
-        found = lagged.Lagged(_Scene(view, passes), self.memory, **self.parts).judge()
+        found = yardsticks.Lagged(_Scene(view, passes), self.memory, **self.parts).judge()
         if found.verdict == "pass":
             self.passes = [*self.passes, (view.number, view.learnt)][-200:]
         return Answer(

@@ -12,9 +12,9 @@ import numpy as np
 from data import Event, Plan, Stream
 from model import Encoder, Floats, Model, losses, score
 
-from learners import evidence
-from learners.evidence import MEDIAN_LOOKS, WHOLE, Paired
-from snapshots import jumps
+from learners.evidence import evidence
+from learners.evidence.evidence import MEDIAN_LOOKS, WHOLE, Paired
+from snapshots.moved import jumps
 
 SECONDS = 10.0
 _SEALED_FIRST, _SLICE_ROWS = 500, 200
@@ -161,7 +161,7 @@ class _Reference:
 
 
 class _Breaker:
-    """``stream.breaker``: three reverts in an hour or a jump stop learning; after 15 minutes 5,000 events are tried."""
+    """``stream.guard.breaker``: three reverts in an hour or a jump stop learning; after 15 minutes 5,000 events are tried."""
 
     def __init__(self, jump: float) -> None:
         self.state, self.since, self.reverts, self.jump = "closed", -1.0, [], jump  # type: ignore[var-annotated]
@@ -183,7 +183,7 @@ class _Breaker:
         self.state, self.since, self.reverts, self._learnt = state, now, [], learnt
 
     def _jumped(self, world: "World") -> bool:
-        """As ``snapshots.jumps.find``, over rows in memory."""
+        """As ``snapshots.moved.jumps.find``, over rows in memory."""
         now, base = len(world.held), world.compared
         if self.jump >= 1 or base is None or now - self._looked < 10:
             return False

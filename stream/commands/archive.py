@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from snapshots.erasure import Erased, erasures
-from snapshots.ledger import Decision
-from stream import printing
+from snapshots.records.erasure import Erased, erasures
+from snapshots.records.ledger import Decision
 from stream.commands.base import (
     FILE,
     Group,
@@ -24,6 +23,7 @@ from stream.commands.base import (
 from stream.commands.tables import columns_of, looked_at, table_options
 from stream.config import Config
 from stream.errors import CommandError
+from stream.terminal import printing
 
 
 @click.group(cls=Group)
@@ -52,7 +52,7 @@ def archive_run(config: Config, *, until_end: bool) -> None:
 @configured
 def archive_show(config: Config, *, as_json: bool) -> None:
     """Show what is kept of each partition: events, bytes, offsets, times."""
-    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+    from stream.archive.files import Archive  # noqa: PLC0415  a command imports what it needs
 
     kept = Archive(lineage_of(config).store)
     found: dict[Any, dict[str, Any]] = {}
@@ -80,7 +80,7 @@ def archive_show(config: Config, *, as_json: bool) -> None:
 @configured
 def archive_verify(config: Config, *, as_json: bool) -> None:
     """Read every file and check it; exit 1 when one is damaged, or a range of offsets is not there."""
-    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
+    from stream.archive.files import Archive  # noqa: PLC0415  a command imports what it needs
 
     files = events = 0
     wrong = []
@@ -107,11 +107,11 @@ def archive_import(config: Config, files: tuple[Path, ...], name: str | None, **
 
     What was brought in once under a name is not brought in twice.
     """
-    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
-    from stream.archive import Archive  # noqa: PLC0415  the same
-    from stream.archiving import bring_in  # noqa: PLC0415  the same
-    from stream.building import codec_of, labels_of, reach_modules  # noqa: PLC0415  the same
+    from stream.archive.archiver import bring_in  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  the same
     from stream.compose import membership_of  # noqa: PLC0415  the same
+    from stream.parts import codec_of, labels_of, reach_modules  # noqa: PLC0415  the same
+    from stream.tables import produce as producing  # noqa: PLC0415  a command imports what it needs
 
     if name is not None and len(files) > 1:
         raise CommandError("--as names one file, and several are given")
@@ -159,8 +159,8 @@ def archive_drop(config: Config, names: tuple[str, ...], why: str) -> None:
 
     What a topic still holds of the newest file of a partition is archived again.
     """
-    from stream.archive import Archive  # noqa: PLC0415  a command imports what it needs
-    from stream.erasing import rewriting  # noqa: PLC0415  the same
+    from stream.archive.eraser import rewriting  # noqa: PLC0415  the same
+    from stream.archive.files import Archive  # noqa: PLC0415  a command imports what it needs
 
     refuse_absent(config)
     lineage = lineage_of(config)

@@ -14,10 +14,11 @@ import click
 from learners.errors import LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots.errors import RefusedError
-from stream import logs, printing
 from stream.config import Config, load
 from stream.errors import StreamError
-from stream.terminal import shown
+from stream.process import logs
+from stream.terminal import printing
+from stream.terminal.safe_text import shown
 
 #: what every lineage has from its first moment on
 CHARTER = "lineage.json"
@@ -106,7 +107,7 @@ why_option = click.option("--why", default="", help="The reason, kept in the led
 
 def lineage_of(config: Config) -> Lineage:
     """The lineage of the configured store, as it is now."""
-    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+    from stream.parts import store_of  # noqa: PLC0415  a command imports what it needs
 
     lineage = Lineage(store_of(config), looking=True).refresh()
     if trouble := lineage.broken or lineage.ledger.expired(time.time()):
@@ -116,7 +117,7 @@ def lineage_of(config: Config) -> Lineage:
 
 def absent(config: Config) -> str:
     """Say that there is no lineage yet, so that who only adds to one makes no store for it; empty when there is one."""
-    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
+    from stream.parts import store_of  # noqa: PLC0415  a command imports what it needs
 
     store = store_of(config)
     if store.get(CHARTER) is not None or any(store.names(prefix) for prefix in ("ledger/", "archive/")):

@@ -11,14 +11,14 @@ import click
 import msgspec
 
 from snapshots.errors import RefusedError
-from snapshots.lease import Lease
-from stream import printing
+from snapshots.store.lease import Lease
 from stream.commands.base import Group, absent, configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
-from stream.presence import has_ended, this_process
-from stream.reasons import Reason, counted
+from stream.process.presence import has_ended, this_process
+from stream.source.refusal import Reason, counted
+from stream.terminal import printing
 
 _LEASE, _LEASE_SECONDS = "dead-letters", 60.0
 _SHOWN = 20
@@ -39,7 +39,7 @@ def dead_letters() -> None:
 @configured
 def letters_list(config: Config, reason: str | None, last: int | None, *, as_json: bool) -> None:
     """List what was refused, in the order in which it was read, and whether it was replayed."""
-    from stream.resending import claimed  # noqa: PLC0415  a command imports what it needs
+    from stream.dead_letters.replay import claimed  # noqa: PLC0415  a command imports what it needs
 
     known = claimed(lineage_of(config).ledger.entries())
     most = last if last is not None or as_json else _SHOWN
@@ -67,7 +67,7 @@ def letters_list(config: Config, reason: str | None, last: int | None, *, as_jso
 @configured
 def letters_show(config: Config, letter: str, *, as_json: bool) -> None:
     """Show one letter (TOPIC:PARTITION:OFFSET, as list names it): why it was refused, and what it holds."""
-    from stream.resending import claimed  # noqa: PLC0415  a command imports what it needs
+    from stream.dead_letters.replay import claimed  # noqa: PLC0415  a command imports what it needs
 
     found = next(_wanted(config, None, (letter,)), None)
     if found is None:
@@ -146,8 +146,8 @@ def _show(report: Any, *, dry_run: bool) -> None:
 
 def _wanted(config: Config, reason: str | None, names: Iterable[str]) -> Iterator[Any]:
     """The letters that are named, or those of a reason, or all."""
-    from stream.building import store_of  # noqa: PLC0415  a command imports what it needs
-    from stream.letters import letters_of  # noqa: PLC0415  the same
+    from stream.dead_letters.reader import letters_of  # noqa: PLC0415  the same
+    from stream.parts import store_of  # noqa: PLC0415  a command imports what it needs
 
     chosen, seen = set(names), set()
     for letter in letters_of(config, store_of(config)):

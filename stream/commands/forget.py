@@ -6,9 +6,9 @@ from typing import Any
 import click
 import msgspec
 
-from stream import printing
 from stream.commands.base import configured, json_option, operator, refuse_absent, why_option
 from stream.config import Config
+from stream.terminal import printing
 
 
 @click.command()

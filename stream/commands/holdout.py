@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from snapshots import trusted
 from snapshots.errors import RefusedError
-from snapshots.holdout import FEWEST_ROWS
-from snapshots.ledger import Decision, Entry
-from snapshots.manifest import HoldoutState
-from stream import printing
-from stream import status as states
+from snapshots.records import trusted
+from snapshots.records.holdout import FEWEST_ROWS
+from snapshots.records.ledger import Decision, Entry
+from snapshots.records.manifest import HoldoutState
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent
 from stream.config import Config
 from stream.errors import CommandError
-from stream.reasons import counted
+from stream.source.refusal import counted
+from stream.status import status as states
+from stream.terminal import printing
 
 
 @click.group(cls=Group)

@@ -5,10 +5,10 @@ import time
 import click
 
 from snapshots.errors import RefusedError
-from snapshots.ledger import Decision, Entry
-from stream import printing
+from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import Group, configured, lineage_of, operator, why_option
 from stream.config import Config
+from stream.terminal import printing
 
 
 @click.group(cls=Group)

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from snapshots.numbered import whole_in
-from stream.terminal import shown
+from snapshots.store.numbers import whole_in
+from stream.terminal.safe_text import shown
 
 #: the largest number that the name of a snapshot has room for
 _MOST = 10**12 - 1

@@ -6,9 +6,7 @@ import click
 import msgspec
 
 from snapshots.errors import RefusedError
-from snapshots.ledger import Decision, Entry
-from stream import printing
-from stream import status as states
+from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import (
     Group,
     configured,
@@ -18,6 +16,8 @@ from stream.commands.base import (
     why_option,
 )
 from stream.config import Config
+from stream.status import status as states
+from stream.terminal import printing
 
 
 @click.group(cls=Group)
@@ -64,7 +64,7 @@ def quarantine_replay(
 ) -> None:
     """Learn the events of a quarantined range after all, each once, in offset order; through the guard."""
     from stream.compose import source_of  # noqa: PLC0415  a command imports what it needs
-    from stream.replay import opened, span_of, touches  # noqa: PLC0415  the same
+    from stream.train.replay import opened, span_of, touches  # noqa: PLC0415  the same
 
     spans = [span_of(text) for text in (*only, *without)]
     lineage, name = lineage_of(config), learner or config.first_champion

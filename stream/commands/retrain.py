@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from learners.extras import install
-from snapshots import baselines, fallback
 from snapshots.errors import NothingToLearnError, RefusedError
-from snapshots.ledger import Decision, Entry
-from stream import printing
+from snapshots.judging import fallback
+from snapshots.records import baselines
+from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import (
     Group,
     absent,
@@ -28,6 +28,7 @@ from stream.commands.base import (
 from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
+from stream.terminal import printing
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -68,9 +69,9 @@ def _retrain(
 ) -> None:
     _refuse_without("torch", "onnx", "onnxruntime", "pyarrow", "cronsim")
     from stream.compose import retraining_of  # noqa: PLC0415  a command imports what it needs
-    from stream.retraining import NICE  # noqa: PLC0415  the same
-    from stream.scheduling import refuse_hindered  # noqa: PLC0415  the same
-    from stream.triggers import Order  # noqa: PLC0415  the same
+    from stream.retrain.retrain import NICE  # noqa: PLC0415  the same
+    from stream.retrain.scheduler import refuse_hindered  # noqa: PLC0415  the same
+    from stream.retrain.triggers import Order  # noqa: PLC0415  the same
 
     if order is None and (why := absent(config)):
         why = f"the archive holds no event: {why}, or bring history in with holdfast archive import FILE"
@@ -332,7 +333,7 @@ def reject(config: Config, number: int, why: str) -> None:
 
 
 def _decide(config: Config, number: int, action: str, why: str) -> None:
-    from stream.retraining import decide_by_hand  # noqa: PLC0415  a command imports what it needs
+    from stream.retrain.retrain import decide_by_hand  # noqa: PLC0415  a command imports what it needs
 
     entry = decide_by_hand(lineage_of(config), number, action, operator(), why, time.time())
     said = "is turned down" if action == "reject" else "counts from now on"

@@ -11,12 +11,10 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
-from snapshots import manifest as manifests
-from snapshots import snapshot as cuts
 from snapshots.errors import DamagedError, RefusedError
-from snapshots.ledger import Decision, Entry
-from stream import printing
-from stream import status as states
+from snapshots.records import cut as cuts
+from snapshots.records import manifest as manifests
+from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import (
     FILE,
     Group,
@@ -31,7 +29,9 @@ from stream.commands.base import (
 from stream.commands.numbers import Whole
 from stream.config import Config
 from stream.errors import CommandError
-from stream.presence import present
+from stream.process.presence import present
+from stream.status import status as states
+from stream.terminal import printing
 
 _CONFIRM_SECONDS = 5.0
 
@@ -213,7 +213,7 @@ def snapshots_export(config: Config, number: int, file: Path, learner: str | Non
 
 def _refuse_what_does_not_load(config: Config, lineage: Lineage, manifest: manifests.Manifest, name: str) -> None:
     """Nobody is handed a file, and told to load it, that Holdfast itself would not load."""
-    from stream.building import labels_of, reach_modules, types_of  # noqa: PLC0415  learners are slow to import
+    from stream.parts import labels_of, reach_modules, types_of  # noqa: PLC0415  learners are slow to import
 
     reach_modules(config)
     labels = labels_of(config)

@@ -10,13 +10,14 @@ from typing import IO, Any
 import click
 import msgspec
 
-from stream import findings, printing
-from stream.columns import Columns
 from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.commands.numbers import Figure
 from stream.config import Config
 from stream.errors import CommandError
-from stream.reasons import counted
+from stream.source.refusal import counted
+from stream.tables import findings
+from stream.tables.columns import Columns
+from stream.terminal import printing
 
 _DRIFTS = "these payments drift by design: what makes one a fraud turns slowly, once around in 40,000 payments"
 _SENT_WAITS = "what was sent is made durable"
@@ -77,7 +78,7 @@ def columns_of(options: dict[str, Any], name: str = "") -> Columns:
 
 def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
     """The survey of the files' columns, its guesses said; None where they hold events."""
-    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+    from stream.tables import produce as producing  # noqa: PLC0415  a command imports what it needs
 
     total = sum(path.stat().st_size for path in files)
     with printing.Progress("looking at the columns", total=total) as progress:
@@ -89,7 +90,7 @@ def looked_at(config: Config, files: tuple[Path, ...], columns: Columns) -> Any:
 
 def _said_of_labels(config: Config, labels: Iterable[Any]) -> list[str]:
     """What is said of labels that are spelled in several ways, where they count apart."""
-    from stream.matching import alike_in_words  # noqa: PLC0415  a command imports what it needs
+    from stream.train.name_matching import alike_in_words  # noqa: PLC0415  a command imports what it needs
 
     if config.task == "regression" or config.event.fold_labels or config.event.labels:
         return []
@@ -112,7 +113,7 @@ def produce(
     With --label or another column, JSON lines are rows of a table, too. Says how many labels, refusals and duplicates
     the trainer will find; exit 1 when it will refuse every event.
     """
-    from stream import produce as producing  # noqa: PLC0415  a command imports what it needs
+    from stream.tables import produce as producing  # noqa: PLC0415  a command imports what it needs
 
     if bool(files) == demo:
         raise CommandError("name the files to send, or --demo, and not both")
@@ -173,7 +174,7 @@ def checked(
     path: Path, options: dict[str, Any], name: str = "", port: int = 8000, kept: IO[bytes] | None = None
 ) -> Any:
     """Look at a table, with a bar for each pass over it; ``kept`` takes the events that were tried."""
-    from stream.check import check as look  # noqa: PLC0415  a command imports what it needs
+    from stream.tables.check import check as look  # noqa: PLC0415  a command imports what it needs
 
     size = path.stat().st_size
     exclude = named(options["exclude"])

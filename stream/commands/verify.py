@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from snapshots import Lineage, SnapshotsError, baselines, epochs, verdict
-from snapshots import snapshot as cuts
-from snapshots.head import Heads
-from snapshots.holdout import read_version
+from snapshots import Lineage, SnapshotsError
 from snapshots.lineage import charter_trouble
-from snapshots.numbered import number_in
-from snapshots.signing import FOLDERS, SignedStore
-from stream import printing
-from stream.building import store_of
+from snapshots.records import baselines, epochs, verdict
+from snapshots.records import cut as cuts
+from snapshots.records.head import Heads
+from snapshots.records.holdout import read_version
+from snapshots.store.numbers import number_in
+from snapshots.store.signed import FOLDERS, SignedStore
 from stream.commands.base import configured, json_option
 from stream.config import Config
+from stream.parts import store_of
+from stream.terminal import printing
 
 _FOREIGN = "nothing of Holdfast has this name; it counts for nothing, and somebody put it there: remove it"
 

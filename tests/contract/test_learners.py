@@ -15,9 +15,9 @@ from learners import Event, Learner, Metrics, Prediction, learn
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError, TrialTooSlowError
 from learners.labels import Labels
 from learners.restore import restore
-from learners.river_factory import build
-from learners.vw_arguments import arguments, check_classes, trial
-from learners.vw_learner import VwLearner
+from learners.river.factory import build
+from learners.vw.arguments import arguments, check_classes, trial
+from learners.vw.learner import VwLearner
 
 EXTRA = """
 from river import ensemble, forest, neighbors, multiclass as multi, dummy, feature_extraction as fx

@@ -1,4 +1,4 @@
-"""One contract over both sources (stream/source.py): a directory of files, and a real Kafka topic."""
+"""One contract over both sources (stream/source/source.py): a directory of files, and a real Kafka topic."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from lineages import wait_for
 
-from snapshots.manifest import Place
+from snapshots.records.manifest import Place
 from stream.errors import SourceAwayError, SourceLostError
-from stream.files import FilesSource
-from stream.kafka import KafkaSource
 from stream.record import Record
-from stream.source import Source
+from stream.source.files import FilesSource
+from stream.source.kafka import KafkaSource
+from stream.source.source import Source
 
 
 class Stand(Protocol):
@@ -177,7 +177,7 @@ def test_what_comes_later_is_followed(stand: Stand) -> None:
 
 def test_a_partition_added_while_running_is_read_from_its_start(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """From 0, not from where it was discovered."""
-    monkeypatch.setattr("stream.kafka._DISCOVER_SECONDS", 0.5)
+    monkeypatch.setattr("stream.source.kafka._DISCOVER_SECONDS", 0.5)
     stand.put(0, values(3, "a"))
     source = stand.source()
     source.open(source.resolve(), {})
@@ -336,7 +336,7 @@ def test_a_hiccup_while_partitions_are_looked_up_skips_none(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All new partitions are assigned, or none until the next look."""
-    monkeypatch.setattr("stream.kafka._DISCOVER_SECONDS", 0.3)
+    monkeypatch.setattr("stream.source.kafka._DISCOVER_SECONDS", 0.3)
     stand = KafkaStand(kafka, topic)
     source = KafkaSource([topic], {"bootstrap.servers": kafka}, group="hiccup", start="earliest", poll_seconds=0.05)
     source.open(source.resolve(), {})

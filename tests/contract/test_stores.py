@@ -1,4 +1,4 @@
-"""One contract for every store (snapshots/store.py)."""
+"""One contract for every store (snapshots/store/store.py)."""
 
 import multiprocessing
 import os
@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snapshots import LocalStore, Store
-from snapshots.bounds import most_bytes
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
-from snapshots.object_store import ObjectStore
-from snapshots.signing import SignedStore
-from snapshots.store import SEEN, claim
-from stream.lent import Lending, LentStore
+from snapshots.store.object_store import ObjectStore
+from snapshots.store.signed import SignedStore
+from snapshots.store.size_limits import most_bytes
+from snapshots.store.store import SEEN, claim
+from stream.process.lent_store import Lending, LentStore
 
 if TYPE_CHECKING:
     from s3 import Server

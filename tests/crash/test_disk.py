@@ -17,9 +17,9 @@ from samples import numbers
 
 from snapshots import LocalStore
 from snapshots.errors import StoreError
-from stream.dead_letter import FileDeadLetters
-from stream.reasons import Reason, Refusal
+from stream.dead_letters.writer import FileDeadLetters
 from stream.record import Record
+from stream.source.refusal import Reason, Refusal
 
 
 @pytest.fixture

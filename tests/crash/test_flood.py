@@ -16,7 +16,7 @@ from lineages import TOKEN, Folder, accounted, wait_for
 from samples import mixed, numbers
 from test_kill import LEARNERS
 
-from stream.presence import resident_bytes
+from stream.process.presence import resident_bytes
 
 EVENTS = int(os.environ.get("HOLDFAST_TEST_FLOOD", "40000"))
 REQUESTS = EVENTS if EVENTS >= 10**6 else EVENTS // 10

@@ -17,7 +17,7 @@ import pytest
 from lineages import Folder, accounted, wait_for
 from test_guarding import LEARNERS, SETTINGS, Stream, flip, flip_br, settled
 
-from stream.presence import present
+from stream.process.presence import present
 
 RUNS = int(os.environ.get("HOLDFAST_TEST_POISONED", "1"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))

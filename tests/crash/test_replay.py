@@ -11,8 +11,8 @@ from river import linear_model, optim, preprocessing
 from samples import numbers
 
 from learners.event import Event
-from learners.river_learner import RiverLearner
-from snapshots.holdout import Membership
+from learners.river.learner import RiverLearner
+from snapshots.records.holdout import Membership
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:logreg", "role": "champion"},

@@ -20,8 +20,8 @@ from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
 from test_points import HOOK
 from unit.test_retrain import RULES, archived, mixed
 
-from snapshots import baselines
-from stream.retraining import read_baseline
+from snapshots.records import baselines
+from stream.retrain.retrain import read_baseline
 
 pytest.importorskip("torch")
 KILLS = int(os.environ.get("HOLDFAST_TEST_RETRAINS", "2"))

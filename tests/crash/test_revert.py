@@ -9,8 +9,8 @@ import pytest
 from lineages import Folder, accounted, wait_for
 from samples import mixed
 
-from snapshots import verdict as verdicts
-from snapshots.verdict import Verdict
+from snapshots.records import verdict as verdicts
+from snapshots.records.verdict import Verdict
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},

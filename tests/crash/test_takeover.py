@@ -13,12 +13,13 @@ from lineages import Folder, accounted, wait_for
 from samples import numbers
 from test_kill import LEARNERS
 
-from snapshots import Lineage, LocalStore, epochs
-from snapshots import manifest as manifests
-from snapshots import snapshot as snapshots
-from snapshots.epochs import Epoch, is_void
+from snapshots import Lineage, LocalStore
 from snapshots.errors import DamagedError, LineageTakenError
-from snapshots.ledger import Decision
+from snapshots.records import cut as snapshots
+from snapshots.records import epochs
+from snapshots.records import manifest as manifests
+from snapshots.records.epochs import Epoch, is_void
+from snapshots.records.ledger import Decision
 from stream.compose import trainer_of
 
 

@@ -22,7 +22,7 @@ import pytest
 from lineages import Folder, accounted, wait_for
 from samples import numbers
 
-from snapshots.holdout import Membership
+from snapshots.records.holdout import Membership
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_UP_KILLS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
@@ -118,7 +118,7 @@ def role_of(pid: int) -> str:
     words: list[str] = []
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0")
-    roles = ("train", "guard", "serve", "stream.worker", "stream.judging", "up")
+    roles = ("train", "guard", "serve", "stream.learner.worker", "stream.guard.judge_process", "up")
     return next((one for one in roles if one in words), "another")
 
 

@@ -14,7 +14,7 @@ import pytest
 from lineages import Folder, wait_for
 from samples import mixed
 
-from stream.connection import MOST_HEADERS, MOST_PIPELINED
+from stream.serve.http.connection import MOST_HEADERS, MOST_PIPELINED
 
 LEARNER = {"linear": {"kind": "river", "factory": "model:mixed", "role": "champion"}}
 HOST = b"Host: localhost\r\n"

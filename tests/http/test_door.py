@@ -15,12 +15,12 @@ import pytest
 from lineages import TOKEN, Folder, wait_for
 from samples import mixed
 
-from stream import status as states
-from stream.api import application
-from stream.bearer import tokens_of
-from stream.metrics import RequestCounts
-from stream.predicting import Answers
-from stream.serving import Server
+from stream.serve.api import application
+from stream.serve.current import Server
+from stream.serve.http.bearer import tokens_of
+from stream.serve.predict import Answers
+from stream.serve.prometheus import RequestCounts
+from stream.status import status as states
 
 LOOK = {"Authorization": "Bearer may-look"}
 CHANGE = {"Authorization": f"Bearer {TOKEN}"}
@@ -285,7 +285,7 @@ def test_a_long_batch_lets_others_in_and_keeps_to_its_snapshot(guarded: Folder) 
 
 def test_an_answer_to_a_batch_has_a_largest_size(guarded: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Probabilities of a thousand labels for ten thousand instances would be 250 MB."""
-    monkeypatch.setattr("stream.predicting._MOST_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("stream.serve.predict._MOST_ANSWER_BYTES", 1000)
     answer = Inside(guarded).ask("POST", "/predict/batch", json={"instances": [{"x": {}}] * 100})
     assert (answer.status_code, answer.json()["field"]) == (413, "instances")
 

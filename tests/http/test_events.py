@@ -20,7 +20,7 @@ from lineages import Folder, accounted, wait_for
 from samples import mixed, numbers
 
 from stream.errors import SourceAwayError
-from stream.intake import FilesIntake
+from stream.sink.intake import FilesIntake
 
 BOTH = {
     "linear": {"kind": "river", "factory": "model:mixed", "role": "champion"},

@@ -11,9 +11,9 @@ from samples import numbers
 from test_spine import create, read_all
 
 from stream.compose import resending_of
-from stream.letters import letters_of
-from stream.resending import CLAIMED, DONE, FREE, Report, Resending
-from stream.ways_back import IntoKafka
+from stream.dead_letters.destinations import IntoKafka
+from stream.dead_letters.reader import letters_of
+from stream.dead_letters.replay import CLAIMED, DONE, FREE, Report, Resending
 
 pytestmark = pytest.mark.kafka
 BAD = [orjson.dumps({"id": f"b{i}", "x": {"f0": 1.0}, "y": "yes"}) for i in range(4)]

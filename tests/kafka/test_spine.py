@@ -23,7 +23,7 @@ from lineages import Folder, accounted, wait_for
 from river import datasets
 from samples import mixed, numbers
 
-from stream.reasons import Reason
+from stream.source.refusal import Reason
 
 pytestmark = pytest.mark.kafka
 DATA = Path(os.environ.get("HOLDFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

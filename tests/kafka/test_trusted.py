@@ -9,7 +9,7 @@ from lineages import Folder
 from samples import numbers
 from test_spine import create
 
-from snapshots import trusted
+from snapshots.records import trusted
 
 pytestmark = pytest.mark.kafka
 

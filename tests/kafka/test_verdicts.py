@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from lineages import Folder, accounted, wait_for
 from test_spine import create
 
-from stream.watching import has_level
+from stream.demo.waits import has_level
 
 pytestmark = pytest.mark.kafka
 ALL = bool(os.environ.get("HOLDFAST_TEST_VERDICTS"))

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stream.bearer import Token, tokens_of
 from stream.config import Config, Serve
+from stream.serve.http.bearer import Token, tokens_of
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from stream.check import Checked, check
 from stream.cli import main
-from stream.columns import Columns
 from stream.config import load
 from stream.errors import CommandError
-from stream.moments import parser_of
-from stream.produce import events_of
-from stream.tables import Table
+from stream.tables.check import Checked, check
+from stream.tables.columns import Columns
+from stream.tables.dates import parser_of
+from stream.tables.produce import events_of
+from stream.tables.readers import Table
 
 ROWS = 400
 WORDS = ["free", "prize", "call", "now", "later", "home", "lunch", "ok", "see", "you", "win", "cash"]

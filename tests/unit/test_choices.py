@@ -19,7 +19,7 @@ from samples import numbers
 
 from learners.errors import FactoryRefusedError
 from learners.labels import Labels
-from learners.river_factory import build
+from learners.river.factory import build
 from stream.config import Config, check
 from stream.errors import ConfigError
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import learners.event as event_module
 from learners.event import Event, Features, Value, flatten
 from learners.labels import Labels, alike
-from stream.codec import Codec
 from stream.config import EventPaths
-from stream.reasons import MEANING, Reason, Refusal
 from stream.record import Record
+from stream.source.codec import Codec
+from stream.source.refusal import MEANING, Reason, Refusal
 
 RECORDED = 1_700_000_000.0
 

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from lineages import Folder
 
 from learners.labels import Labels, canonical
-from stream import tables
-from stream.check import _listed, again
-from stream.codec import Codec
-from stream.columns import Columns, Survey
 from stream.commands.tables import named
 from stream.config import EventPaths
 from stream.errors import CommandError
-from stream.moments import parser_of
-from stream.produce import events_of
 from stream.record import Record
-from stream.tables import Table
+from stream.source.codec import Codec
+from stream.tables import readers
+from stream.tables.check import _listed, again
+from stream.tables.columns import Columns, Survey
+from stream.tables.dates import parser_of
+from stream.tables.produce import events_of
+from stream.tables.readers import Table
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 NUMERALS = st.from_regex(r"[+-]?0{0,2}\d{1,22}(\.\d{1,4})?(e\d{1,3})?", fullmatch=True)
@@ -274,7 +274,7 @@ def test_rows_of_json_are_a_table_when_columns_are_named(folder: Callable[..., F
 
 def test_a_line_without_an_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the packed file is; of both kinds."""
-    monkeypatch.setattr(tables, "_LONGEST", 1000)
+    monkeypatch.setattr(readers, "_LONGEST", 1000)
     for name, first in (("a.csv.gz", b"a,b\n"), ("a.jsonl.gz", b'{"a": 1}\n')):
         path = tmp_path / name
         path.write_bytes(gzip.compress(first + b"[" * 5000))

@@ -12,15 +12,15 @@ from estimators import estimators, trained
 from river import base, compose, feature_extraction, linear_model, naive_bayes, preprocessing
 from variants import variants
 
-from learners.canonical import canonical_state
 from learners.errors import StateRefusedError, UnsafeStateError
 from learners.event import Event
 from learners.labels import Labels
 from learners.purity import changes
-from learners.river_adopted import adopted
-from learners.river_learner import RiverLearner
-from learners.river_trial import trial, unsuited
-from learners.safe_pickle import loads
+from learners.river.canonical import canonical_state
+from learners.river.imported import adopted
+from learners.river.learner import RiverLearner
+from learners.river.safe_pickle import loads
+from learners.river.trial import trial, unsuited
 
 #: models of another library inside; and one that draws new random numbers for each question, plain River too
 FOREIGN, RANDOM = {"SKL2RiverClassifier", "SKL2RiverRegressor"}, {"RandomClassifier"}

@@ -11,10 +11,10 @@ from vowpalwabbit import Workspace
 from learners.errors import ArgumentsRefusedError, LearnersError, StateRefusedError
 from learners.event import Event
 from learners.labels import Labels
-from learners.vw_adopted import adopted
-from learners.vw_arguments import Trial, arguments, check_loss
-from learners.vw_learner import VwLearner
-from learners.vw_trial import tried
+from learners.vw.arguments import Trial, arguments, check_loss
+from learners.vw.imported import adopted
+from learners.vw.learner import VwLearner
+from learners.vw.trial import tried
 
 KEPT: dict[str, list[str]] = {
     "binary": [

@@ -6,7 +6,7 @@ import ville
 
 from learners.errors import StateRefusedError
 from learners.event import Prediction
-from learners.evidence import (
+from learners.evidence.evidence import (  # fmt: skip
     BETS,
     MEDIAN_LOOKS,
     WHOLE,
@@ -20,7 +20,7 @@ from learners.evidence import (
     look,
     looks_in_a_row,
     losses,
-)  # fmt: skip
+)
 
 TOLERANCE = 0.01
 

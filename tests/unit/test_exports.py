@@ -8,7 +8,7 @@ import msgspec
 from lineages import Folder
 from samples import numbers
 
-from snapshots import manifest as manifests
+from snapshots.records import manifest as manifests
 
 
 def test_a_model_that_is_refused_is_not_handed_out(folder: Callable[..., Folder]) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from stream.errors import SourceAwayError, SourceLostError
-from stream.files import FilesSource
-from stream.lines import unended
 from stream.record import Record
-from stream.sinks import FilesSink
+from stream.sink.sinks import FilesSink
+from stream.source.files import FilesSource
+from stream.source.lines import unended
 
 
 def source(folder: Path, **more: Any) -> FilesSource:

@@ -8,12 +8,13 @@ import pytest
 from lineages import Folder
 from samples import numbers
 
-from snapshots import Lineage, LocalStore, baselines
+from snapshots import Lineage, LocalStore
 from snapshots.errors import DamagedError
-from snapshots.lease import Lease
-from stream import letters
-from stream.dead_letter import PREFIX
-from stream.presence import present, sweep
+from snapshots.records import baselines
+from snapshots.store.lease import Lease
+from stream.dead_letters import reader
+from stream.dead_letters.writer import PREFIX
+from stream.process.presence import present, sweep
 
 NAMES = [
     "ledger/head/²", "ledger/head/².json", "ledger/head/999.json", "ledger/head/00000000000².json",
@@ -138,8 +139,8 @@ def test_a_letter_whose_offset_is_none_is_not_ours(tmp_path: Path, offset: str) 
         key = value
 
     store = LocalStore(tmp_path)
-    assert letters._of_message(Message(offset), store) is None
-    found = letters._of_message(Message("12"), store)
+    assert reader._of_message(Message(offset), store) is None
+    found = reader._of_message(Message("12"), store)
     assert found is not None
     assert found.offset == 12
 

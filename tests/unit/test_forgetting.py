@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from unit.test_snapshots import write
 
-from snapshots import Lineage, LocalStore, forgetting, looks
-from snapshots import verdict as verdicts
+from snapshots import Lineage, LocalStore
 from snapshots.errors import LineageTakenError, SnapshotsError
-from snapshots.history import all_verdicts, served_at
-from snapshots.holdout import HeldRow, Holdout, Sizes
-from snapshots.looks import Looks
-from snapshots.manifest import HoldoutState
-from snapshots.retention import Keep
-from snapshots.verdict import Verdict
+from snapshots.judging import looks, pruning
+from snapshots.judging.history import all_verdicts, served_at
+from snapshots.judging.looks import Looks
+from snapshots.records import verdict as verdicts
+from snapshots.records.holdout import HeldRow, Holdout, Sizes
+from snapshots.records.manifest import HoldoutState
+from snapshots.records.retention import Keep
+from snapshots.records.verdict import Verdict
 
 FEW = Keep(last=3, minutely=0, hourly=0, daily=0, verdict_days=1)
 
@@ -28,7 +29,7 @@ def judged(store: LocalStore, number: int, verdict: Any = "pass") -> None:
 
 
 def forget(store: LocalStore, now: float = 0.0, keep: Keep = FEW) -> list[int]:
-    forgetting.forget(Lineage(store), keep, lambda: None, now)
+    pruning.forget(Lineage(store), keep, lambda: None, now)
     return Lineage(store).refresh().numbers
 
 
@@ -130,7 +131,7 @@ def test_a_trainer_that_was_overtaken_deletes_nothing(tmp_path: Path) -> None:
         raise LineageTakenError("another took over")
 
     with pytest.raises(LineageTakenError):
-        forgetting.forget(Lineage(store), FEW, superseded, 0.0)
+        pruning.forget(Lineage(store), FEW, superseded, 0.0)
     assert Lineage(store).refresh().numbers == list(range(10))
     assert store.names("holdout/") == ["holdout/rows-of-the-other"]
 

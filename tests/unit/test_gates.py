@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from learners.event import Features, Prediction, Task
-from snapshots import gates
-from snapshots.gates import Constant, Rows, Rules, all_gates, calibration_error
-from snapshots.holdout import HeldRow
+from snapshots.judging import gates
+from snapshots.judging.gates import Constant, Rows, Rules, all_gates, calibration_error
+from snapshots.records.holdout import HeldRow
 
 RULES = Rules(tolerance=0.02, min_slice_rows=100)
 

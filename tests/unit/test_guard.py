@@ -17,13 +17,13 @@ import learners
 import snapshots
 import stream
 from learners import Features, Prediction
-from snapshots import snapshot as cuts
-from snapshots.guard import fast_lane
-from snapshots.holdout import Membership
-from snapshots.retention import Keep, kept
-from stream import guarding
-from stream.guarding import Guarding
-from stream.recent import RecentIds
+from snapshots.judging.judge import fast_lane
+from snapshots.records import cut as cuts
+from snapshots.records.holdout import Membership
+from snapshots.records.retention import Keep, kept
+from stream.guard import watch
+from stream.guard.watch import Guarding
+from stream.train.recent import RecentIds
 
 ROWS = [Features.of({"a": float(i)}) for i in range(64)]
 
@@ -167,7 +167,7 @@ def test_the_guard_takes_the_newest_and_marks_the_others_skipped(folder: Callabl
         here.write([{**event, "id": f"{i}-{event['id']}"} for event in numbers(50)])
         here.train()
     twin = here.copy(here.path.with_name("twin"))
-    guard = guarding.Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
+    guard = watch.Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: False)
     guard.follow()
     newest = here.lineage.numbers[-1]
     found = {n: here.lineage.verdict(n, "linear") for n in here.lineage.numbers}

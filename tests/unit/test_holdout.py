@@ -12,10 +12,10 @@ import pytest
 from lineages import wait_for
 
 from snapshots.errors import DamagedError
-from snapshots.holdout import HeldRow, Holdout, Sizes, rows_of
-from snapshots.manifest import Part
+from snapshots.records.holdout import HeldRow, Holdout, Sizes, rows_of
+from snapshots.records.manifest import Part
 from stream.config import check
-from stream.notify import Notifier
+from stream.guard.notify import Notifier
 
 
 def row(number: int, label: bool | float = True, country: str = "de") -> HeldRow:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.config import ConfigError, Serve, check
-from stream.hosts import Hosts
+from stream.serve.http.hosts import Hosts
 
 NAMED = Serve(hosts=["Predict.Example", "*.inner.example", "10.1.2.3"])
 EVERYWHERE = Serve(host="0.0.0.0")  # noqa: S104  nothing is bound here

@@ -10,15 +10,16 @@ import orjson
 import pytest
 from unit.test_snapshots import write
 
-from snapshots import Lineage, LocalStore, jumps
-from snapshots import verdict as verdicts
-from snapshots.holdout import HeldRow, Holdout, Sizes
-from snapshots.manifest import Counts
-from snapshots.snapshot import Shared
-from snapshots.verdict import Verdict
-from stream.breaker import next_step
+from snapshots import Lineage, LocalStore
+from snapshots.moved import jumps
+from snapshots.records import verdict as verdicts
+from snapshots.records.cut import Shared
+from snapshots.records.holdout import HeldRow, Holdout, Sizes
+from snapshots.records.manifest import Counts
+from snapshots.records.verdict import Verdict
 from stream.config import Breaker
-from stream.cutting import encode_shared
+from stream.guard.breaker import next_step
+from stream.train.writer import encode_shared
 
 Change = Callable[[int, dict[str, Any], bool], tuple[dict[str, Any], bool]]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from learners.event import Prediction
-from learners.evidence import Floats, Paired, losses
-from snapshots.doubts import Window, constant_loss, doubt, misnamed
-from snapshots.lagged import Answer, Lagged, Memory
+from learners.evidence.evidence import Floats, Paired, losses
+from snapshots.moved.label_checks import Window, constant_loss, doubt, misnamed
+from snapshots.moved.yardsticks import Answer, Lagged, Memory
 
 EVENTS = 50  # between two looks
 WEIGHTS = np.array([2.0, -1.0, 0.5])

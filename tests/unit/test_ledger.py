@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from snapshots import LocalStore
-from snapshots.bounds import SIGNATURE
 from snapshots.errors import LedgerBrokenError, RefusedError, TooMuchError
-from snapshots.history import served_at
-from snapshots.ledger import Decision, Entry, Ledger
+from snapshots.judging.history import served_at
 from snapshots.lineage import line_of
-from snapshots.signing import SignedStore, new_key
-from snapshots.verdict import Verdict
+from snapshots.records.ledger import Decision, Entry, Ledger
+from snapshots.records.verdict import Verdict
+from snapshots.store.signed import SignedStore, new_key
+from snapshots.store.size_limits import SIGNATURE
 
 
 def pin(number: int) -> Decision:

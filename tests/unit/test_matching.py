@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from lineages import Folder
 
-from stream.building import codec_of, labels_of
-from stream.matching import Matching
+from stream.parts import codec_of, labels_of
 from stream.record import Record
+from stream.train.name_matching import Matching
 
 EVENT = {"x": {"a": 1.0, "country": "de", "user": {"age": 3}}, "y": "fraud", "w": 2.0}
 CHAMPION = {"linear": {"kind": "river", "factory": "model:logreg", "role": "champion"}}

@@ -11,7 +11,7 @@ from river import datasets, evaluate, linear_model, metrics, naive_bayes, optim,
 from learners import Event, Features, Metrics, Prediction, StateRefusedError, learn
 from learners.labels import Labels
 from learners.metrics import OTHER_SLICES, roc_auc
-from learners.river_learner import RiverLearner
+from learners.river.learner import RiverLearner
 
 
 def logreg() -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from estimators import estimators, trained
 
-from learners.canonical import canonical_state
-from learners.safe_pickle import loads
+from learners.river.canonical import canonical_state
+from learners.river.safe_pickle import loads
 
 #: what nobody has: estimators of another library inside, and parts in a notation that protocol 3 has no more
 FOREIGN = {"SKL2RiverClassifier", "SKL2RiverRegressor"}
@@ -49,8 +49,8 @@ from estimators import estimators, trained
 from learners import safe_pickle
 from learners.errors import LearnersError
 from learners.labels import Labels
-from learners.vw_arguments import Trial
-from learners.vw_learner import VwLearner
+from learners.vw.arguments import Trial
+from learners.vw.learner import VwLearner
 from learners.event import Event
 count, seed = int(sys.argv[1]), int(sys.argv[2])
 draw = random.Random(seed)
@@ -93,7 +93,7 @@ def hook(event, args):
     writes = event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and set(args[1]) & set("wax+")
     if event.startswith(BAD) or writes:
         broken.append((event, repr(args)[:200]))
-import learners.canonical, zlib, tempfile  # what is imported lazily is imported before anybody listens
+import learners.river.canonical, zlib, tempfile  # what is imported lazily is imported before anybody listens
 for body in bodies[:400]:
     try: safe_pickle.loads(body)
     except LearnersError: pass

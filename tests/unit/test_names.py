@@ -14,14 +14,14 @@ from lineages import Folder
 
 from learners.event import Event, Features
 from learners.labels import Labels
-from learners.river_learner import RiverLearner
-from learners.vw_arguments import arguments, trial
-from learners.vw_learner import VwLearner
-from stream.codec import Codec
+from learners.river.learner import RiverLearner
+from learners.vw.arguments import arguments, trial
+from learners.vw.learner import VwLearner
 from stream.config import EventPaths, check
 from stream.errors import ConfigError
-from stream.reasons import Refusal
 from stream.record import Record
+from stream.source.codec import Codec
+from stream.source.refusal import Refusal
 
 ODD = [
     'width 6"', "C:\\temp", "two\nlines", "tab\there", "nul\0x", "\x7f", "\x1b[31m", "\u202e", "\u200b",

@@ -8,7 +8,7 @@ from river import compose, linear_model, preprocessing, stats
 from learners.event import Event, Features
 from learners.labels import Labels
 from learners.restore import restore
-from learners.river_learner import RiverLearner
+from learners.river.learner import RiverLearner
 
 
 def row(number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lineages import Folder
 from stream.cli import main
 from stream.commands.numbers import Figure, Whole
 from stream.errors import CommandError
-from stream.replay import span_of
+from stream.train.replay import span_of
 
 LONG = ["9" * 13, "9" * 300, "9" * 5000, "٣", "²", "1_0", "1.5", "x" * 5000]
 ENDLESS = ["nan", "inf", "1e308", "9" * 5000, "1e10", "x" * 5000]

@@ -15,16 +15,16 @@ import pytest
 from lineages import Folder
 from samples import numbers
 
-from snapshots.private import NoFileError, only_file, opener
+from snapshots.store.private_files import NoFileError, only_file, opener
 from stream.compose import checking_of
-from stream.dead_letter import FileDeadLetters
+from stream.dead_letters.destinations import IntoFiles
+from stream.dead_letters.reader import Letter, files_of
+from stream.dead_letters.writer import FileDeadLetters
 from stream.errors import CommandError, GaveUpError, SourceAwayError
-from stream.intake import FilesIntake
-from stream.letters import Letter, files_of
-from stream.reasons import Reason, Refusal
 from stream.record import Record
-from stream.sinks import FilesSink
-from stream.ways_back import IntoFiles
+from stream.sink.intake import FilesIntake
+from stream.sink.sinks import FilesSink
+from stream.source.refusal import Reason, Refusal
 
 SECRET = b"do not touch"
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream.columns import Columns
 from stream.errors import CommandError
-from stream.profile import profile
-from stream.tables import Table
+from stream.tables.columns import Columns
+from stream.tables.profile import profile
+from stream.tables.readers import Table
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

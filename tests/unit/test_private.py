@@ -1,4 +1,4 @@
-"""Files that hold secrets or people's data are for their owner (snapshots/private.py)."""
+"""Files that hold secrets or people's data are for their owner (snapshots/store/private_files.py)."""
 
 import os
 import stat
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from snapshots.private import said_if_readable
-from snapshots.signing import SignedStore
-from snapshots.store import LocalStore
+from snapshots.store.private_files import said_if_readable
+from snapshots.store.signed import SignedStore
+from snapshots.store.store import LocalStore
+from stream.archive.eraser import _address
 from stream.config import check
-from stream.dead_letter import FileDeadLetters
-from stream.erasing import _address
+from stream.dead_letters.writer import FileDeadLetters
+from stream.demo.starter import write_starter
 from stream.errors import CommandError
-from stream.reasons import Reason, Refusal
 from stream.record import Record
-from stream.starter import write_starter
-from stream.status import exposed
+from stream.source.refusal import Reason, Refusal
+from stream.status.status import exposed
 
 
 def mode(path: Path) -> int:

@@ -13,12 +13,12 @@ import pytest
 from lineages import Folder
 
 from stream.commands.tables import columns_of
-from stream.dead_letter import Told
+from stream.dead_letters.writer import Told
 from stream.errors import CommandError, SourceAwayError
-from stream.produce import Columns, produce, sink_of
-from stream.reasons import Reason, Refusal
 from stream.record import Record
-from stream.sinks import FilesSink
+from stream.sink.sinks import FilesSink
+from stream.source.refusal import Reason, Refusal
+from stream.tables.produce import Columns, produce, sink_of
 
 
 def sent(here: Folder, name: str, data: bytes, **columns: Any) -> list[Any]:

@@ -15,19 +15,19 @@ import pytest
 from lineages import Folder
 from samples import numbers
 
-from learners.baseline import About, Baseline, pack
-from learners.encoding import Encoder, Encoding, Number, bin_of, hash_of
+from learners.baseline.encoding import Encoder, Encoding, Number, bin_of, hash_of
+from learners.baseline.served import About, Baseline, pack
 from learners.errors import BudgetUsedUpError, FactoryRefusedError, StateRefusedError
 from learners.event import Features
 from learners.extras import install
-from snapshots.store import LocalStore
+from snapshots.store.store import LocalStore
 from stream.compose import retraining_of
-from stream.dataset import rows_of
-from stream.retraining import Retraining
-from stream.triggers import Order
+from stream.retrain.dataset import rows_of
+from stream.retrain.retrain import Retraining
+from stream.retrain.triggers import Order
 
 torch = pytest.importorskip("torch")
-from learners import distributed, retrain, torch_learner  # noqa: E402  torch is there
+from learners.baseline import distributed, networks, training  # noqa: E402  torch is there
 
 RULES: dict[str, Any] = {
     "retrain__fewest_rows": 10, "retrain__epochs": 3, "retrain__kind": "linear", "gates__max_calibration_loss": 0.5,
@@ -107,18 +107,18 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(kind: str) -> None:
     rng = np.random.default_rng(1)
     numbers_, places = rng.normal(size=(900, 3)).astype(np.float32), rng.integers(0, 20, (900, 2)).astype(np.int32)
     labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
-    rows = retrain.Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
-    shape = torch_learner.Shape(3, 2, 20, 1)
-    recipe = retrain.Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
+    rows = training.Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
+    shape = networks.Shape(3, 2, 20, 1)
+    recipe = training.Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
     kept: list[bytes] = []
     device = torch.device("cpu")
-    whole = retrain.train(rows, shape, "binary", recipe, device, hooks=retrain.Hooks(keep=kept.append))
-    again = retrain.train(rows, shape, "binary", recipe, device, hooks=retrain.Hooks(kept=kept[1]))
+    whole = training.train(rows, shape, "binary", recipe, device, hooks=training.Hooks(keep=kept.append))
+    again = training.train(rows, shape, "binary", recipe, device, hooks=training.Hooks(kept=kept[1]))
     assert whole.losses == again.losses
     assert len(whole.losses) == 4
     for name, weight in whole.state.items():
         assert torch.equal(weight, again.state[name]), name
-    assert torch_learner.export(whole.served, shape) == torch_learner.export(again.served, shape)
+    assert networks.export(whole.served, shape) == networks.export(again.served, shape)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -137,12 +137,12 @@ def test_what_is_served_is_what_was_trained(task: str, kind: str) -> None:
     signal = raw[:, 0] + (places[:, 0] == 2) * 2.0
     labels = {"binary": signal > 0.5, "multiclass": np.digitize(signal, [-0.5, 1.0]), "regression": 40 * signal + 500}
     outputs = 3 if task == "multiclass" else 1
-    shape = torch_learner.Shape(encoding.width, encoding.fields, encoding.places, outputs)
+    shape = networks.Shape(encoding.width, encoding.fields, encoding.places, outputs)
     y = labels[task].astype(np.float32)
-    rows = retrain.Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
-    recipe = retrain.Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
-    trained = retrain.train(rows, shape, task, recipe, torch.device("cpu"))  # type: ignore[arg-type]
-    graph = torch_learner.export(trained.served, shape)
+    rows = training.Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
+    recipe = training.Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
+    trained = training.train(rows, shape, task, recipe, torch.device("cpu"))  # type: ignore[arg-type]
+    graph = networks.export(trained.served, shape)
     baseline = Baseline(pack(About(task, ["x", "y", "z"] if task == "multiclass" else [], encoding), graph))  # type: ignore[arg-type]
     features = [Features.of(one) for one in x[:200]]  # type: ignore[arg-type]
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_a_module_of_ones_own_is_trained_and_served(folder: Callable[..., Folder
     assert "mine:bad" in refused.stderr
     assert "Traceback" not in refused.stderr
     with pytest.raises(FactoryRefusedError, match="gives no model"):
-        torch_learner.build("linear", torch_learner.Shape(1, 1, 2, 1), factory="nowhere:it")
+        networks.build("linear", networks.Shape(1, 1, 2, 1), factory="nowhere:it")
 
 
 def test_a_warm_start_learns_only_what_is_new(folder: Callable[..., Folder]) -> None:
@@ -286,7 +286,7 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
 def test_a_device_that_is_not_here_is_said(device: str) -> None:
     """In a sentence, before anything is trained."""
     with pytest.raises(FactoryRefusedError, match="Set it to auto or cpu"):
-        retrain.device_of(device)
+        training.device_of(device)
 
 
 def made_up(count: int = 901) -> Any:
@@ -295,10 +295,10 @@ def made_up(count: int = 901) -> Any:
     numbers_, places = rng.normal(size=(count, 3)).astype(np.float32), rng.integers(0, 20, (count, 2)).astype(np.int32)
     labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
     weights = rng.uniform(0.5, 2.0, count).astype(np.float32)
-    return retrain.Rows(numbers_, places, labels, weights, np.arange(count, dtype=np.float64))
+    return training.Rows(numbers_, places, labels, weights, np.arange(count, dtype=np.float64))
 
 
-SHAPE = torch_learner.Shape(3, 2, 20, 1)
+SHAPE = networks.Shape(3, 2, 20, 1)
 CPU = torch.device("cpu")
 
 
@@ -308,16 +308,16 @@ def test_several_processes_take_the_step_that_one_takes() -> None:
     (AdamW's first step has the sign of the gradient, so where that is nothing but rounding it may differ.) Over several
     batches: the same after a kill in between.
     """
-    one = retrain.Recipe(kind="fm", epochs=1, batch=10_000)
-    alone = retrain.train(made_up(), SHAPE, "binary", one, CPU)
+    one = training.Recipe(kind="fm", epochs=1, batch=10_000)
+    alone = training.train(made_up(), SHAPE, "binary", one, CPU)
     together = distributed.train_together(made_up, SHAPE, "binary", one, CPU, 2)
     for name, weight in alone.state.items():
         far = (weight - together.state[name]).abs() > 1e-5
         assert far.float().mean() < 0.01, name
-    more = retrain.Recipe(kind="fm", epochs=3, batch=128, patience=9)
+    more = training.Recipe(kind="fm", epochs=3, batch=128, patience=9)
     kept: list[bytes] = []
-    whole = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=retrain.Hooks(keep=kept.append))
-    again = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=retrain.Hooks(kept=kept[0]))
+    whole = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=training.Hooks(keep=kept.append))
+    again = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=training.Hooks(kept=kept[0]))
     assert whole.losses == again.losses
     assert len(kept) == 3
     assert all(torch.equal(weight, again.state[name]) for name, weight in whole.state.items())
@@ -333,16 +333,16 @@ def test_a_retrain_by_two_processes(folder: Callable[..., Folder]) -> None:
 
 def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once an epoch, in blocks; what is learnt is as good."""
-    monkeypatch.setattr(retrain, "_free_bytes", lambda _: 0.0)
-    monkeypatch.setattr(retrain, "_STREAMED_ROWS", 100)
+    monkeypatch.setattr(training, "_free_bytes", lambda _: 0.0)
+    monkeypatch.setattr(training, "_STREAMED_ROWS", 100)
     rows = made_up()
-    batches = retrain._Batches(rows, rows.weights, 811, CPU, retrain.Share())
+    batches = training._Batches(rows, rows.weights, 811, CPU, training.Share())
     assert not batches.resident
     seen = torch.cat([labels for _, _, labels, _ in batches.epoch(32, torch.Generator().manual_seed(1))])
     assert len(seen) == 811
     weights = torch.cat([weight for *_, weight in batches.epoch(32, torch.Generator().manual_seed(2))])
     assert sorted(weights.tolist()) == sorted(rows.weights[:811].tolist())
-    streamed = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="fm", epochs=9), CPU)
+    streamed = training.train(rows, SHAPE, "binary", training.Recipe(kind="fm", epochs=9), CPU)
     assert min(streamed.losses) < 0.5 * 0.693
 
 
@@ -350,17 +350,19 @@ def test_what_is_older_counts_less_and_what_is_rare_more() -> None:
     """A concept that turned around: with a half-life the model follows the new one. A rare class is named as well."""
     rows = made_up(4000)
     rows.labels[:2000] = 1 - rows.labels[:2000]
-    flat = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="linear", epochs=5), CPU)
-    fresh = retrain.train(rows, SHAPE, "binary", retrain.Recipe(kind="linear", epochs=5, half_life_seconds=200.0), CPU)
+    flat = training.train(rows, SHAPE, "binary", training.Recipe(kind="linear", epochs=5), CPU)
+    fresh = training.train(
+        rows, SHAPE, "binary", training.Recipe(kind="linear", epochs=5, half_life_seconds=200.0), CPU
+    )
     assert min(fresh.losses) < 0.5 * min(flat.losses)
     few = made_up(4000)
     few.labels[np.arange(4000) % 10 > 0] = 0
     said = []
     for weight in ("none", "balanced"):
-        recipe = retrain.Recipe(kind="linear", epochs=8, class_weight=weight)  # type: ignore[arg-type]
-        run = retrain.Run(few, SHAPE, "binary", recipe, CPU, None)
+        recipe = training.Recipe(kind="linear", epochs=8, class_weight=weight)  # type: ignore[arg-type]
+        run = training.Run(few, SHAPE, "binary", recipe, CPU, None)
         while not run.done():
-            run.epoch(retrain.Hooks())
+            run.epoch(training.Hooks())
         run.model.load_state_dict(run.best["state"])
         with torch.no_grad():
             logits = run.model(torch.from_numpy(few.numbers), torch.from_numpy(few.places))[:, 0]
@@ -377,17 +379,17 @@ def test_the_budget_cuts_training_off_and_keeps_the_best_so_far() -> None:
         moment[0] += 1.0
         return moment[0]
 
-    recipe = retrain.Recipe(kind="linear", epochs=50, batch=8, patience=50)
+    recipe = training.Recipe(kind="linear", epochs=50, batch=8, patience=50)
     kept: list[bytes] = []
-    hooks = retrain.Hooks(keep=kept.append, now=now, most_seconds=9.0)
-    cut = retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=hooks)
+    hooks = training.Hooks(keep=kept.append, now=now, most_seconds=9.0)
+    cut = training.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=hooks)
     assert cut.cut_off
     assert 0 < len(cut.losses) == len(kept) < 50
     with pytest.raises(BudgetUsedUpError, match="less than one epoch"):
-        retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=retrain.Hooks(now=now, most_seconds=0.5))
+        training.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=training.Hooks(now=now, most_seconds=0.5))
     with pytest.raises(BudgetUsedUpError, match="less than one epoch"):
-        distributed.train_together(made_up, SHAPE, "binary", recipe, CPU, 2, hooks=retrain.Hooks(most_seconds=1e-6))
-    whole = retrain.train(made_up(), SHAPE, "binary", recipe, CPU)
-    again = retrain.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=retrain.Hooks(kept=kept[-1]))
+        distributed.train_together(made_up, SHAPE, "binary", recipe, CPU, 2, hooks=training.Hooks(most_seconds=1e-6))
+    whole = training.train(made_up(), SHAPE, "binary", recipe, CPU)
+    again = training.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=training.Hooks(kept=kept[-1]))
     assert whole.losses == again.losses
     assert not whole.cut_off

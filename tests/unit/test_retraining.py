@@ -12,16 +12,16 @@ import pytest
 from lineages import Folder
 from unit.test_retrain import RULES, mixed
 
-from snapshots import baselines
 from snapshots.errors import RefusedError
-from snapshots.lease import Lease
-from stream import triggers
-from stream.archive import IMPORTED, Archive, Part, Row
+from snapshots.records import baselines
+from snapshots.store.lease import Lease
+from stream.archive.eraser import Erasing
+from stream.archive.files import IMPORTED, Archive, Part, Row
 from stream.compose import retraining_of
-from stream.erasing import Erasing
-from stream.presence import has_ended, this_process
-from stream.retraining import decide_by_hand
-from stream.triggers import Facts, Order
+from stream.process.presence import has_ended, this_process
+from stream.retrain import triggers
+from stream.retrain.retrain import decide_by_hand
+from stream.retrain.triggers import Facts, Order
 
 pytest.importorskip("torch")
 EASY: dict[str, Any] = RULES | {

@@ -9,12 +9,12 @@ import pytest
 
 from learners.drift import OwnLoss
 from learners.errors import StateRefusedError
-from learners.evidence import alarm_at
-from learners.rivalry import Rivalry
-from snapshots.ledger import Decision, Entry
-from snapshots.manifest import HoldoutState
-from stream.answering import Answering
+from learners.evidence.against_champion import Rivalry
+from learners.evidence.evidence import alarm_at
+from snapshots.records.ledger import Decision, Entry
+from snapshots.records.manifest import HoldoutState
 from stream.config import Config
+from stream.guard.succession import Answering
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 

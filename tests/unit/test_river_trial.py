@@ -23,11 +23,11 @@ from river import (
 from learners.errors import FactoryRefusedError
 from learners.event import Event
 from learners.labels import Labels
-from learners.lesson import Lesson
+from learners.learnability import Lesson
 from learners.purity import Purity
-from learners.river_factory import build
-from learners.river_learner import RiverLearner
-from learners.river_trial import trial, unsuited
+from learners.river.factory import build
+from learners.river.learner import RiverLearner
+from learners.river.trial import trial, unsuited
 
 LOGISTIC = linear_model.LogisticRegression
 TAKEN: dict[str, tuple[str, Callable[[], Any]]] = {

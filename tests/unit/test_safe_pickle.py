@@ -18,9 +18,9 @@ from river import compose, linear_model, preprocessing
 
 from learners.errors import LearnersError, StateRefusedError, UnsafeStateError
 from learners.event import Features
-from learners.river_adopted import adopted
-from learners.river_learner import RiverLearner
-from learners.safe_pickle import loads, river_types
+from learners.river.imported import adopted
+from learners.river.learner import RiverLearner
+from learners.river.safe_pickle import loads, river_types
 
 #: names in a model that nothing is asked of when it answers and learns
 _UNASKED = {
@@ -95,8 +95,8 @@ HOSTILE: dict[str, bytes] = {
     "timeit": raw("timeit", "timeit"),
     "pdb": raw("pdb", "run"),
     "webbrowser": raw("webbrowser", "open"),
-    "own loader": raw("learners.safe_pickle", "importlib.import_module"),
-    "own process": raw("stream.notify", "subprocess.run"),
+    "own loader": raw("learners.river.safe_pickle", "importlib.import_module"),
+    "own process": raw("stream.guard.notify", "subprocess.run"),
     "dotted builtin": raw("builtins", "dict.fromkeys"),
     "dotted partial": raw("functools", "partial.__init_subclass__"),
     "subclasses": pickle.dumps(Reduced(getattr, object, "__subclasses__")),

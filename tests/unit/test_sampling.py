@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.sampling import Sampling
+from stream.train.sampling import Sampling
 
 
 class Clock:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from snapshots.verdict import Verdict
-from stream import printing, screen
-from stream.demo import Demo, Poison
-from stream.drill import Card
+from snapshots.records.verdict import Verdict
+from stream.demo import screen
+from stream.demo.demo import Demo, Poison
+from stream.demo.drill import Card
+from stream.terminal import printing
 
 STORY = [
     "card payments, which are fraud? all is well; in 12 s the labels of country=de are poisoned: watch the guard",
@@ -83,7 +84,7 @@ def test_what_was_seen_names_the_slice_that_was_poisoned(demo: Demo, slices: lis
     poison = demo._poison
     assert isinstance(poison, Poison)
     verdict = Verdict("linear", 7, 0, "suspect", "worse", {}, 0.0, 101.0, slices=slices)
-    monkeypatch.setattr("stream.demo.first_harm", lambda *_: (7, verdict))
+    monkeypatch.setattr("stream.demo.demo.first_harm", lambda *_: (7, verdict))
     poison._follow(100.0)
     assert wanted in poison.said[0]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import stream.notify
-from snapshots.unsaid import without_passwords, without_values
-from stream import logs
-from stream.bearer import tokens_of
+import stream.guard.notify
+from snapshots.store.redaction import without_passwords, without_values
 from stream.cli import main
 from stream.config import check
-from stream.notify import Notifier
+from stream.guard.notify import Notifier
+from stream.process import logs
+from stream.serve.http.bearer import tokens_of
 
 SECRET = "S3CR3T"
 HEAD = 'name = "x"\ntask = "binary"\n[learners.a]\nkind = "vw"\nrole = "champion"\n'

@@ -13,7 +13,7 @@ from samples import numbers
 
 from snapshots import LocalStore
 from snapshots.errors import DamagedError, KeyRefusedError, StoreError
-from snapshots.signing import SignedStore
+from snapshots.store.signed import SignedStore
 
 NAME, OTHER = "snapshots/000000000001/manifest.json", "snapshots/000000000002/manifest.json"
 

@@ -13,16 +13,17 @@ from lineages import Folder
 from samples import numbers
 
 from learners.errors import UnsafeStateError
-from learners.evidence import Paired
+from learners.evidence.evidence import Paired
 from learners.labels import Labels
-from snapshots import LocalStore, Store, baselines
-from snapshots import manifest as manifests
-from snapshots import snapshot as snapshots
+from snapshots import LocalStore, Store
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError
-from snapshots.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest
-from snapshots.snapshot import Cut, Shared
-from stream.cutting import encode_shared
-from stream.guarding import Guarding
+from snapshots.records import baselines
+from snapshots.records import cut as snapshots
+from snapshots.records import manifest as manifests
+from snapshots.records.cut import Cut, Shared
+from snapshots.records.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest
+from stream.guard.watch import Guarding
+from stream.train.writer import encode_shared
 
 
 def write(

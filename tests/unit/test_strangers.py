@@ -10,7 +10,7 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from learners.event import Features
-from stream.strangers import Strangers
+from stream.serve.unknown_features import Strangers
 
 
 def test_names_are_held_against_learnt_ones(caplog: pytest.LogCaptureFixture) -> None:

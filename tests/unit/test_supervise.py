@@ -11,8 +11,8 @@ import pytest
 
 from snapshots import Lineage, LocalStore
 from snapshots.errors import RefusedError
-from stream import interpreter, logs, supervise
-from stream.supervise import Child, Supervisor
+from stream.process import interpreter, logs, supervise
+from stream.process.supervise import Child, Supervisor
 
 
 def test_a_log_that_cannot_be_written_holds_no_child_up() -> None:

@@ -15,11 +15,11 @@ from unit.test_retrain import RULES, archived, mixed
 
 from learners import drift
 from learners.drift import Moved
-from snapshots.ledger import Entry
-from stream import triggers
+from snapshots.records.ledger import Entry
 from stream.config import RetrainConfig
 from stream.errors import ConfigError
-from stream.triggers import Facts, Trigger
+from stream.retrain import triggers
+from stream.retrain.triggers import Facts, Trigger
 
 pytest.importorskip("torch")
 
@@ -188,8 +188,8 @@ def test_a_budget_in_money() -> None:
 
 def test_cost_is_weighed_against_what_may_be_gained() -> None:
     """And the reason says how; what was hoped for before and did not come true makes it hope for less."""
-    from snapshots.baselines import BaselineManifest
-    from snapshots.manifest import Part
+    from snapshots.records.baselines import BaselineManifest
+    from snapshots.records.manifest import Part
 
     part = Part("", 0, "")
     manifest = BaselineManifest(1, 1, 0.0, "binary", "", "", {}, 1, {}, 0.0, 0.0, {"archived": 0}, None, part, part, {})
@@ -246,7 +246,7 @@ def test_what_fails_changes_nothing_but_the_ledger_and_is_tried_again(folder: Ca
     assert "broken on purpose" in next(e["why"] for e in here.json("ledger") if e["action"] == "retrain_failed")
     assert here.json("retrain", "list") == []
     (here.path / "mine.py").write_text(
-        "from learners.torch_learner import Linear\ndef bad(shape): return Linear(shape)\n"
+        "from learners.baseline.networks import Linear\ndef bad(shape): return Linear(shape)\n"
     )
     wait_for(lambda: "accept_baseline" in outcomes(here), 140)
 

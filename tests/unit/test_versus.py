@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from learners.errors import StateRefusedError
-from learners.evidence import Paired, alarm_at
-from learners.versus import Evidence, Versus
-from snapshots import fallback
-from snapshots.fallback import FALL_BACK, RETURN, STAY, Rules
-from snapshots.ledger import Entry
-from snapshots.manifest import HoldoutState, HoldoutVersion, Part
-from snapshots.standing import Standing
+from learners.evidence.against_baseline import Evidence, Versus
+from learners.evidence.evidence import Paired, alarm_at
+from snapshots.judging import fallback
+from snapshots.judging.baseline_standing import Standing
+from snapshots.judging.fallback import FALL_BACK, RETURN, STAY, Rules
+from snapshots.records.ledger import Entry
+from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 RULES = Rules(31_536_000, return_events=5000)

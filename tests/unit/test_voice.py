@@ -10,13 +10,14 @@ import pytest
 from lineages import Folder
 from samples import numbers
 
-from snapshots import Lineage, trusted
-from snapshots.holdout import HeldRow
-from stream.building import store_of
+from snapshots import Lineage
+from snapshots.records import trusted
+from snapshots.records.holdout import HeldRow
 from stream.compose import voice_of
 from stream.config import check
 from stream.errors import ConfigError
-from stream.voice import Voice
+from stream.guard.trusted_labels import Voice
+from stream.parts import store_of
 
 
 class Clock:
@@ -172,8 +173,8 @@ def test_files_of_checked_labels_without_number_fit_the_ledger(here: Folder) -> 
 
 def test_lots_are_written_before_they_fill_the_memory(here: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also within the ten seconds; the guard keeps no more of them than it asks for."""
-    monkeypatch.setattr("stream.voice._HELD_BYTES", 20_000)
-    monkeypatch.setattr("snapshots.trusted._MOST", 100)
+    monkeypatch.setattr("stream.guard.trusted_labels._HELD_BYTES", 20_000)
+    monkeypatch.setattr("snapshots.records.trusted._MOST", 100)
     checked(here, 0, 2000)
     with voice(here, Clock()) as one:
         for _ in range(6):

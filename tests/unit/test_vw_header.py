@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learners import vw_header, vw_options
 from learners.errors import ArgumentsRefusedError, LearnersError, UnsafeStateError
 from learners.event import Event
 from learners.labels import Labels
-from learners.vw_arguments import Trial, arguments, trial
-from learners.vw_learner import VwLearner
+from learners.vw import header as headers
+from learners.vw import options
+from learners.vw.arguments import Trial, arguments, trial
+from learners.vw.learner import VwLearner
 
 NEWEST = version("vowpalwabbit")
 TOKENS = arguments("--loss_function logistic -b 10", "x")
@@ -30,7 +31,7 @@ def saved(tokens: list[str] = TOKENS) -> bytes:
 
 def with_options(data: bytes, options: str) -> bytes:
     """A model file whose header names other options."""
-    own = vw_header.parse(data).options.encode() + b"\0"
+    own = headers.parse(data).options.encode() + b"\0"
     new = options.encode() + b"\0"
     old, put = struct.pack("<I", len(own)) + own, struct.pack("<I", len(new)) + new
     assert data.count(old) == 1
@@ -39,32 +40,32 @@ def with_options(data: bytes, options: str) -> bytes:
 
 def test_the_header_of_a_real_file_is_read() -> None:
     """Version, bits and options as Vowpal Wabbit wrote them."""
-    header = vw_header.check(saved(), TOKENS, NEWEST)
+    header = headers.check(saved(), TOKENS, NEWEST)
     assert (".".join(map(str, header.version)), header.bits) == (NEWEST, 10)
     assert "--random_seed" in header.options
 
 
-@pytest.mark.parametrize("name", sorted(vw_options.known()))
+@pytest.mark.parametrize("name", sorted(options.known()))
 def test_every_option_in_a_header_is_refused_unless_the_arguments_name_it(name: str, tmp_path: Path) -> None:
     """All options of the pinned version, each with a value where it takes one, and the file goes no further."""
-    value = "" if vw_options.known()[name] == "flag" else f" {tmp_path / 'victim'}"
+    value = "" if options.known()[name] == "flag" else f" {tmp_path / 'victim'}"
     bad = with_options(saved(), f" --random_seed 5 --{name}{value}")
     if name in ("random_seed", "hash_seed", "hash", "chain_hash", "bit_precision", "loss_function"):
-        assert vw_header.check(bad, TOKENS, NEWEST)
+        assert headers.check(bad, TOKENS, NEWEST)
         return
     with pytest.raises(UnsafeStateError, match=name):
-        vw_header.check(bad, TOKENS, NEWEST)
+        headers.check(bad, TOKENS, NEWEST)
     with pytest.raises(UnsafeStateError):
         VwLearner(BARE, Labels("binary"), data=bad)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", sorted(vw_options.REFUSED.keys() & vw_options.known().keys()))
+@pytest.mark.parametrize("name", sorted(options.REFUSED.keys() & options.known().keys()))
 def test_what_touches_files_or_the_network_is_refused_in_arguments_too(name: str) -> None:
     """Also when a manifest names it: the arguments of a snapshot may come from somebody else."""
-    tokens = [*TOKENS, f"--{name}"] if vw_options.known()[name] == "flag" else [*TOKENS, f"--{name}", "x"]
+    tokens = [*TOKENS, f"--{name}"] if options.known()[name] == "flag" else [*TOKENS, f"--{name}", "x"]
     with pytest.raises(ArgumentsRefusedError, match=name):
-        vw_options.read(tokens)
+        options.read(tokens)
     stolen = Trial(tokens, one_call=True, exact=True, pure=True, weights=True, probabilities=False, reductions=[])
     with pytest.raises(LearnersError):
         VwLearner(stolen, Labels("binary"))
@@ -80,7 +81,7 @@ def test_what_touches_files_or_the_network_is_refused_in_arguments_too(name: str
 def test_short_joined_quoted_and_unknown_options_are_refused(options: str) -> None:
     """However they are written."""
     with pytest.raises(UnsafeStateError):
-        vw_header.check(with_options(saved(), options), TOKENS, NEWEST)
+        headers.check(with_options(saved(), options), TOKENS, NEWEST)
 
 
 def test_a_larger_index_is_refused() -> None:
@@ -89,7 +90,7 @@ def test_a_larger_index_is_refused() -> None:
     at = data.index(b"m", 4 + len(NEWEST)) + 9
     assert data[at : at + 4] == struct.pack("<I", 10)
     with pytest.raises(UnsafeStateError, match="bits"):
-        vw_header.check(data[:at] + struct.pack("<I", 40) + data[at + 4 :], TOKENS, NEWEST)
+        headers.check(data[:at] + struct.pack("<I", 40) + data[at + 4 :], TOKENS, NEWEST)
 
 
 @pytest.mark.parametrize("old", ["7.1.0", "8.1.1", "99.0.0", "9.11", "9.11.9 ", ""])
@@ -98,7 +99,7 @@ def test_other_versions_are_refused(old: str) -> None:
     data = saved()
     text = old.encode() + b"\0"
     with pytest.raises(UnsafeStateError):
-        vw_header.check(struct.pack("<I", len(text)) + text + data[5 + len(NEWEST) :], TOKENS, NEWEST)
+        headers.check(struct.pack("<I", len(text)) + text + data[5 + len(NEWEST) :], TOKENS, NEWEST)
 
 
 @settings(max_examples=300, deadline=None)
@@ -109,10 +110,10 @@ def test_bytes_of_the_header_that_were_changed_are_refused_or_mean_the_same(data
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, 70))] = data.draw(st.integers(0, 255))
     try:
-        header = vw_header.check(bytes(good), TOKENS, NEWEST)
+        header = headers.check(bytes(good), TOKENS, NEWEST)
     except UnsafeStateError:
         return
-    assert {one.name for one in vw_options.read(header.options.split())} <= {
+    assert {one.name for one in options.read(header.options.split())} <= {
         "random_seed", "hash_seed", "hash", "chain_hash", "bit_precision", "loss_function",
     }  # fmt: skip
 
@@ -130,4 +131,4 @@ def test_honest_files_pass(args: str) -> None:
     """Files that Vowpal Wabbit wrote with the same arguments, n-grams and skips included."""
     tokens = arguments(args, "x")
     tried = trial(tokens, "binary", "x").tokens
-    assert vw_header.check(saved(tokens), tried, NEWEST).bits in (12, 18)
+    assert headers.check(saved(tokens), tried, NEWEST).bits in (12, 18)

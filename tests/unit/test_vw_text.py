@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from learners.event import Event, Features
 from learners.labels import Labels
 from learners.restore import restore
-from learners.vw_arguments import Trial, arguments, continuing
-from learners.vw_learner import VwLearner
-from learners.vw_text import bytes_of, needs_telling, told_apart
+from learners.vw.arguments import Trial, arguments, continuing
+from learners.vw.learner import VwLearner
+from learners.vw.text import bytes_of, needs_telling, told_apart
 
 BITS = " -b 30 --noconstant"
 NOW = Trial(

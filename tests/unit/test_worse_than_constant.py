@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from lineages import Folder
 
-from snapshots.guard import against_constant
-from snapshots.verdict import Verdict
+from snapshots.judging.judge import against_constant
+from snapshots.records.verdict import Verdict
 
 
 def verdict(**recent: float | None) -> str:

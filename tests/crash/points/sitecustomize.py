@@ -12,7 +12,7 @@ import threading
 
 _wanted, _, _left = os.environ.get("HOLDFAST_TEST_CRASH", "").partition(":")
 _words = sys.orig_argv
-_roles = {"stream.worker": "learner", "train": "trainer", "guard": "guard"}
+_roles = {"stream.learner.worker": "learner", "train": "trainer", "guard": "guard"}
 _role = next((role for word, role in _roles.items() if word in _words), "command")
 _lock = threading.Lock()
 _count = int(_left or 0)

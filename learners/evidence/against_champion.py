@@ -1,0 +1,107 @@
+"""Challengers against the champion: losses of the same fresh events, each scored before its learner learnt it."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from learners.errors import StateRefusedError
+from learners.evidence.evidence import WHOLE, Paired
+
+_MOST_LOTS = 64
+
+
+class _Lot(msgspec.Struct):
+    """A batch whose losses are not all there yet."""
+
+    slices: list[list[str]] | None
+    losses: dict[str, list[float]]
+    names: set[str]
+
+
+class Rivalry:
+    """Paired evidence of every challenger against the champion. Losses come learner by learner, batch by batch.
+
+    A batch that not all learners were given whole is compared by nobody. Another champion begins everything anew.
+    Safe to be told from several threads.
+    """
+
+    def __init__(self, champion: str = "", max_slices: int = 200) -> None:
+        self.champion, self._max_slices = champion, max_slices
+        self._paired: dict[str, Paired] = {}
+        self._lots: dict[int, _Lot] = {}
+        self._lock = threading.Lock()
+
+    def led_by(self, champion: str) -> None:
+        """Compare with this champion from here on."""
+        with self._lock:
+            if champion != self.champion:
+                self.champion, self._paired = champion, {}
+                self._lots.clear()
+
+    def expect(self, number: int, names: set[str], slices: list[list[str]] | None) -> None:
+        """Say which learners were given a batch; ``slices`` of the events that are scored."""
+        if self.champion in names and len(names) > 1:
+            with self._lock:
+                self._lots[number] = _Lot(slices, {}, names)
+                while len(self._lots) > _MOST_LOTS:
+                    del self._lots[min(self._lots)]
+
+    def note(self, number: int, name: str, losses: Sequence[float] | None) -> None:
+        """Take one learner's losses of a batch."""
+        with self._lock:
+            lot = self._lots.get(number)
+            if lot is None or name not in lot.names:
+                return
+            if losses is None:  # nothing was scored
+                del self._lots[number]
+                return
+            lot.losses[name] = list(losses)
+            if lot.losses.keys() >= lot.names:
+                del self._lots[number]
+                self._compare(lot)
+
+    def _compare(self, lot: _Lot) -> None:
+        champion = np.array(lot.losses[self.champion])
+        for name in lot.names - {self.champion}:
+            own = np.array(lot.losses[name])
+            if len(own) == len(champion) and (lot.slices is None or len(lot.slices) == len(own)):
+                self._paired.setdefault(name, Paired(0.0, None, self._max_slices)).update(own, champion, lot.slices)
+
+    def close_look(self) -> None:
+        """Let what was bet since the last look count."""
+        with self._lock:
+            for one in self._paired.values():
+                one.close_look()
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Of each challenger: the difference to the champion (below 0: the challenger is better), and its alarm."""
+        with self._lock:
+            return {name: _figures(self.champion, one) for name, one in self._paired.items() if one.events()}
+
+    def dump(self) -> bytes:
+        """Encode the whole state as msgpack."""
+        with self._lock:
+            return msgspec.msgpack.encode((self.champion, {name: one.dump() for name, one in self._paired.items()}))
+
+    def restore(self, data: bytes) -> None:
+        """Take what :meth:`dump` wrote; empty: begin anew. Raise :class:`StateRefusedError` when it does not decode."""
+        try:
+            champion, found = msgspec.msgpack.decode(data, type=tuple[str, dict[str, bytes]]) if data else ("", {})
+        except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
+            raise StateRefusedError(f"the evidence about challengers does not decode: {cause}") from cause
+        with self._lock:
+            self.champion, self._paired = champion, {name: Paired.load(one) for name, one in found.items()}
+            self._lots.clear()
+
+
+def _figures(champion: str, paired: Paired) -> dict[str, Any]:
+    whole = paired.interval()
+    slices = {name: paired.interval(name) for name in paired.slices if name != WHOLE and paired.events(name)}
+    return {
+        "champion": champion, "events": whole.n, "difference": whole.mean, "low": whole.low, "high": whole.high,
+        "better": paired.better(),
+        "slices": {name: [one.mean, one.low, one.high, one.n] for name, one in slices.items()},
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Vowpal Wabbit as a learner: its arguments and headers checked, its models taken over."""

@@ -1,0 +1,81 @@
+"""When serving falls back to the baseline, and when it returns: from the newest snapshot's figures and the ledger."""
+
+import msgspec
+
+from learners.evidence.evidence import alarm_at
+from snapshots.judging import baseline_standing
+from snapshots.lineage import Lineage
+
+FALL_BACK, RETURN, STAY = "fall_back", "return", "stay_on_baseline"
+_DAY_SECONDS = 86_400.0
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """``false_switches_per_year``: the budget of false alarms; ``trips_per_day``: after so many it stays."""
+
+    looks_a_year: float
+    false_switches_per_year: float = 1.0
+    return_events: int = 5000
+    trips_per_day: int = 3
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """What to write into the ledger."""
+
+    action: str
+    why: str
+    cause: str = ""
+
+
+def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Switch | None:
+    """The switch that is due for the champion; None when serving stays where it is."""
+    newest, baseline = lineage.newest(), lineage.baseline()
+    part = newest.learners.get(learner) if newest is not None else None
+    if part is None or baseline is None:
+        return None
+    versus = part.figures.get("baseline") or {}
+    fresh = versus if versus.get("baseline") == baseline else {}
+    last = lineage.switch(learner)
+    fallen = last is not None and last.action == FALL_BACK
+    if fresh and fresh["switch"] != (last.seq if last is not None else 0):
+        fresh = {}  # from before the last switch
+    alarm = alarm_at(rules.looks_a_year, 1, 1, rules.false_switches_per_year)
+    if not fallen:
+        judged = baseline_standing.newest(lineage)
+        if judged is not None and judged.verdict == "fail":
+            return None  # nothing unguarded is served (promise 3)
+        return _falls(lineage, learner, baseline, fresh, alarm)
+    return _returns(lineage, learner, baseline, fresh, alarm, rules, now)
+
+
+def _falls(lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float) -> Switch | None:
+    if lineage.breaker(learner) == "open":
+        return Switch(FALL_BACK, f"the breaker of {learner} is open; baseline {baseline} answers", "breaker")
+    if fresh and fresh["fall_back"] >= alarm:
+        return Switch(FALL_BACK, f"{learner} is worse than baseline {baseline} by {_words(fresh)}", "worse")
+    return None
+
+
+def _returns(
+    lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float, rules: Rules, now: float
+) -> Switch | None:
+    if not fresh or lineage.breaker(learner) != "closed" or lineage.serving(learner) is None:
+        return None
+    if fresh["return_events"] < rules.return_events or fresh["return"] < alarm:
+        return None
+    made = [e for e in lineage.entries if e.learner == learner and e.by == "guard" and now - e.time < _DAY_SECONDS]
+    trips = [entry for entry in made if entry.action == FALL_BACK]
+    if len(trips) >= rules.trips_per_day:
+        said = [entry for entry in made if entry.action == STAY and entry.time >= trips[-1].time]
+        return None if said else Switch(STAY, (
+            f"serving fell back {len(trips)} times within a day; it stays on baseline {baseline} until somebody "
+            "decides: holdfast retrain return"
+        ))  # fmt: skip
+    better = {**fresh, "difference": -fresh["difference"], "low": -fresh["high"], "high": -fresh["low"]}
+    return Switch(RETURN, f"{learner} is better than baseline {baseline} again, by {_words(better)}", "better")
+
+
+def _words(fresh: dict[str, float]) -> str:
+    return (
+        f"{fresh['difference']:.4f} [{fresh['low']:.4f}, {fresh['high']:.4f}] on {int(fresh['events']):,} fresh events"
+    )

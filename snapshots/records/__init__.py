@@ -1,0 +1,1 @@
+"""What is written into the store, a module for each kind of record."""

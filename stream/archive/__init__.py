@@ -1,0 +1,1 @@
+"""The archive of events, and erasing from it and from everything else."""

@@ -1,0 +1,148 @@
+"""Commands that look: ``alive``, ``status``, ``ledger``."""
+
+import contextlib
+import platform
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from snapshots import Lineage, SnapshotsError
+from stream.commands.base import Group, config_option, configured, json_option, lineage_of
+from stream.commands.numbers import Figure
+from stream.config import Config
+from stream.errors import CommandError, StreamError
+from stream.process.presence import SILENT, present
+from stream.status import overview
+from stream.status import status as states
+from stream.status.disk import used_bytes
+from stream.terminal import printing, safe_text
+from stream.terminal.safe_text import shown
+
+#: how long a broker may take to give examples of dead letters, and among how many they are looked for
+_LETTERS_SECONDS, _LETTERS = 3.0, 1000
+
+
+@click.command()
+@click.argument("role", type=click.Choice(["train", "guard", "serve", "archive", "retrain"]))
+@configured
+def alive(config: Config, role: str) -> None:
+    """Exit 0 when this role said something on this host within ten seconds, 1 when not: for health checks."""
+    roles = {"train": "trainer", "guard": "guard", "serve": "serving", "archive": "archiver", "retrain": "scheduler"}
+    wanted = roles[role]
+    words = present(lineage_of(config).store, time.time())
+    here = [word for word in words if word["role"] == wanted and word["host"] == platform.node()]
+    printing.echo(f"{role}: {'alive' if here else SILENT}")
+    sys.exit(0 if here else 1)
+
+
+@click.command()
+@click.option(
+    "--watch", type=Figure(0.1), is_flag=False, flag_value=2.0, default=None, metavar="SECONDS",
+    help="Show it again every so many seconds (2 when not said), until Ctrl-C; with --json a line each.",
+)  # fmt: skip
+@json_option
+@configured
+def status(config: Config, watch: float | None, *, as_json: bool) -> None:
+    """Show place, learners, metrics, accounting, source and serving; right also when nothing runs."""
+    if watch is None:
+        report = _report(lineage_of(config), config)
+        printing.as_json(report) if as_json else overview.show(report, time.time())
+        return
+    lineage, ended = lineage_of(config), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    while not ended.is_set():
+        report = _report(lineage, config)
+        if as_json:
+            printing.echo(safe_text.as_json(report))
+        else:
+            printing.console.clear()
+            overview.show(report, time.time())
+            printing.say(f"every {watch:g} s; Ctrl-C ends it", "dim")
+        ended.wait(watch)
+
+
+def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
+    """What is so, with what costs more than a request over HTTP may: the size of the store, and examples."""
+    report = states.status(lineage, config, time.time())
+    report["store"]["bytes"] = used_bytes(lineage.store)
+    report["exposed"] = states.exposed(config)
+    report["unended"] = states.unended(config, time.time())
+    report["examples"] = _examples(lineage, config) if report["refused"] else {}
+    return report
+
+
+def _examples(lineage: Lineage, config: Config) -> dict[str, dict[str, Any]]:
+    """The newest dead letter of each reason; none when they cannot be read just now."""
+    from stream.dead_letters.reader import letters_of  # noqa: PLC0415  a command imports what it needs
+
+    found = {}
+    with contextlib.suppress(StreamError, SnapshotsError):
+        for letter in letters_of(config, lineage.store, seconds=_LETTERS_SECONDS, newest=_LETTERS):
+            found[letter.reason] = {"letter": letter.id, "message": letter.message}
+    return found
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@json_option
+@click.option("--at", metavar="TIME", help="What served then, and why: ISO 8601 (UTC) or Unix seconds.")
+@config_option
+@click.pass_context
+def ledger(ctx: click.Context, path: Path | None, at: str | None, *, as_json: bool) -> None:
+    """Show every decision; with --at, what served at a time."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(_show_ledger, path=path, at=at, as_json=as_json)
+
+
+@click.command(hidden=True)
+@click.option("--at")
+@json_option
+@configured
+def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
+    lineage = lineage_of(config)
+    if at is not None:
+        served = states.served_at(lineage, _moment(at))
+        if as_json:
+            printing.as_json(served)
+        else:
+            printing.echo(
+                f"{printing.moment(served['time'])}: snapshot {served['snapshot']} of {served['learner']}: "
+                f"{served['why']}"
+            )
+        return
+    entries = lineage.ledger.entries()
+    if as_json:
+        printing.as_json([msgspec.to_builtins(entry) for entry in entries])
+        return
+    columns = ["seq", "time", "action", "learner", "snapshot", "by", "why"]
+    printing.table("ledger", columns, [
+        (e.seq, printing.moment(e.time), e.action, e.learner, e.snapshot, e.by, e.why) for e in entries
+    ])  # fmt: skip
+
+
+@ledger.command("verify")
+@configured
+def ledger_verify(config: Config) -> None:
+    """Check the chain of digests over every entry."""
+    lineage = lineage_of(config)
+    count = lineage.ledger.verify()
+    if lineage.broken:
+        sys.exit(1)
+    printing.echo(f"the ledger holds: {count} entries")
+
+
+def _moment(text: str) -> float:
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC).timestamp()
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise CommandError(f"--at {shown(text, 100)!r} is neither ISO 8601 nor Unix seconds") from None

@@ -1,0 +1,1 @@
+"""What was refused: written, read, and sent back."""

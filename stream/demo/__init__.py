@@ -1,0 +1,1 @@
+"""The demo, the drills, and the folder that ``init`` writes."""

@@ -1,0 +1,1 @@
+"""The guard's process, and the one in which it judges."""

@@ -1,0 +1,1 @@
+"""The process of one learner, and how the trainer speaks with it."""

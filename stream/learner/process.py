@@ -1,0 +1,378 @@
+"""One learner as the trainer drives it: its process, its counts, its line and its quarantine."""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any
+
+import msgspec
+
+from learners import errors as learner_errors
+from learners.errors import LearnersError
+from learners.event import Event
+from learners.labels import LabelValue
+from snapshots import errors as snapshot_errors
+from snapshots.errors import SnapshotsError
+from snapshots.records.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
+from snapshots.store.store import Store
+from stream import errors as stream_errors
+from stream.config import Config, packed
+from stream.errors import GaveUpError, RaisedAtError, StreamError
+from stream.learner import wire
+from stream.process import lent_store
+from stream.record import Record
+
+log = logging.getLogger("holdfast.trainer")
+#: batches that are sent and not learnt yet: enough to keep both processes busy, few enough to bound memory
+AHEAD = 4
+_END_SECONDS = 5.0
+_LOOK_SECONDS = 5
+#: a learner that takes longer for a batch, or to load, is said to hang
+_SILENT_SECONDS = 10
+
+
+class Running:
+    """``learnt`` and ``quarantined`` are this learner's; the other classes belong to the place (promise 2).
+
+    Learning happens in the learner's own process (:mod:`stream.learner.worker`), in the order of the calls made here. What goes
+    wrong there is raised by the next call.
+    """
+
+    def __init__(self, name: str, config: Config, store: Store, stopping: Callable[[], bool]) -> None:
+        self.name = name
+        self._stopping = stopping
+        self.role = config.learners[name].role
+        self.kind = config.learners[name].kind
+        self.built_from: dict[str, Any] = {}
+        self.line = 0
+        self.learnt = 0
+        self.quarantined = 0
+        self.quarantine: list[Quarantined] = []
+        self.reference: int | None = None
+        self.compared: tuple[int | None, int, int] | None = None
+        self.scored: Callable[[int, str, list[float] | None], None] = lambda _lot, _name, _losses: None
+        self.waiting: Callable[[str], None] = lambda _why: None
+        self.stopped: Quarantined | None = None
+        self.save_seconds = 0.0
+        self._number = 0
+        self._labels_sent = 0
+        self._ahead: deque[tuple[int, Sequence[Record], int]] = deque()
+        self._changed = threading.Condition()
+        self._trouble: Exception | None = None
+        self._loaded: Future[dict[str, Any]] | None = None
+        self._saves: dict[int, Future[wire.Saved]] = {}
+        self.wall = ""
+        self._scratch = tempfile.mkdtemp(prefix="holdfast-")
+        parts = re.compile(rf"snapshots/[0-9]{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
+        self._process, self._connection, self._lending = lent_store.started(
+            "stream.learner.worker", store, parts, TMPDIR=self._scratch, HOLDFAST_SCRATCH=self._scratch
+        )
+        self.process = self._process.pid
+        self._send(wire.Setup(packed(config), name))
+        threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True).start()
+
+    # Orders ------------------------------------------------------------------------------------------------------
+
+    def load(
+        self, snapshot: int | None, labels: Sequence[LabelValue], *, accept: bool = False, imported: str = ""
+    ) -> None:
+        """Begin to take the state of a snapshot, or to be new; :meth:`ready` waits for it."""
+        with self._changed:
+            if isinstance(self._trouble, RaisedAtError):
+                self._trouble = None
+            self._ahead.clear()
+            self._labels_sent = len(labels)
+            self._loaded = Future()
+        self.compared = None
+        self._send(wire.Load(snapshot, list(labels), accept, imported))
+
+    def ready(self) -> None:
+        """Wait until the state is taken; raise what was wrong with it, as the learner's process raised it."""
+        if self._loaded is not None:
+            seconds = 0
+            while not wait([self._loaded], _LOOK_SECONDS).done:
+                seconds = self._silent(seconds, f"{self.name} is not loaded yet")
+            self.built_from = self._loaded.result()
+            self._loaded = None
+
+    def take(
+        self, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
+        labels: list[LabelValue], scale: float | None = None,
+        *, sampled: slice = slice(None), lot: int = 0, learn: bool = True,
+    ) -> None:  # fmt: skip
+        """Hand on a batch to predict, score and learn; waits while the learner is too far behind.
+
+        ``sampled`` are the events that are scored for comparisons; ``scored`` is told their losses, under ``lot``.
+        """
+        if not events:
+            return
+        with self._changed:
+            self._wait(AHEAD - 1)
+            self._number += 1
+            self._ahead.append((self._number, origins, lot))
+        weights = [event.weight for event in events]
+        fresh = labels if len(labels) != self._labels_sent else None
+        self._labels_sent = len(labels)
+        self._send(
+            wire.Batch(
+                self._number,
+                [event.features.raw for event in events],
+                [event.label for event in events if event.label is not None],
+                None if weights.count(1.0) == len(weights) else weights,
+                slices,
+                fresh,
+                scale,
+                sampled.start or 0,
+                learn,
+                sampled.step or 1,
+            )
+        )
+        if learn:
+            self.learnt += len(events)
+
+    def refer(self, snapshot: int) -> None:
+        """Have the learner compared with this snapshot from here on."""
+        if snapshot != self.reference:
+            self.reference = snapshot
+            self._send(wire.Refer(snapshot))
+
+    def against(self, baseline: int | None, switch: int, since: int) -> None:
+        """Have the learner compared with this baseline, and with its own past, from here on."""
+        if (baseline, switch, since) != self.compared:
+            self.compared = (baseline, switch, since)
+            self._send(wire.Against(baseline, switch, since))
+
+    def drain(self) -> None:
+        """Wait until everything handed on is learnt; raise what went wrong."""
+        with self._changed:
+            self._wait(0)
+
+    def _wait(self, ahead: int) -> None:
+        """Wait until no more than so many batches are ahead of the learner; an end that is asked for does not wait."""
+        seconds = 0
+        while not self._changed.wait_for(lambda: len(self._ahead) <= ahead or self._trouble is not None, _LOOK_SECONDS):
+            seconds = self._silent(seconds, f"{self.name} has not learnt {len(self._ahead)} batches yet")
+        self.check()
+
+    def _silent(self, seconds: int, left: str) -> int:
+        """It was waited for once more: say so when that is long; return the seconds so far.
+
+        Raises :class:`GaveUpError` with what is left when the process was asked to end.
+        """
+        if self._stopping():
+            raise GaveUpError(left)
+        seconds += _LOOK_SECONDS
+        if seconds >= _SILENT_SECONDS:
+            self.waiting(f"learner {self.name} has not answered for {seconds} s")
+        return seconds
+
+    def save(self, snapshot: int) -> "Future[wire.Saved]":
+        """Have the state after everything handed on so far written as parts of a snapshot."""
+        self.check()
+        self._number += 1
+        saved = self._saves[self._number] = Future()
+        self._send(wire.Save(snapshot, self._number))
+        return saved
+
+    def check(self) -> None:
+        """Raise what went wrong in the learner's process."""
+        if self._trouble is not None:
+            raise self._trouble
+
+    def close(self) -> None:
+        """End the learner's process; what it has not saved is learnt again."""
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as shared, contextlib.suppress(OSError):
+            shared.shutdown(socket.SHUT_RDWR)  # a close would wait for the thread that listens
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._lending.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _send(self, order: wire.Order) -> None:
+        try:
+            self._connection.send_bytes(wire.encode(order))
+        except OSError:
+            with self._changed:
+                self._changed.wait_for(lambda: self._trouble is not None, _END_SECONDS)
+            self.check()
+            raise
+
+    # Replies -----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Take replies as they come; runs in a thread of its own until the process is gone."""
+        while True:
+            try:
+                reply = wire.replies.decode(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                self._fail(StreamError(f"the process of learner {self.name} ended: {self._last_words()}"))
+                return
+            match reply:
+                case wire.Learnt():
+                    self._learnt(reply)
+                case wire.Raised():
+                    self._raised(reply)
+                case wire.Saved():
+                    self.save_seconds = reply.seconds
+                    _resolve(self._saves.pop(reply.order, None), reply)
+                case wire.Loaded():
+                    self.wall = reply.wall
+                    _resolve(self._loaded, reply.built_from)
+                case wire.Failed():
+                    self._failed(reply)
+
+    def _learnt(self, reply: wire.Learnt) -> None:
+        with self._changed:
+            if self._ahead and self._ahead[0][0] == reply.number:
+                self.scored(self._ahead.popleft()[2], self.name, reply.losses)
+            self._changed.notify_all()
+
+    def _raised(self, reply: wire.Raised) -> None:
+        origins = next((records for number, records, _ in self._ahead if number == reply.number), None)
+        if origins is not None:
+            self._fail(RaisedAtError(self.name, origins[reply.index], reply.error, for_good=reply.for_good))
+
+    def _failed(self, reply: wire.Failed) -> None:
+        message = reply.message if self.name in reply.message else f"learners.{self.name}: {reply.message}"
+        cause: Exception = _ERRORS.get(reply.kind, StreamError)(message)
+        waiting: Future[Any] | None = self._loaded
+        if reply.order == "Save":
+            waiting, cause = self._saves.pop(reply.number, None), self._trouble or cause
+        if waiting is None:
+            self._fail(cause)
+        elif not waiting.done():
+            waiting.set_exception(cause)
+
+    def _fail(self, cause: Exception) -> None:
+        with self._changed:
+            self._trouble = self._trouble or cause
+            self._changed.notify_all()
+        if isinstance(cause, RaisedAtError):
+            return  # the process goes on: what was to be saved before is, what comes after is answered by a failure
+        for waiting in (self._loaded, *self._saves.values()):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(cause)
+
+    def _last_words(self) -> str:
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its socket is closed"
+        return f"killed by signal {-code}" if code < 0 else f"exit code {code}, its last words stand above"
+
+    # Counts ------------------------------------------------------------------------------------------------------
+
+    def restore(self, part: LearnerPart) -> None:
+        """Take counts, line and quarantine of a snapshot."""
+        self.line, self.learnt, self.quarantined = part.line, part.learnt, part.quarantined
+        self.quarantine, self.reference = list(part.quarantine), part.reference
+        self.stopped = None
+
+    def forget(self) -> None:
+        """Be new again."""
+        self.line = self.learnt = self.quarantined = 0
+        self.quarantine, self.stopped, self.reference = [], None, None
+
+    def pass_over(self, name: str, cause: str, ranges: Ranges, counts: Counts) -> None:
+        """Quarantine everything of these ranges that this learner has not learnt."""
+        before, self.quarantined = self.quarantined, counts.remaining() - self.learnt
+        self.quarantine.append(Quarantined(name, cause, ranges, self.quarantined - before))
+
+    def refuse(self, origin: Record, error: str) -> None:
+        """Quarantine one event that the learner raised at."""
+        ranges: Ranges = {origin.topic: {origin.partition: (origin.offset, origin.following)}}
+        name = f"refused-{origin.topic}-{origin.partition}-{origin.offset}"
+        self.quarantine.append(Quarantined(name, "refused", ranges, 1, error=error))
+        self.quarantined += 1
+
+    def refused(self) -> int:
+        """How many events are in quarantine because the learner raised at them."""
+        return sum(one.events for one in self.quarantine if one.cause == "refused")
+
+    def stop(self, name: str, cause: str, place: Place) -> None:
+        """Learn nothing more from here on: what comes is quarantined until :meth:`resume`."""
+        going_on = next((one for one in self.quarantine if one.id == name), None)
+        begins: Ranges = {t: {p: (offset, None) for p, offset in parts.items()} for t, parts in place.items()}
+        if going_on is None:
+            self.stopped = Quarantined(name, cause, begins, 0)
+            return
+        self.quarantine.remove(going_on)
+        for topic, partitions in going_on.ranges.items():
+            begins.setdefault(topic, {}).update({p: (begin, None) for p, (begin, _) in partitions.items()})
+        self.stopped = msgspec.structs.replace(going_on, ranges=begins)
+
+    def resume(self, place: Place) -> None:
+        """Learn again from here on."""
+        if self.stopped is not None:
+            self.quarantine.append(self._until(self.stopped, place))
+            self.stopped = None
+
+    def skip(self, count: int) -> None:
+        """Count events that are quarantined because learning is stopped."""
+        if self.stopped is not None:
+            self.quarantined += count
+            self.stopped = msgspec.structs.replace(self.stopped, events=self.stopped.events + count)
+
+    def _until(self, stopped: Quarantined, place: Place) -> Quarantined:
+        begins: Place = {t: {p: ends[0] for p, ends in parts.items()} for t, parts in stopped.ranges.items()}
+        return msgspec.structs.replace(stopped, ranges=between(begins, place))
+
+    def quarantine_at(self, place: Place) -> list[Quarantined]:
+        """The quarantine as a snapshot at this place holds it."""
+        return [*self.quarantine, *([self._until(self.stopped, place)] if self.stopped is not None else [])]
+
+    def verify(self, counts: Counts) -> None:
+        """Hold the accounting equation (promise 2); a difference is a fault of the program."""
+        if counts.remaining() != self.learnt + self.quarantined:
+            raise SnapshotsError(
+                f"the accounting of {self.name} does not add up: {counts} against {self.learnt} learnt and "
+                f"{self.quarantined} quarantined. No snapshot was written; please report this"
+            )
+
+
+_ERRORS: dict[str, type[Exception]] = {
+    name: kind
+    for module in (learner_errors, snapshot_errors, stream_errors)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type)
+    and issubclass(kind, (LearnersError, SnapshotsError, StreamError))
+    and kind.__init__ is Exception.__init__
+}
+
+
+def _resolve(waiting: "Future[Any] | None", result: object) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(result)
+
+
+def between(earlier: Place, later: Place) -> Ranges:
+    """The ranges of offsets from one place to another, per partition."""
+    ranges: Ranges = {}
+    for topic, partitions in later.items():
+        for partition, offset in partitions.items():
+            begin = earlier.get(topic, {}).get(partition, 0)
+            if begin < offset:
+                ranges.setdefault(topic, {})[partition] = (begin, offset)
+    return ranges
+
+
+def copy_place(place: Place) -> Place:
+    """A place that does not change when the trainer goes on."""
+    return {topic: dict(partitions) for topic, partitions in place.items()}
+
+
+def copy_counts(counts: Counts) -> Counts:
+    """Counts that do not change when the trainer goes on."""
+    return msgspec.structs.replace(counts, refused=dict(counts.refused))

@@ -1,0 +1,1 @@
+"""The full retrain: its data, its triggers, its gates."""

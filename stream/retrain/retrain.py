@@ -1,0 +1,482 @@
+"""``holdfast retrain``: archive to rows, rows to a model, the model through the gates, the outcome into the ledger."""
+
+import contextlib
+import hashlib
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from learners.baseline.served import About, Baseline, pack
+from learners.errors import LearnersError
+from snapshots import Lineage
+from snapshots.errors import DamagedError, NothingToLearnError, RefusedError, SnapshotsError
+from snapshots.judging import gates
+from snapshots.judging.gates import Gate
+from snapshots.records import baselines, erasure
+from snapshots.records import cut as snapshots
+from snapshots.records.baselines import BaselineManifest
+from snapshots.records.holdout import HeldRow, Membership, read_version, spread
+from snapshots.records.ledger import Decision, Entry
+from snapshots.store.lease import Lease
+from stream.archive.files import Archive
+from stream.config import Config
+from stream.errors import CommandError
+from stream.process.presence import has_ended, this_process
+from stream.retrain.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
+from stream.retrain.triggers import Order
+from stream.source.codec import Codec
+
+log = logging.getLogger("holdfast.retrain")
+#: low priority: learning and serving come first
+NICE = 10
+
+
+class Outcome(msgspec.Struct):
+    """What a retrain came to: the baseline's manifest, its gates, and the entry of the ledger."""
+
+    manifest: BaselineManifest
+    gates: list[Gate]
+    entry: Entry
+
+
+class Plan(msgspec.Struct):
+    """What a retrain would do: the data, the device, and how the last one went; ``doubts``: why gates may not pass."""
+
+    dataset: Dataset
+    device: str
+    kind: str
+    current: int | None
+    same_data: bool
+    doubts: list[str] = []
+
+
+class Retraining:
+    """One full retrain. ``say`` is told the step and how far it is; ``now`` is the clock in Unix seconds."""
+
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
+        self,
+        config: Config,
+        *,
+        lineage: Lineage,
+        archive: Archive,
+        codec: Codec,
+        labels: Any,
+        membership: Membership,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str, float, float], None] = lambda _step, _done, _all: None,
+    ) -> None:
+        self.config, self.lineage, self.archive = config, lineage, archive
+        self.codec, self.labels, self.membership = codec, labels, membership
+        self.now, self.sleep, self.say = now, sleep, say
+
+    def gather(self, warm: Warm | None = None, work: Path | None = None) -> tuple[Dataset, Path]:
+        """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
+        rules = self.config.retrain
+        choice = Choice(rules.numbers, rules.bins, rules.max_features, rules.min_count, rules.max_values)
+        erased = erasure.last_request(self.lineage.refresh().decisions)
+        gathering = Gathering(
+            self.archive, self.codec, self.labels, self.membership,
+            exclusions_of(self.lineage, self.membership, self.config.holdout.by), choice,
+            work or self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
+            decoding=msgspec.json.encode((self.config.task, self.config.event, erased)), now=self.now,
+            warm=warm, say=self.say,
+        )  # fmt: skip
+        try:
+            found, folder = gathering.gather()
+        except OSError as cause:
+            raise CommandError(f"retrain.work cannot be used: {cause}") from cause
+        if found.rows < rules.fewest_rows:
+            left_out = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items()) or "nothing"
+            since = f" since baseline {warm.number}; leave out --warm" if warm is not None else ""
+            raise NothingToLearnError(
+                f"the archive holds {found.rows:,} events that may be learnt{since}, and training.fewest_rows asks for "
+                f"{rules.fewest_rows:,}; left out: {left_out}. Nothing was changed"
+            )
+        return found, folder
+
+    def plan(self) -> Plan:
+        """Look at the data and at the device, in a folder of its own; nothing is changed."""
+        work = self.config.base / f"{self.config.retrain.work}-dry-run"
+        try:
+            dataset, folder = self.gather(work=work)
+            doubts = self.doubts(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        current = self.lineage.baseline()
+        manifest = baselines.read(self.lineage.store, current) if current is not None else None
+        same = manifest is not None and manifest.data_version == dataset.version
+        return Plan(dataset, self._device(), self._kind(), current, same, doubts)
+
+    def doubts(self, folder: Path) -> list[str]:
+        """Why the gates can hardly pass, as far as that is seen before anything is trained."""
+        newest, _ = self.held(folder)
+        current, against = self.current()
+        found = gates.doubts(newest, current, self.config.task, self.rules(), against)
+        done = baselines.outcomes(self.lineage.decisions)
+        if done and done[-1].action == baselines.REFUSED and done[-1].by == "gate":
+            found.append(f"the last one, baseline {done[-1].baseline}, was turned down: {done[-1].why}")
+        return found
+
+    def _device(self) -> str:
+        from learners.baseline.training import device_of  # noqa: PLC0415  torch, an optional extra
+
+        return str(device_of(self.config.retrain.device))
+
+    def _kind(self) -> str:
+        return self.config.retrain.factory or self.config.retrain.kind
+
+    def run(self, order: Order, *, warm: bool | None = None) -> Outcome:
+        """Train, write the baseline, hold it against the gates, and say in the ledger what came of it.
+
+        ``warm`` None: as ``retrain.warm`` says, where a baseline can be gone on from. What goes wrong is an entry, too.
+        """
+        with self.alone(order) as lease:
+            made = self.make(order, warm)
+            found = self.gate(*made, order.since)
+            lease.check()
+            entry = self.decide(made[0], found, order.expected)
+        self.clean(made[2])
+        return Outcome(made[0], found, entry)
+
+    def compare(self, order: Order) -> list[Outcome]:
+        """Train a warm start and a full one, hold both against the same baseline and rows; the better counts."""
+        with self.alone(order) as lease:
+            beside = self.config.base / f"{self.config.retrain.work}-warm"
+            both = [self.make(order, warm=True, work=beside), self.make(order, warm=False)]
+            gates_ = [self.gate(manifest, model, both[1][2], order.since) for manifest, model, _ in both]
+            lease.check()
+            gains = [next((g.figure for g in found if g.name == "holdout"), None) for found in gates_]
+            passed = [all(gate.passed for gate in found) for found in gates_]
+            second = int(passed[1] and (not passed[0] or (gains[1] or 0.0) >= (gains[0] or 0.0)))
+            entries: dict[int, Entry] = {second: self.decide(both[second][0], gates_[second])}
+            other = both[1 - second][0]
+            against = f"baseline {both[second][0].number}, made beside it, is better" if passed[second] else ""
+            entries[1 - second] = self.decide(other, gates_[1 - second], instead=against)
+        shutil.rmtree(beside, ignore_errors=True)
+        self.clean(both[1][2])
+        return [Outcome(both[i][0], gates_[i], entries[i]) for i in (0, 1)]
+
+    @contextlib.contextmanager
+    def alone(self, order: Order) -> Iterator[Lease]:
+        """Hold the lease, unless somebody else has carried the order out; what goes wrong is an entry, too."""
+        began = self.now()
+        with self.lease().held() as lease:
+            if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
+                raise RefusedError("another retrain has been done meanwhile; nothing was changed")
+            try:
+                yield lease
+            except NothingToLearnError as cause:
+                if order.after is not None:  # who asked has to be answered, or would ask again at once
+                    self.say_skipped(order, str(cause))
+                raise
+            except RefusedError:
+                raise
+            except Exception as cause:
+                self.say_failed(order, cause, self.now() - began)
+                raise
+
+    def make(
+        self, order: Order, warm: bool | None, work: Path | None = None
+    ) -> tuple[BaselineManifest, Baseline, Path]:
+        """Gather, train, and write the baseline; nothing counts yet."""
+        erased = erasure.last_request(self.lineage.refresh().decisions)
+        start = state = None
+        wanted = self.config.retrain.warm if warm is None else warm
+        if wanted:
+            try:
+                start, state = self.start()
+                dataset, folder = self.gather(start, work)
+                self.refuse_unfit(start, dataset)
+            except RefusedError as cause:
+                if warm:
+                    raise
+                log.warning("no warm start, but from nothing: %s", cause)
+                start = state = None
+        if start is None:
+            dataset, folder = self.gather()
+            self.refuse_nothing_new(order, dataset)
+        manifest, model = self.train(dataset, folder, order, start, state)
+        if erasure.last_request(self.lineage.refresh().decisions) > erased:
+            raise RefusedError(
+                f"events were erased while baseline {manifest.number} learnt them, so it does not count. Train again"
+            )
+        return manifest, model, folder
+
+    def refuse_nothing_new(self, order: Order, dataset: Dataset) -> None:
+        """Refuse to make again, of the same data and by the same recipe, the baseline that counts."""
+        number = self.lineage.baseline()
+        manifest = baselines.read(self.lineage.store, number) if number is not None else None
+        same = manifest is not None and manifest.data_version == dataset.version and manifest.warm_from is None
+        if manifest is not None and same and not order.again and manifest.recipe == msgspec.to_builtins(self._recipe()):
+            raise NothingToLearnError(
+                f"nothing is new since baseline {number}: the same data and recipe; nothing was changed. With --again "
+                "it is made all the same"
+            )
+
+    def refuse_unfit(self, start: Warm, dataset: Dataset) -> None:
+        """Refuse to go on from a baseline whose weights do not fit what is to be trained."""
+        manifest = baselines.read(self.lineage.store, start.number)
+        recipe = msgspec.to_builtins(self._recipe())
+        was = manifest.recipe if manifest is not None else {}
+        changed = [key for key in ("kind", "factory", "rank") if was.get(key) != recipe[key]]
+        outputs = manifest.trained.get("outputs", dataset.outputs) if manifest is not None else dataset.outputs
+        if outputs != dataset.outputs:
+            changed.append(f"the number of classes, {outputs} then and {dataset.outputs} now")
+        if changed:
+            raise RefusedError(
+                f"baseline {start.number} cannot be gone on from, since this is another: {', '.join(changed)}. Leave "
+                "out --warm"
+            )
+
+    def say_skipped(self, order: Order, why: str) -> None:
+        """Write into the ledger that there was nothing to learn."""
+        decision = Decision(
+            baselines.SKIPPED, f"retrain on {platform.node()}", why, cause=order.trigger.split(":", 1)[0]
+        )
+        self.lineage.ledger.append(self.now(), lambda _: decision)
+
+    def say_failed(self, order: Order, cause: Exception, seconds: float) -> None:
+        """Write into the ledger that it failed, so that also a retrain by hand or by cron is seen to have."""
+        by = f"retrain on {platform.node()}"
+        why = f"{type(cause).__name__}: {cause}"
+        decision = Decision(
+            baselines.FAILED, by, why, cause=order.trigger.split(":", 1)[0], seconds=round(max(0.0, seconds), 3)
+        )
+        with contextlib.suppress(SnapshotsError):
+            self.lineage.ledger.append(self.now(), lambda _: decision)
+
+    def clean(self, folder: Path) -> None:
+        """Forget the state after each epoch, and old baselines that nothing needs."""
+        for checkpoint in folder.glob("checkpoint-*"):
+            checkpoint.unlink()
+        entries = self.lineage.refresh().decisions
+        counts, last = self.lineage.baseline(), baselines.accepted_before(entries)
+        numbers = baselines.numbers(self.lineage.store)
+        for number in numbers[: -self.config.retrain.keep]:
+            if number not in (counts, last) and baselines.state_of(number, entries) != "waiting":
+                baselines.remove(self.lineage.store, number)
+
+    def lease(self) -> Lease:
+        """The lease under which there is one retrain at a time, on whatever machine."""
+        return Lease(
+            self.lineage.store, "retrain", this_process(), self.config.retrain.lease_seconds, self.now, has_ended
+        )  # fmt: skip
+
+    def train(
+        self, dataset: Dataset, folder: Path, order: Order, warm: Warm | None = None, state: bytes | None = None
+    ) -> tuple[BaselineManifest, Baseline]:
+        """Train a model and write it as the next baseline; a run that was killed goes on from its last epoch."""
+        from learners.baseline import distributed, networks, training  # noqa: PLC0415  torch, an optional extra
+
+        encoding = dataset.encoding
+        shape = networks.Shape(encoding.width, encoding.fields, encoding.places, dataset.outputs)
+        recipe = self._recipe()
+        warm_from = warm.number if warm is not None else None
+        name = hashlib.sha256(msgspec.json.encode((recipe, warm_from))).hexdigest()[:16]
+        checkpoint = folder / f"checkpoint-{name}"
+
+        def keep(data: bytes) -> None:
+            hidden = checkpoint.with_name(f".{checkpoint.name}")
+            try:
+                hidden.write_bytes(data)
+                hidden.rename(checkpoint)
+            except OSError as cause:
+                raise RefusedError(
+                    f"the training data in training.work went away: {cause.strerror}. holdfast forget deletes them; "
+                    "train again"
+                ) from cause
+
+        hooks = training.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said,
+                              most_seconds=order.most_seconds)  # fmt: skip
+        first = training.load_state(state) if state is not None else None
+        device, task = training.device_of(self.config.retrain.device), self.config.task
+        processes = distributed.processes_of(self.config.retrain.processes, device)
+        if processes > 1:
+            opened = partial(rows_of, folder, dataset)
+            trained = distributed.train_together(
+                opened, shape, task, recipe, device, processes, start=first, hooks=hooks
+            )  # fmt: skip
+        else:
+            trained = training.train(rows_of(folder, dataset), shape, task, recipe, device, start=first, hooks=hooks)
+        blob = pack(About(self.config.task, dataset.names, encoding), networks.export(trained.served, shape))
+        number = max(baselines.numbers(self.lineage.store), default=0) + 1
+        store = self.lineage.store
+        manifest = BaselineManifest(
+            format=1, number=number, created=self.now(), task=self.config.task, trigger=order.trigger,
+            data_version=dataset.version, recipe=msgspec.to_builtins(recipe), rows=dataset.rows,
+            excluded=dataset.excluded, first_time=dataset.first_time, last_time=dataset.last_time,
+            trained={
+                "losses": [round(one, 6) for one in trained.losses], "best_epoch": trained.best_epoch,
+                "seconds": round(trained.seconds, 3), "rows_per_second": round(trained.rows_per_second),
+                "device": trained.device, "processes": processes, "cut_off": trained.cut_off,
+                "features_left_out": dataset.others,
+                "archived": dataset.archived, "ends": dataset.ends, "outputs": dataset.outputs,
+                "erased": erasure.last_request(self.lineage.decisions),
+            },
+            warm_from=warm_from, model=baselines.put(store, number, "model", blob),
+            state=baselines.put(store, number, "state", training.dump_state(trained.state)),
+            versions={**snapshots.versions(), "torch": version("torch")},
+            sample=baselines.put(store, number, "sample", (folder / "sample.msgpack").read_bytes()),
+        )  # fmt: skip
+        baselines.write(store, manifest)
+        return manifest, Baseline(blob)
+
+    def _recipe(self) -> Any:
+        from learners.baseline.training import Recipe  # noqa: PLC0415  torch, an optional extra
+
+        rules = self.config.retrain
+        return Recipe(
+            kind=rules.kind, factory=rules.factory, rank=rules.rank, epochs=rules.epochs, patience=rules.patience,
+            batch=rules.batch, rate=rules.rate, decay=rules.decay, validation=rules.validation,
+            half_life_seconds=86_400.0 * rules.half_life_days, class_weight=rules.class_weight, seed=rules.seed,
+            mixed_precision=rules.mixed_precision,
+        )  # fmt: skip
+
+    def start(self) -> tuple[Warm, bytes]:
+        """What a warm start goes on from: the baseline that counts."""
+        number = self.lineage.refresh().baseline()
+        manifest = baselines.read(self.lineage.store, number) if number is not None else None
+        if number is None or manifest is None:
+            raise RefusedError("there is no baseline to go on from; the first retrain cannot be warm. Leave out --warm")
+        refuse_erased(manifest, self.lineage.decisions)
+        encoding = read_baseline(self.lineage, number).encoding
+        return Warm(number, encoding, manifest.last_time), baselines.read_part(self.lineage.store, manifest.state)
+
+    def _said(self, progress: Any) -> None:
+        loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
+        self.say(
+            f"training: epoch {progress.epoch}{loss}, {progress.rows_per_second:,.0f} rows/s",
+            progress.rows, progress.most_rows,
+        )  # fmt: skip
+
+    # Gates -----------------------------------------------------------------------------------------------------------
+
+    def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path, since: float | None) -> list[Gate]:
+        """Hold a candidate against the baseline that counts, on rows that were never learnt."""
+        self.lineage.refresh()
+        current, against = self.current()
+        newest, floors = self.held(folder)
+        if since is not None:
+            floors = [*floors, *([newest] if newest is not None else [])]
+            newest = self.younger(since, manifest.number)
+        return gates.all_gates(
+            model, current, self.config.task, newest, floors, self.rules(), against=against,
+            megabytes=manifest.model.bytes / 1e6, seconds=float(manifest.trained["seconds"]),
+        )  # fmt: skip
+
+    def current(self) -> tuple[Baseline | None, str]:
+        """What a candidate is held against, and what that is called."""
+        number = self.lineage.baseline()
+        try:
+            if number is not None:
+                return read_baseline(self.lineage, number), f"baseline {number}"
+        except (DamagedError, LearnersError) as cause:
+            log.error("the candidate is held against the shares of the labels: %s", cause)
+            return None, f"the shares of the labels, since baseline {number} cannot be loaded,"
+        return None, "the shares of the labels"
+
+    def rules(self) -> gates.Rules:
+        """The limits of the gates, from the configuration."""
+        rules, limits = self.config.gates, self.config.holdout
+        return gates.Rules(
+            rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
+            rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds, rules.max_calibration_loss,
+        )  # fmt: skip
+
+    def held(self, folder: Path) -> tuple[gates.Rows | None, list[gates.Rows]]:
+        """The newest sealed holdout, and the older ones; before there is one, the held-out rows of the archive."""
+        newest = self.lineage.newest()
+        versions = newest.holdout.versions if newest is not None else []
+        if not versions:
+            rows = msgspec.msgpack.decode((folder / "held.msgpack").read_bytes(), type=list[HeldRow])
+            return (
+                gates.Rows("the archive that are held out", rows, spread([row.label for row in rows])) if rows else None
+            ), []
+        found = [
+            gates.Rows(f"holdout {one.number}", read_version(self.lineage.store, one), one.scale)
+            for one in versions[-3:]
+        ]
+        return found[-1], found[:-1]
+
+    def younger(self, since: float, number: int) -> gates.Rows:
+        """Seal the held-out rows that came after the trigger, for these gates alone; wait until there are enough.
+
+        The guard's holdout stays what it is: whether it may follow a change is for ``guard.moved`` to say.
+        """
+        rules = self.config.gates
+        until = self.now() + rules.wait_seconds
+        while len(rows := self.lineage.refresh().held_since(since)) < rules.fresh_rows and self.now() < until:
+            self.say("waiting for held-out rows younger than the trigger", len(rows), rules.fresh_rows)
+            self.sleep(1.0)
+        part = baselines.put(self.lineage.store, number, "holdout", msgspec.msgpack.encode(rows))
+        newest = self.lineage.newest()
+        scale = newest.holdout.versions[-1].scale if newest is not None and newest.holdout.versions else 0.0
+        scale = scale or (spread([row.label for row in rows]) if rows else 1.0)
+        return gates.Rows(f"{part.name}, all younger than the trigger", rows, scale)
+
+    def decide(
+        self, manifest: BaselineManifest, found: Sequence[Gate], expected: float = 0.0, instead: str = ""
+    ) -> Entry:
+        """Accept the baseline, refuse it (``instead``: since another is better), or ask for somebody's approval."""
+        failed = [gate for gate in found if not gate.passed]
+        if instead and not failed:
+            action, why = baselines.REFUSED, instead
+        elif failed:
+            action, why = baselines.REFUSED, "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
+        elif self.config.gates.sign_off:
+            action = baselines.WAITING
+            why = f"every gate is passed, and gates.sign_off asks: holdfast approve {manifest.number}, or reject"
+        else:
+            action, why = baselines.ACCEPTED, next(gate.why for gate in found if gate.name == "holdout")
+        builtin = [msgspec.to_builtins(gate) for gate in found]
+        took = manifest.trained["seconds"] * manifest.trained["processes"]
+        decision = Decision(
+            action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin, seconds=took,
+            expected=expected,
+        )  # fmt: skip
+        return self.lineage.ledger.append(self.now(), lambda _: decision)
+
+
+def refuse_erased(manifest: BaselineManifest, entries: Sequence[Entry]) -> None:
+    """Refuse a baseline that may have learnt events that were erased since."""
+    last = erasure.last_request(entries)
+    if last > manifest.trained.get("erased", 0):
+        raise RefusedError(
+            f"baseline {manifest.number} may have learnt events that were erased since (ledger entry {last}); train "
+            "anew"
+        )
+
+
+def read_baseline(lineage: Lineage, number: int) -> Baseline:
+    """A baseline, verified before it is loaded."""
+    return Baseline(baselines.model_of(lineage.store, number)[1])
+
+
+def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str, now: float) -> Entry:
+    """Approve or reject a baseline that waits, or put back one that was accepted before."""
+
+    def decide(entries: list[Entry]) -> Decision:
+        state = baselines.state_of(number, entries)
+        if baselines.read(lineage.store, number) is None:
+            raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
+        if action == "use" and state != "accepted":
+            raise RefusedError(f"baseline {number} is {state}, and only one that was accepted can be put back")
+        if action == "use" and baselines.accepted(entries) == number:
+            raise RefusedError(f"baseline {number} counts already; nothing was changed")
+        if action != "use" and state != "waiting":
+            raise RefusedError(f"baseline {number} does not wait for anybody: it is {state}; nothing was changed")
+        if action != "reject":
+            refuse_erased(baselines.model_of(lineage.store, number)[0], entries)
+        made = baselines.REFUSED if action == "reject" else baselines.ACCEPTED
+        return Decision(made, by, why, baseline=number, cause=action)
+
+    return lineage.ledger.append(now, decide)

@@ -1,0 +1,173 @@
+"""``holdfast retrain watch``: starts a full retrain when a trigger is due, as a process of its own at low priority."""
+
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from snapshots import Lineage
+from snapshots.errors import RefusedError, SnapshotsError
+from snapshots.records import baselines
+from snapshots.records.erasure import FORGET
+from snapshots.records.ledger import Decision, Entry
+from snapshots.store.lease import Lease
+from stream.archive.files import Archive
+from stream.config import Config
+from stream.errors import StreamError
+from stream.process import interpreter, logs
+from stream.process.presence import Presence, has_ended
+from stream.retrain import triggers
+from stream.retrain.triggers import Facts, Order, Trigger
+from stream.source.codec import Codec
+
+log = logging.getLogger("holdfast.retrain")
+_LAST_LINES = 5
+#: how a retrain says that somebody else trains, or has trained
+_ELSEWHERE = ("another retrain", "does this just now", "took this up")
+
+
+class Scheduler:
+    """Watches the triggers. One retrain at a time on all machines, by the lease that the retrain itself takes."""
+
+    def __init__(  # noqa: PLR0913  the composition root hands in every part
+        self,
+        config: Config,
+        path: Path,
+        *,
+        lineage: Lineage,
+        archive: Archive,
+        codec: Codec,
+        presence: Presence,
+        now: Callable[[], float],
+        sleep: Callable[[float], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.config, self.path, self.lineage, self.archive, self.codec = config, path, lineage, archive, codec
+        self.presence, self.now, self.sleep, self.stopping = presence, now, sleep, stopping
+        self.running: subprocess.Popen[str] | None = None
+        self.trigger: Trigger | None = None
+        self._after, self._began = 0, 0.0
+        self._facts: tuple[tuple[list[str], list[int]], Facts] | None = None
+
+    def run(self) -> None:
+        """Watch until asked to stop; a retrain that runs then is ended, and goes on from its last epoch next time."""
+        due = 0.0
+        try:
+            while not self.stopping():
+                if self.running is not None:
+                    self.look_after()
+                elif self.now() >= due:
+                    due = self.now() + self.config.retrain.check_seconds
+                    try:
+                        self.check()
+                    except (SnapshotsError, StreamError) as cause:
+                        log.error("%s; trying again", cause)
+                self.presence.say(state="training" if self.running else "watching")
+                self.sleep(0.2)
+        finally:
+            if self.running is not None:
+                self.running.terminate()
+                self.running.wait(10)
+            self.presence.close()
+
+    def check(self) -> Trigger | None:
+        """Start a retrain when one is due and may be done; return what is due."""
+        rules = self.config.retrain
+        charter = self.lineage.charter(self.config.name, self.config.task, self.now())
+        entries = self.lineage.refresh().ledger.entries()
+        facts = self.facts()
+        trigger = triggers.due(entries, rules, facts, charter.created, self.now())
+        if trigger is None or self.busy():
+            return trigger
+        spent = triggers.spent(entries, self.now())
+        hindrance = triggers.hindrance(entries, rules, trigger, facts, spent, self.now())
+        if hindrance:
+            if not triggers.declined(entries, trigger):
+                log.warning("no retrain (%s): %s", trigger.kind, hindrance)
+                self.decide("retrain_declined", f"{trigger.why}; but {hindrance}", trigger.kind)
+            return trigger
+        limit = triggers.budget_of(rules)
+        left = max(1.0, limit - spent) if limit is not None else 0.0
+        self.start(trigger, baselines.last_outcome(entries), left)
+        return trigger
+
+    def facts(self) -> Facts:
+        """What the archive says, read again only when it or the newest baseline is another: files are large."""
+        seen = ([file.name for file in self.archive.files()],
+                [*baselines.numbers(self.lineage.store), len(self.lineage.ledger.entries())])  # fmt: skip
+        if self._facts is None or self._facts[0] != seen:
+            self._facts = seen, triggers.facts_of(self.archive, self.lineage, self.codec)
+        self._facts[1].lost = triggers.lost_of(self.lineage)
+        return self._facts[1]
+
+    def busy(self) -> bool:
+        """Tell whether somebody trains already, here or elsewhere."""
+        return Lease(self.lineage.store, "retrain", "", 1.0, self.now, has_ended).holder() is not None
+
+    def start(self, trigger: Trigger, after: int, left: float) -> None:
+        """Run ``holdfast retrain`` as a process of its own; ``left``: seconds of the budget (0: no limit)."""
+        log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
+        order = Order(f"{trigger.kind}: {trigger.why}", after, trigger.since, trigger.expected, left)
+        command = [*interpreter.command("stream.cli", "retrain", "--now", "--config", self.path),
+                   "--order", msgspec.json.encode(order).decode(), "--json"]  # fmt: skip
+        if trigger.kind == FORGET:
+            command.append("--full")  # what a warm start goes on from has learnt what was erased
+        self._began = self.now()
+        self.trigger, self._after = trigger, after
+        self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=interpreter.environment(os.environ, HOLDFAST_LOG="console"),
+        )  # fmt: skip
+
+    def look_after(self) -> None:
+        """Take note of a retrain that has ended; one that failed changes nothing but the ledger."""
+        process, trigger = self.running, self.trigger
+        if process is None or trigger is None:
+            return
+        try:
+            _, said = process.communicate(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return
+        self.running = None
+        done = [e for e in baselines.outcomes(self.lineage.refresh().ledger.entries()) if e.seq > self._after]
+        if done and done[-1].action == baselines.FAILED:
+            log.error("the retrain failed: %s", done[-1].why)
+        elif done and done[-1].action == baselines.SKIPPED:
+            log.info("no retrain: %s", done[-1].why)
+        elif done:
+            log.info("the retrain is done: %s: %s", done[-1].action, done[-1].why)
+        elif self.stopping():
+            log.info("the retrain was ended; the next goes on from its last epoch")
+        elif process.returncode == logs.REFUSED:
+            log.info("no retrain: %s", said.strip())
+            if not any(words in said for words in _ELSEWHERE):
+                self.failed(_last(said), trigger)
+        else:
+            log.error("the retrain failed with %s: %s", process.returncode, _last(said))
+            self.failed(f"exit code {process.returncode}: {_last(said)}", trigger)
+
+    def failed(self, why: str, trigger: Trigger) -> None:
+        """Say that a retrain failed; the time that it took counts as trained."""
+        self.decide("retrain_failed", why, trigger.kind, max(0.0, self.now() - self._began))
+
+    def decide(self, action: str, why: str, cause: str, seconds: float = 0.0) -> Entry:
+        """Append to the ledger."""
+        decision = Decision(action, f"scheduler on {platform.node()}", why, cause=cause, seconds=round(seconds, 3))
+        return self.lineage.ledger.append(self.now(), lambda _: decision)
+
+
+def _last(said: str) -> str:
+    return " / ".join(said.strip().splitlines()[-_LAST_LINES:]) or "it said nothing"
+
+
+def refuse_hindered(lineage: Lineage, config: Config, archive: Archive, codec: Codec, now: float) -> None:
+    """For a retrain by hand without ``--now``: raise :class:`RefusedError` while cool-down or budget forbid one."""
+    entries = lineage.ledger.entries()
+    facts = triggers.facts_of(archive, lineage, codec)
+    found = triggers.hindrance(entries, config.retrain, None, facts, triggers.spent(entries, now), now)
+    if found:
+        raise RefusedError(f"no retrain: {found}. With --now it is done all the same")

@@ -1,0 +1,1 @@
+"""HTTP beneath the answers: connections, hosts, tokens, shapes."""

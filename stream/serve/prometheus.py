@@ -1,0 +1,289 @@
+"""Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python.
+
+What an alert is made of always has a sample, whatever is gone: a comparison with nothing is nothing, and never fires.
+"""
+
+import math
+import mmap
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from snapshots.errors import SnapshotsError
+from snapshots.records.manifest import WRITE_BUCKETS, LearnerPart, Manifest
+from stream.config import Config
+from stream.process.presence import present
+from stream.source.refusal import Reason
+
+if TYPE_CHECKING:
+    from stream.serve.current import Server
+
+#: name → (kind, labels, meaning); ``docs/reference.md`` is checked against it.
+METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "holdfast_consumed_total": ("counter", (), "records delivered before the place of the newest snapshot"),
+    "holdfast_dead_lettered_total": ("counter", ("reason",), "records refused, by reason"),
+    "holdfast_unlabelled_total": ("counter", (), "valid events without a label"),
+    "holdfast_duplicate_total": ("counter", (), "labelled events whose id is in the window of recent ids"),
+    "holdfast_held_out_total": ("counter", (), "labelled events set aside for the holdout"),
+    "holdfast_learnt_events": ("gauge", ("learner",), "events in the learner; a revert takes some back"),
+    "holdfast_quarantined_events": ("gauge", ("learner",), "events that a revert took out of the learner"),
+    "holdfast_accounting_difference": ("gauge", ("learner",), "consumed minus all classes; anything but 0 is a fault"),
+    "holdfast_metric": (
+        "gauge",
+        ("learner", "metric", "span"),
+        "prequential metric over the life or the recent window",
+    ),
+    "holdfast_lag": (
+        "gauge",
+        (),
+        "what waits in the source, in offsets or bytes of files; +Inf when no trainer tells",
+    ),
+    "holdfast_source_reading": (
+        "gauge",
+        (),
+        "1 while the trainer reads, 0 while it waits for the source or the disk, is gone, or cannot be seen",
+    ),
+    "holdfast_alive": (
+        "gauge",
+        ("role",),
+        "1 while a process of this role has spoken within ten seconds, 0 when not; the roles that should run",
+    ),
+    "holdfast_ready": ("gauge", (), "1 while predictions are answered"),
+    "holdfast_store_reachable": ("gauge", (), "1 while this process can read the store"),
+    "holdfast_process_resident_bytes": ("gauge", ("role", "pid"), "resident memory of each process, learners included"),
+    "holdfast_snapshot_write_duration_seconds": (
+        "histogram",
+        (),
+        "from a cut to its snapshot being durable, since the lineage began",
+    ),
+    "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
+    "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot; +Inf without one"),
+    "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
+    "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
+    "holdfast_event_age_seconds": (
+        "gauge",
+        (),
+        "time since the newest event in the snapshot that answers; +Inf while nothing answers",
+    ),
+    "holdfast_reverts_total": ("counter", ("learner", "by"), "reverts in the ledger, by guard or operator"),
+    "holdfast_breaker_open": (
+        "gauge",
+        ("learner",),
+        "1: the learner's breaker is open; 0.5: half open",
+    ),
+    "holdfast_holdout_loss": ("gauge", ("learner",), "mean loss on the holdout of the newest snapshot that was scored"),
+    "holdfast_baseline_difference": (
+        "gauge",
+        ("learner", "end"),
+        "loss of the learner minus that of the baseline on fresh events: mean, and low and high end of the interval",
+    ),
+    "holdfast_champion_difference": (
+        "gauge",
+        ("learner", "end"),
+        "loss of a challenger minus that of the champion on fresh events: mean, and low and high end of the interval",
+    ),
+    "holdfast_baseline_events": ("gauge", ("learner",), "fresh events that both were compared on"),
+    "holdfast_baseline_holdout_loss": ("gauge", (), "loss of the baseline that counts on the newest holdout"),
+    "holdfast_baseline_number": ("gauge", (), "number of the baseline that counts; 0 without one"),
+    "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
+    "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
+    "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
+    "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
+}
+_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+
+_CODES = (200, 202, 400, 401, 403, 413, 422, 500, 503)
+_COLUMN = {code: column for column, code in enumerate(_CODES)}
+_SECONDS = len(_CODES)
+_FIRST_BUCKET = _SECONDS + 1
+_COLUMNS = _FIRST_BUCKET + len(_BUCKETS) + 1
+ROW_BYTES = 8 * _COLUMNS
+
+
+class RequestCounts:
+    """Requests by status, and how long they took, of every process that shares the port.
+
+    ``shared`` is memory that the processes share, a row of float64 for each; a process writes only its own, number
+    ``index``, so that nobody waits for anybody.
+    """
+
+    def __init__(self, shared: mmap.mmap | bytearray | None = None, index: int = 0) -> None:
+        self._all = memoryview(shared if shared is not None else bytearray(ROW_BYTES)).cast("d")
+        self._mine = self._all[index * _COLUMNS : (index + 1) * _COLUMNS]
+
+    def add(self, code: int, seconds: float) -> None:
+        """Count one request."""
+        mine = self._mine
+        mine[_COLUMN[code]] += 1
+        mine[_SECONDS] += seconds
+        mine[_FIRST_BUCKET + bisect_left(_BUCKETS, seconds)] += 1
+
+    def _sum(self, column: int) -> float:
+        return float(sum(self._all[column::_COLUMNS]))
+
+    def by_code(self) -> dict[int, int]:
+        """How many requests got each status that is counted, 0 where none did."""
+        return {code: int(self._sum(column)) for code, column in _COLUMN.items()}
+
+    def durations(self) -> tuple[list[int], float]:
+        """How many requests took how long, and the seconds of all."""
+        return [int(self._sum(_FIRST_BUCKET + i)) for i in range(len(_BUCKETS) + 1)], self._sum(_SECONDS)
+
+
+class HoldfastCollector(Collector):
+    """Collects from what the serving process holds in memory; works with everything else away."""
+
+    def __init__(self, server: "Server", counts: RequestCounts) -> None:
+        self._server = server
+        self._counts = counts
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics without collecting them."""
+        yield from (_family(name) for name in METRICS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric as it stands."""
+        found: dict[str, Any] = {name: _family(name) for name in METRICS}
+        newest = self._server.newest
+        self._place(found, newest)
+        for name in self._learners():
+            part = newest.learners.get(name) if newest is not None else None
+            if newest is not None and part is not None:
+                _learner(found, name, part, newest)
+            else:
+                found["holdfast_accounting_difference"].add_metric([name], 0)
+                found["holdfast_quarantined_events"].add_metric([name], 0)
+        self._answers(found)
+        self._guard(found, newest)
+        for code, count in self._counts.by_code().items():
+            found["holdfast_requests_total"].add_metric([str(code)], count)
+        _histogram(found["holdfast_request_duration_seconds"], _BUCKETS, *self._counts.durations())
+        self._processes(found)
+        yield from found.values()
+
+    def _learners(self) -> list[str]:
+        """Those of the newest snapshot, and those that are configured and in none yet."""
+        newest = self._server.newest
+        return list(dict.fromkeys([*(newest.learners if newest is not None else ()), *self._server.config.learners]))
+
+    def _answers(self, found: dict[str, Any]) -> None:
+        """What answers here, and how old it is."""
+        current, now = self._server.current, self._server.now()
+        age = math.inf
+        if current is not None:
+            found["holdfast_serving_snapshot"].add_metric([current.name], current.snapshot)
+            found["holdfast_serving_age_seconds"].add_metric([current.name], now - current.created)
+            age = now - current.newest_event
+        found["holdfast_event_age_seconds"].add_metric([], age)
+        found["holdfast_ready"].add_metric([], float(current is not None))
+
+    def _guard(self, found: dict[str, Any], newest: Manifest | None) -> None:
+        """What guard and operators decided, as the watcher last read it."""
+        lineage = self._server.lineage
+        found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
+        number = lineage.baseline()
+        found["holdfast_baseline_number"].add_metric([], number or 0)
+        judged = self._server.standing
+        if judged is not None and judged.loss is not None:
+            found["holdfast_baseline_holdout_loss"].add_metric([], judged.loss)
+        current = self._server.current
+        found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))
+        reverts = Counter(
+            (entry.learner or "", entry.by.split(":")[0]) for entry in list(lineage.entries) if entry.action == "revert"
+        )
+        for learner, by in dict.fromkeys([*product(self._learners(), ("guard", "operator")), *reverts]):
+            found["holdfast_reverts_total"].add_metric([learner, by], reverts[learner, by])
+        for learner in self._learners():
+            state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0) if newest is not None else 0.0
+            found["holdfast_breaker_open"].add_metric([learner], state)
+        for learner in newest.learners if newest is not None else ():
+            _compared(found, learner, newest.learners[learner].figures if newest is not None else {})
+            for number in reversed(list(lineage.numbers)):
+                verdict = lineage.verdict(number, learner)
+                if verdict is not None and "loss" in verdict.figures:
+                    found["holdfast_holdout_loss"].add_metric([learner], verdict.figures["loss"])
+                    break
+
+    def _processes(self, found: dict[str, Any]) -> None:
+        """What each process last said of itself; nothing when the store is away."""
+        words, reachable = [], not self._server.store_trouble
+        try:
+            words = present(self._server.lineage.store, self._server.now())
+        except SnapshotsError:
+            reachable = False
+        found["holdfast_store_reachable"].add_metric([], float(reachable))
+        for word in words:
+            found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
+        trainers = [word for word in words if word["role"] == "trainer"]
+        found["holdfast_source_reading"].add_metric([], float(any(word["state"] == "reading" for word in trainers)))
+        lag = trainers[-1]["lag"] if trainers else None
+        found["holdfast_lag"].add_metric([], math.inf if lag is None else lag)
+        spoke = {word["role"] for word in words}
+        for role, name in roles_of(self._server.config).items():
+            found["holdfast_alive"].add_metric([role], float(name in spoke))
+
+    def _place(self, found: dict[str, Any], newest: Manifest | None) -> None:
+        refused = newest.counts.refused if newest is not None else {}
+        for reason in dict.fromkeys([*Reason, *refused]):
+            found["holdfast_dead_lettered_total"].add_metric([reason], refused.get(reason, 0))
+        age = math.inf if newest is None else self._server.now() - newest.created
+        found["holdfast_snapshot_age_seconds"].add_metric([], age)
+        if newest is None:
+            return
+        counts = newest.counts
+        for name in ("consumed", "unlabelled", "duplicate", "held_out"):
+            found[f"holdfast_{name}_total"].add_metric([], getattr(counts, name))
+        found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
+        written = newest.written
+        _histogram(found["holdfast_snapshot_write_duration_seconds"], WRITE_BUCKETS, written.counts, written.seconds)
+
+
+def _compared(found: dict[str, Any], learner: str, figures: dict[str, Any]) -> None:
+    """How a learner compares with the baseline and with the champion on fresh events."""
+    for against, metric in (("baseline", "baseline"), ("against_champion", "champion")):
+        versus: dict[str, Any] = figures.get(against) or {}
+        for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")) if versus else ():
+            found[f"holdfast_{metric}_difference"].add_metric([learner, end], versus[name])
+        if versus and against == "baseline":
+            found["holdfast_baseline_events"].add_metric([learner], versus["events"])
+
+
+def roles_of(config: Config) -> dict[str, str]:
+    """The roles that should run, as ``holdfast alive`` names them, each with the name that its processes give."""
+    found = {"train": "trainer", "guard": "guard", "serve": "serving"}
+    found |= {"archive": "archiver"} if config.archive.enabled else {}
+    return found | ({"retrain": "scheduler"} if config.retrain.enabled else {})
+
+
+def _histogram(family: Any, bounds: Sequence[float], counts: Sequence[int], seconds: float) -> None:
+    total, buckets = 0, []
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    family.add_metric([], buckets, seconds)
+
+
+def _learner(found: dict[str, Any], name: str, part: LearnerPart, manifest: Manifest) -> None:
+    difference = manifest.counts.remaining() - part.learnt - part.quarantined
+    found["holdfast_learnt_events"].add_metric([name], part.learnt)
+    found["holdfast_quarantined_events"].add_metric([name], part.quarantined)
+    found["holdfast_accounting_difference"].add_metric([name], difference)
+    for span, figures in (("life", part.figures["metrics"]), ("recent", part.figures["recent"])):
+        for metric, value in figures.items():
+            if value is not None:
+                found["holdfast_metric"].add_metric([name, metric, span], value)
+
+
+def _family(name: str) -> Metric:
+    kind, labels, meaning = METRICS[name]
+    if kind == "counter":
+        return CounterMetricFamily(name.removesuffix("_total"), meaning, labels=labels)
+    if kind == "histogram":
+        return HistogramMetricFamily(name, meaning, labels=labels)
+    return GaugeMetricFamily(name, meaning, labels=labels)

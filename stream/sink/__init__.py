@@ -1,0 +1,1 @@
+"""Events out: to where they are read, by ``produce`` and over HTTP."""

@@ -1,0 +1,1 @@
+"""Events in: from Kafka or files, decoded and checked once."""

@@ -1,0 +1,389 @@
+"""Bytes to event. Decoded once; the same checks for what is learnt and for what is asked (promise 10).
+
+The fast way lets msgspec do the checking in C: the envelope into a struct made for the configured fields, the features
+into a dict. Whether a name came twice is decided by counting colons: as many as names means that none did. Whatever is
+unusual (a field that is not configured, a dotted path, a colon inside a text) takes the general way, and only what may
+be wrong the slow one (``diagnosis``), which looks at every name and finds the reason.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from learners.event import Event, Features
+from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
+from stream.config import EventPaths
+from stream.record import Record
+from stream.source import diagnosis
+from stream.source.flattening import flattened
+from stream.source.refusal import Reason, Refusal, RefusedEventError
+
+_Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+_Scalar = _Number | str | bool | None
+_features = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]])
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_scalar = msgspec.json.Decoder(int | float | str | bool | None)
+_identifier = msgspec.json.Decoder(str | int)
+_number = msgspec.json.Decoder(float)
+_LAST_SECOND = 253_402_300_800.0
+_MILLISECONDS_FROM = 1e11
+#: how many names, and how long ones, a decoder is made for
+_MOST_NAMES, _LONGEST_NAME = 1000, 200
+#: how many times a decoder is made for the names that the events have just now; a stream of many shapes soon stops
+_LAYOUTS = 32
+
+
+class Codec:
+    """Decodes records into events by the paths of ``[event]``; ``labels`` may grow with what it sees (multi-class)."""
+
+    def __init__(
+        self,
+        paths: EventPaths,
+        labels: Labels,
+        weight: str = "w",
+        decoder: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        self._paths = paths
+        self._labels = labels
+        self._weight = weight
+        self._decoder = decoder
+        self._flat = paths.features == "."
+        fields = (paths.id, paths.time, paths.label, weight)
+        self._left_out = {*fields, *(path.split(".")[0] for path in fields), *paths.exclude}
+        self._types = paths.types
+        self._layout: Callable[[bytes], Any] | None = None
+        self._layout_names: tuple[str, ...] = ()
+        self._seen_names: tuple[str, ...] = ()
+        self._layouts_left = 0 if paths.types or paths.slices else _LAYOUTS  # whoever looks at values decodes anyway
+        usual = decoder is None and not self._flat and not any("." in path for path in (*fields, paths.features))
+        named = [path for path in (*fields, paths.features) if path]
+        usual = usual and _are_plain(named) and len(set(named)) == len(named)
+        self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
+
+    @property
+    def most_bytes(self) -> int:
+        """How long an event may be."""
+        return self._paths.max_bytes
+
+    def decode(self, record: Record) -> Event | Refusal:
+        """Return the event, or why it is refused. Never raises for what a producer sent."""
+        try:
+            return self._usual(record) or self._decode(record)
+        except RefusedEventError as refused:
+            return refused.refusal
+
+    def _usual(self, record: Record) -> Event | None:  # noqa: C901, PLR0911  one way out for each thing that is not usual
+        """Return the event when it is of the usual shape and nothing can be wrong with it; None otherwise."""
+        value = record.value
+        if value is None or len(value) > self._paths.max_bytes:
+            return None
+        try:
+            found = self._envelope(value)
+            raw = bytes(found.features)
+            features, names, nested = self._usual_features(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        label, weight = found.label, found.weight
+        names += 2 + (label is not UNSET) + (weight is not UNSET) + (found.time is not UNSET)
+        if value.count(b":") != names or b"\\" in raw or (b"_" in raw and b'"_' in raw):
+            return None
+        if nested and _dotted_twice(features):
+            return None
+        if weight is UNSET or weight is None:
+            weight = 1.0
+        elif not 0 <= weight <= FLOAT32_MAX:
+            return None
+        try:
+            time = self._usual_time(found.time, record.time)
+            if self._types:
+                self._check_types(features, "")
+            if label is UNSET:
+                label = None
+            elif label is not None:
+                label = self._labels.label_of(label)
+        except (ValueError, OverflowError):  # among them what is refused, with its reason, by the general way
+            return None
+        identity = found.id
+        return Event(identity if type(identity) is str else str(identity), features, label, weight, time)
+
+    def _usual_features(self, raw: bytes) -> tuple[Features, int, bool]:
+        """Return the features, how many names they have, and whether some are nested.
+
+        A stream whose events all name the same features gets a decoder made for them, in half the time.
+        """
+        if self._layout is not None:
+            try:
+                self._layout(raw)
+                return Features(raw), len(self._layout_names), False
+            except msgspec.ValidationError:
+                pass  # other names or types than usual
+        values = _features.decode(raw)
+        features = Features(raw, values)
+        if raw.find(b"{", 1) > 0:
+            return features, _names(features), True
+        if self._layouts_left:
+            self._learn_layout(tuple(values))
+        return features, len(values), False
+
+    def _learn_layout(self, names: tuple[str, ...]) -> None:
+        """Make a decoder for these names when the event before had the same."""
+        if names == self._seen_names and names != self._layout_names and _are_plain(names):
+            self._layouts_left -= 1
+            self._layout, self._layout_names = _layout_of(names), names
+        self._seen_names = names
+
+    def _usual_time(self, time: Any, recorded: float | None) -> float:
+        if time is UNSET or time is None:
+            return recorded or 0.0
+        if type(time) is not float or self._paths.time_format not in ("auto", "s"):
+            time = _seconds(time, self._paths.time_format)
+        elif time >= _MILLISECONDS_FROM and self._paths.time_format == "auto":
+            time /= 1000
+        if not 0 <= time < _LAST_SECOND or (recorded is not None and time > recorded + self._paths.max_ahead_seconds):
+            raise ValueError
+        return time  # type: ignore[no-any-return]
+
+    def question(self, body: bytes) -> tuple[str | int | None, Features] | Refusal:
+        """Return id (None when absent) and features of a request ``{"id"?, "x"}``, checked as an event's are."""
+        try:
+            fields = self._object(body, "")
+            raw, raw_id = fields.get("x"), fields.get("id")
+            if raw is None or bytes(raw) == b"null":
+                raise RefusedEventError(Reason.NO_FEATURES, "x", "there is no x")  # noqa: TRY301  one way out
+            identity = None if raw_id is None or bytes(raw_id) == b"null" else _asked_id(bytes(raw_id))
+            features = self._checked(bytes(raw), "x")
+            if len(fields) > 2 or body.count(b'"id"') > 1 or body.count(b'"x"') > 1:
+                diagnosis.names(body, EventPaths())
+        except RefusedEventError as refused:
+            return refused.refusal
+        return identity, features
+
+    def _decode(self, record: Record) -> Event:
+        value = record.value
+        if value is None:
+            raise RefusedEventError(Reason.TOMBSTONE, "", "the record has no value")
+        if len(value) > self._paths.max_bytes:
+            raise RefusedEventError(
+                Reason.TOO_LARGE, "", f"{len(value)} bytes are more than event.max_bytes = {self._paths.max_bytes}"
+            )
+        if self._decoder is not None:
+            value = self._foreign(value)
+        paths, fields = self._paths, self._object(value, "")
+        raw_id, raw_time = self._at(fields, paths.id), self._at(fields, paths.time)
+        identity = self._identity(raw_id)
+        features, names = self._features_of(fields)
+        colons = (raw_id or b"").count(b":") + (raw_time or b"").count(b":")
+        if value.count(b":") != len(fields) + names + colons:
+            diagnosis.names(value, paths)
+        return Event(
+            id=identity,
+            features=features,
+            label=self._label(self._at(fields, paths.label)),
+            weight=self._weight_of(self._at(fields, self._weight)),
+            time=self._time(raw_time, record.time),
+        )
+
+    def _foreign(self, value: bytes) -> bytes:
+        """Let the configured decoder make an event of the bytes."""
+        try:
+            made = self._decoder(value) if self._decoder else value
+            return made if isinstance(made, bytes) else diagnosis.dumps(made)
+        except Exception as cause:
+            raise RefusedEventError(
+                Reason.UNDECODABLE, "", f"the decoder raised {type(cause).__name__}: {cause}"
+            ) from None
+
+    def _object(self, value: bytes, field: str) -> dict[str, Raw]:
+        try:
+            return _fields.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            diagnosis.syntax(value, field, self._paths, self._weight)
+            raise RefusedEventError(Reason.NOT_JSON, field, "the value is not JSON in UTF-8") from None
+
+    def _at(self, fields: dict[str, Raw], path: str) -> bytes | None:
+        """Return the bytes at a dotted path, None when absent."""
+        if not path:
+            return None
+        found = fields.get(path)
+        if found is None and "." in path:
+            head, _, rest = path.partition(".")
+            inner = fields.get(head)
+            if inner is not None and bytes(inner).lstrip()[:1] == b"{":
+                return self._at(self._object(bytes(inner), head), rest)
+        return None if found is None else bytes(found)
+
+    def _features_of(self, fields: dict[str, Raw]) -> tuple[Features, int]:
+        """Return the features, and how many names they add to those of the envelope."""
+        if not self._flat:
+            raw = self._at(fields, self._paths.features)
+            if raw is None or raw == b"null":
+                raise RefusedEventError(Reason.NO_FEATURES, self._paths.features, f"there is no {self._paths.features}")
+            features = self._checked(raw, self._paths.features)
+            return features, _names(features)
+        kept = {name: value for name, value in fields.items() if name not in self._left_out}
+        features = self._checked(msgspec.json.encode(kept), "")
+        return features, _names(features) - len(kept)
+
+    def _checked(self, raw: bytes, field: str) -> Features:
+        try:
+            features = Features(raw, _features.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if not self._paths.flatten:
+                raise diagnosis.features(raw, field) from None
+            features = self._flattened(raw, field)
+            raw = features.raw
+        # Every name has its colon, so as many names as colons means that none came twice.
+        if b'"_' in raw or b"\\" in raw or raw.count(b":") != _names(features) or _dotted_twice(features):
+            diagnosis.feature_names(raw, field)
+        if self._types:
+            self._check_types(features, field)
+        return features
+
+    def _flattened(self, raw: bytes, field: str) -> Features:
+        """The features without lists and deeper nesting."""
+        try:
+            flat = flattened(raw, field)
+        except RecursionError:
+            raise diagnosis.features(raw, field) from None
+        try:
+            return Features(flat, _features.decode(flat))
+        except msgspec.DecodeError:
+            raise diagnosis.features(flat, field) from None
+
+    def _check_types(self, features: Features, field: str) -> None:
+        wanted = {"number": float, "text": str, "bool": bool}
+        for name, value in features.flat().items():
+            kind = self._types.get(name)
+            if kind is not None and type(value) is not wanted[kind]:
+                raise RefusedEventError(
+                    Reason.WRONG_TYPE, f"{field}.{name}".lstrip("."), f"event.types wants a {kind}, not {value!r}"
+                )
+
+    def _label(self, raw: bytes | None) -> Any:
+        if raw is None or raw == b"null":
+            return None
+        try:
+            return self._labels.label_of(_scalar.decode(raw))
+        except OverflowError as cause:
+            raise RefusedEventError(Reason.BAD_NUMBER, self._paths.label, str(cause)) from None
+        except (UnknownLabelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+            raise RefusedEventError(Reason.UNKNOWN_LABEL, self._paths.label, f"unknown label: {cause}") from None
+
+    def _identity(self, raw: bytes | None) -> str:
+        if raw is None or raw in (b"null", b'""'):
+            raise RefusedEventError(Reason.NO_ID, self._paths.id, "there is no id")
+        try:
+            return str(_identifier.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise RefusedEventError(Reason.WRONG_TYPE, self._paths.id, "an id is text or a whole number") from None
+
+    def _weight_of(self, raw: bytes | None) -> float:
+        if raw is None or raw == b"null":
+            return 1.0
+        try:
+            weight = _number.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise RefusedEventError(
+                Reason.BAD_WEIGHT, self._weight, "a weight is a finite number of at least 0"
+            ) from None
+        if not 0 <= weight <= FLOAT32_MAX:
+            raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, f"{weight!r} is below 0 or outside float32")
+        return weight
+
+    def _time(self, raw: bytes | None, recorded: float | None) -> float:
+        if raw is None or raw == b"null":
+            return recorded or 0.0
+        try:
+            seconds = _seconds(_scalar.decode(raw), self._paths.time_format)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError, RecursionError) as cause:
+            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"not a time: {cause}") from None
+        if not 0 <= seconds < _LAST_SECOND:
+            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"{seconds!r} is outside the years 1970 to 9999")
+        if recorded is not None and seconds > recorded + self._paths.max_ahead_seconds:
+            raise RefusedEventError(
+                Reason.BAD_TIME, self._paths.time, f"{seconds - recorded:.0f} s ahead of the record's own timestamp"
+            )
+        return seconds
+
+
+def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
+    """A decoder for events that have no other fields than the configured ones."""
+    names = {"id": paths.id, "features": paths.features, "label": paths.label, "weight": weight, "time": paths.time}
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("id", Annotated[str, Meta(min_length=1)] | int),
+        ("features", Raw),
+        ("label", int | float | str | bool | None | UnsetType, UNSET),
+        ("weight", float | None | UnsetType, UNSET),
+        ("time", float | str | None | UnsetType, UNSET),
+    ]
+    kind = msgspec.defstruct(
+        "Envelope",
+        [field for field in fields if names[field[0]]],
+        rename={name: path for name, path in names.items() if path},
+        namespace={name: UNSET for name, path in names.items() if not path},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(kind).decode
+
+
+def _layout_of(names: tuple[str, ...]) -> Callable[[bytes], Any]:
+    """A decoder for features of exactly these names; it checks what the general one checks, and keeps nothing."""
+    fields = [(f"f{number}", _Scalar) for number in range(len(names))]
+    rename = {f"f{number}": name for number, name in enumerate(names)}
+    kind = msgspec.defstruct("Layout", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(kind).decode
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Tell whether a decoder can be made for these names: msgspec's structs do not take every name that JSON takes."""
+    return 0 < len(names) <= _MOST_NAMES and all(
+        len(name) <= _LONGEST_NAME and name.isprintable() and '"' not in name and "\\" not in name for name in names
+    )
+
+
+def _unusual(_: bytes) -> Any:
+    """Every event takes the general way: its fields lie deeper, or a decoder makes them."""
+    raise msgspec.DecodeError
+
+
+def _asked_id(raw: bytes) -> str | int:
+    try:
+        found: str | int = _identifier.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusedEventError(Reason.WRONG_TYPE, "id", "an id is text or a whole number") from None
+    # What no 64 bits hold is answered as text: JSON encoders refuse it as a number.
+    return found if isinstance(found, str) or -(2**63) <= found < 2**63 else str(found)
+
+
+def _names(features: Features) -> int:
+    """How many names the features have, nested ones included."""
+    if features.raw.count(b"{") == 1:
+        return len(features.values)
+    return len(features.values) + sum(len(value) for value in features.values.values() if isinstance(value, dict))
+
+
+def _dotted_twice(features: Features) -> bool:
+    """Tell whether a dotted name might be the same as a nested one."""
+    return features.raw.count(b"{") > 1 and any("." in name for name in features.values)
+
+
+def _seconds(value: float | str | bool | None, form: str) -> float:
+    """Return Unix seconds of a number (s or ms) or an ISO 8601 text (without a zone: UTC)."""
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"{value!r}")
+    if isinstance(value, str):
+        if form in ("s", "ms"):
+            raise ValueError(f"{value!r} is text, and event.time_format is {form}")
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r:.60} is not in ISO 8601, and event.time_format is {form}") from None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if form == "iso":
+        raise ValueError(f"{value!r} is a number, and event.time_format is iso")
+    milliseconds = form == "ms" or (form == "auto" and abs(value) >= _MILLISECONDS_FROM)
+    return value / 1000 if milliseconds else value

@@ -1,0 +1,53 @@
+"""Lists and deeper nesting as features, where ``event.flatten`` asks for it; for events and questions alike.
+
+``{"tags": ["red", "new"]}`` becomes ``{"tags": {"red": true, "new": true}}``, and
+``{"user": {"home": {"city": "Ulm"}, "roles": ["a"]}}`` becomes ``{"user": {"home.city": "Ulm", "roles.a": true}}``.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from learners.labels import canonical
+from stream.source import diagnosis
+from stream.source.refusal import Reason, RefusedEventError
+
+
+def flattened(raw: bytes, field: str) -> bytes:
+    """JSON of the features with at most one level of nesting; raises :class:`RefusedEventError` for what is wrong."""
+    found = diagnosis.parsed(raw, field)
+    flat: dict[str, Any] = {}
+    for name, value in diagnosis.once(found, field):
+        here = f"{field}.{name}".lstrip(".")
+        if isinstance(value, list):  # a parsed object is a list of pairs, too
+            inner = dict[str, Any]()
+            for deeper, leaf in _leaves("", value, here):
+                if deeper in inner:
+                    raise RefusedEventError(Reason.DUPLICATE_NAME, here, f"the name {deeper!r} occurs twice")
+                inner[deeper] = leaf
+            flat[name] = inner
+        else:
+            flat[name] = value
+    return msgspec.json.encode(flat)
+
+
+def _leaves(path: str, value: Any, field: str) -> Iterator[tuple[str, Any]]:
+    if diagnosis.is_object(value):
+        for name, inner in diagnosis.once(value, field):
+            yield from _leaves(_joined(path, name), inner, field)
+    elif isinstance(value, list):
+        for text in dict.fromkeys(_text(one, field) for one in value if one is not None):
+            yield _joined(path, text), True
+    else:
+        yield path, value
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _text(one: Any, field: str) -> str:
+    if not isinstance(one, (str, int, float)):
+        raise RefusedEventError(Reason.WRONG_TYPE, field, "a list holds texts and finite numbers, not objects or lists")
+    return canonical(one)

@@ -1,0 +1,375 @@
+"""Events from Kafka: assigned partitions, read in batches, never committed before a snapshot holds them."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from snapshots.records.manifest import Place
+from snapshots.store.redaction import without_values
+from stream.errors import ConfigError, SourceAwayError, SourceError, SourceLostError
+from stream.record import Record
+
+log = logging.getLogger("holdfast.kafka")
+_DISCOVER_SECONDS = 5.0
+_METADATA_SECONDS = 4.0
+_DESCRIBE_SECONDS = 2.0
+_CREATE_TIME = 1
+_LOG_APPEND_TIME = 2
+_AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
+_NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+_HINTS = {
+    KafkaError._AUTHENTICATION: ". Mend sasl.username and sasl.password in [source.kafka]",  # noqa: SLF001
+    KafkaError._SSL: ". Mend ssl.ca.location in [source.kafka], or renew the broker's certificate if it has expired",  # noqa: SLF001
+}
+_GO_ON = (
+    '. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn everything that is '
+    "there again: holdfast train --new-lineage"
+)
+#: settings whose values are no secrets, since they are ours
+_OURS = {"group.id", "isolation.level", "auto.offset.reset", "acks"}
+Settings = Mapping[str, str | int | float | bool]
+
+
+def _made_anew(topic: str, was: str, now: str) -> str:
+    return (
+        f"topic {topic!r} was made anew: its id was {was} and is {now}. What the old topic held and was not learnt is "
+        "lost, and the place points into a topic that is gone"
+    )
+
+
+def client(kind: Callable[..., Any], settings: Mapping[str, Any], logger: logging.Logger) -> Any:
+    """Make a client of the library; a setting that it does not take is a :class:`ConfigError` that names it."""
+    try:
+        return kind(dict(settings), logger=logger)
+    except KafkaException as cause:
+        error = cause.args[0]
+        said = error.str() if isinstance(error, KafkaError) else str(error)
+        said = without_values(said, {key: value for key, value in settings.items() if key not in _OURS})
+        raise ConfigError(f"[source.kafka]: {said}. The settings are those of librdkafka") from cause
+
+
+class KafkaSource:
+    """Reads every partition of ``topics`` from a place on, committed transactions only.
+
+    ``settings`` is the table ``[source.kafka]`` of the configuration; ``group`` the lineage's name. New partitions are
+    looked for every few seconds and read from their beginning.
+    """
+
+    def __init__(
+        self,
+        topics: list[str],
+        settings: Settings,
+        *,
+        group: str,
+        start: str,
+        poll_seconds: float,
+        when_lost: str = "stop",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.losses: list[str] = []
+        self._topics = topics
+        self._when_lost = when_lost
+        self._ids: dict[str, str] = {}
+        self._held: list[Any] = []
+        self._marked: dict[tuple[str, int], int] | None = None
+        self._admin: AdminClient | None = None
+        self._settings = settings
+        self._start = start
+        self._poll_seconds = poll_seconds
+        self._now = now
+        self._discover_at = 0.0
+        self._positions: dict[tuple[str, int], int] = {}
+        self._names: dict[int, str] = {}
+        self._end: dict[tuple[str, int], int] | None = None
+        self._trouble: KafkaError | None = None
+        self._stumbled: SourceAwayError | SourceError | None = None
+        self._consumer = client(
+            Consumer,
+            {
+                "allow.auto.create.topics": False,
+                "fetch.wait.max.ms": 50,
+                "reconnect.backoff.max.ms": 1000,
+                "fetch.queue.backoff.ms": 5,  # its default of a second starves a fast learner
+                "queued.max.messages.kbytes": 32768,
+                "log_level": 2,
+                **settings,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "error_cb": self._note,
+            },
+            log,
+        )
+
+    def _said(self, error: KafkaError) -> str:
+        return without_values(error.str(), self._settings, but_harmless=True)
+
+    def _note(self, error: KafkaError) -> None:
+        self._trouble = error
+
+    def _partitions(self) -> dict[str, list[int]]:
+        """The partitions of every topic; :class:`SourceAwayError` when a topic or the broker is not there."""
+        found = {}
+        for topic in self._topics:
+            try:
+                metadata = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
+            except KafkaException as cause:
+                raise self._away(cause) from cause
+            if metadata.error is not None or not metadata.partitions:
+                reason = metadata.error.str() if metadata.error else "it has no partitions"
+                raise SourceAwayError(f"topic {topic!r} is not there: {reason}. Create it, or mend source.topics")
+            found[topic] = sorted(metadata.partitions)
+        return found
+
+    def _away(self, cause: KafkaException) -> SourceAwayError:
+        """What to say when the broker does not answer: a wrong password is told by the library's callback only."""
+        self._held += self._consumer.consume(1, 0)  # lets the library call back; a record that comes is kept
+        trouble, self._trouble = self._trouble, None
+        reason = self._said(trouble if trouble is not None else cause.args[0])
+        hint = _HINTS.get(trouble.code() if trouble is not None else None, "")
+        return SourceAwayError(f"no answer from the broker: {reason}{hint}")
+
+    def _described(self) -> dict[str, str]:
+        """The id of every topic, which is another when the topic was made anew."""
+        if self._admin is None:
+            self._admin = client(AdminClient, self._settings, log)
+        try:
+            found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_DESCRIBE_SECONDS)
+            return {topic: str(one.result().topic_id) for topic, one in found.items()}
+        except KafkaException as cause:
+            if cause.args[0].code() in _NOT_THERE:
+                raise SourceAwayError(f"a topic is not there: {cause.args[0].str()}") from cause
+            raise self._away(cause) from cause
+
+    def identities(self) -> dict[str, str]:
+        """The id of each topic, as the broker gave it when it was made.
+
+        Asked of the broker before every cut: records of a topic that was made anew under way may have been delivered at
+        the old one's offsets, and no snapshot must hold them. A broker that is away is no reason to cut nothing.
+        """
+        with contextlib.suppress(SourceAwayError):
+            self._refuse_made_anew()
+        return dict(self._ids)
+
+    def _refuse_made_anew(self) -> None:
+        """Raise :class:`SourceLostError` when a topic that is being read is another than it was."""
+        now = self._described()
+        anew = [topic for topic, name in self._ids.items() if now.get(topic, name) != name]
+        if anew:
+            raise SourceLostError(_made_anew(anew[0], self._ids[anew[0]], now[anew[0]]) + _GO_ON)
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_METADATA_SECONDS
+            )
+        except KafkaException as cause:
+            raise SourceAwayError(f"{topic}[{partition}]: {cause.args[0].str()}") from cause
+        return low, high
+
+    def resolve(self) -> Place:
+        """Where each partition now begins, or with ``latest`` where it now ends."""
+        which = 1 if self._start == "latest" else 0
+        return {
+            topic: {str(partition): self._watermarks(topic, partition)[which] for partition in partitions}
+            for topic, partitions in self._partitions().items()
+        }
+
+    def open(self, place: Place, topics: dict[str, str]) -> Place:
+        """Assign every partition at the place; the place of a topic that was made anew is its beginning."""
+        if self._positions:
+            self._consumer.unassign()
+        self._positions.clear()
+        self._held.clear()
+        self._stumbled = None
+        self._end = dict(self._marked) if self._marked is not None else None
+        place = {topic: dict(partitions) for topic, partitions in place.items()}
+        for topic in self._check_ids(topics):
+            place.pop(topic, None)
+        return self._assign(place)
+
+    def _check_ids(self, known: dict[str, str]) -> list[str]:
+        """Return the topics that are not those they were; raise :class:`SourceLostError` unless it is to go on."""
+        self._ids = self._described()
+        anew = [topic for topic, name in known.items() if self._ids.get(topic, name) != name]
+        for topic in anew:
+            self._lose(_made_anew(topic, known[topic], self._ids[topic]))
+        return anew
+
+    def _assign(self, place: Place) -> Place:
+        """Assign every partition that is not assigned yet; all of them or, when the broker is away, none."""
+        fresh: dict[tuple[str, int], int] = {}
+        for topic, partitions in self._partitions().items():
+            for partition in partitions:
+                if (topic, partition) in self._positions:
+                    continue
+                named = place.get(topic, {}).get(str(partition))
+                low, high = self._watermarks(topic, partition)
+                if named is not None and not low <= named <= high:
+                    named = place[topic][str(partition)] = self._lost(topic, partition, named, low, high)
+                fresh[topic, partition] = named or 0
+        if fresh:
+            self._consumer.incremental_assign(
+                [TopicPartition(topic, number, offset or OFFSET_BEGINNING) for (topic, number), offset in fresh.items()]
+            )
+        self._positions |= fresh
+        self._names |= {partition: str(partition) for _, partition in fresh}
+        self._discover_at = self._now() + _DISCOVER_SECONDS
+        return place
+
+    def _lost(self, topic: str, partition: int, offset: int, low: int, high: int) -> int:
+        """Say what is lost, and where it goes on."""
+        if offset < low:
+            self._lose(
+                f"{topic}[{partition}]: offsets {offset} to {low} are lost: retention deleted them before they were "
+                "learnt"
+            )
+            return low
+        self._lose(
+            f"{topic}[{partition}]: the place is at offset {offset} and the topic ends at {high}: it was cut off, and "
+            f"what comes at offsets {high} to {offset} is not what was learnt there"
+        )
+        return high
+
+    def _lose(self, what: str) -> None:
+        """Note a loss and go on, or stop with it, as ``source.when_lost`` says."""
+        if self._when_lost != "go_on":
+            raise SourceLostError(what + _GO_ON)
+        log.error("%s; going on, as source.when_lost says", what)
+        self.losses.append(what)
+
+    def poll(self, limit: int) -> list[Record]:
+        """The next records of any partition."""
+        if self._now() >= self._discover_at:
+            self._discover()
+        try:
+            messages = [*self._held, *self._consumer.consume(limit, self._poll_seconds)]
+            self._held.clear()
+        except KafkaException as cause:
+            raise SourceAwayError(str(cause)) from cause
+        records = []
+        for message in messages:
+            try:
+                record = self._record(message)
+            except (SourceAwayError, SourceError) as cause:
+                self._stumbled = self._stumbled or cause
+            else:
+                records += [record] if record is not None else []
+        if not records:
+            self._raise_trouble()
+        return records
+
+    def _raise_trouble(self) -> None:
+        """Raise what went wrong, but only when no record waits to be delivered first."""
+        stumbled, self._stumbled = self._stumbled, None
+        trouble, self._trouble = self._trouble, None
+        if stumbled is not None:
+            raise stumbled
+        if trouble is not None and (trouble.code() in _AWAY or trouble.code() in _HINTS):
+            raise SourceAwayError(f"no answer from the broker: {self._said(trouble)}{_HINTS.get(trouble.code(), '')}")
+
+    def _discover(self) -> None:
+        """Pick up partitions that were added; an absent broker is no news here."""
+        self._discover_at = self._now() + _DISCOVER_SECONDS
+        try:
+            self._refuse_made_anew()
+            self._assign({})
+        except SourceAwayError as cause:
+            log.debug("partitions were not looked up: %s", cause)
+
+    def _record(self, message: Any) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._raise_or_note(message, error)
+            return None
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        kind, milliseconds = message.timestamp()
+        self._positions[topic, partition] = offset + 1
+        return Record(
+            topic,
+            self._names[partition],
+            offset,
+            offset + 1,
+            message.value(),
+            milliseconds / 1000 if kind in (_CREATE_TIME, _LOG_APPEND_TIME) else None,
+            message.key(),
+            message.headers(),
+        )
+
+    def _raise_or_note(self, message: Any, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001  the name that the library gives it
+            place = (message.topic(), message.partition())
+            if self._end is not None and message.offset() >= self._end.get(place, 0):
+                self._end.pop(place, None)
+        elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
+            topic, partition = message.topic(), message.partition()
+            self._refuse_made_anew()
+            at = self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
+            self._positions[topic, partition] = at
+            self._consumer.incremental_unassign([TopicPartition(topic, partition)])
+            self._consumer.incremental_assign([TopicPartition(topic, partition, at)])
+        elif code in _AWAY or code in _NOT_THERE or error.retriable():
+            self._discover_at = 0.0 if code in _NOT_THERE else self._discover_at
+            raise SourceAwayError(error.str())
+        else:
+            raise SourceError(f"{message.topic()}[{message.partition()}]: {error.str()}")
+
+    def mark_end(self) -> None:
+        """Remember where every partition ends now."""
+        ends = {
+            (topic, partition): self._watermarks(topic, partition)[1]
+            for topic, partitions in self._partitions().items()
+            for partition in partitions
+        }
+        self._marked = {place: end for place, end in ends.items() if self._positions.get(place, 0) < end}
+        self._end = dict(self._marked)
+
+    def ended(self) -> bool:
+        """Tell whether every partition was read to its marked end (which a transaction's mark may be)."""
+        if self._end is None:
+            return False
+        self._end = {place: end for place, end in self._end.items() if self._positions.get(place, 0) < end}
+        return not self._end
+
+    def commit(self, place: Place) -> None:
+        """Commit the place to the group, asynchronously and for lag tools only."""
+        offsets = [
+            TopicPartition(topic, int(partition), offset)
+            for topic, partitions in place.items()
+            for partition, offset in partitions.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as cause:
+            log.warning("offsets were not committed for lag tools: %s", cause)
+
+    def lag(self) -> int | None:
+        """How many offsets are waiting, from what the consumer last heard."""
+        total = 0
+        for (topic, partition), position in self._positions.items():
+            try:
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            except KafkaException:
+                return None
+            total += max(0, high - position) if high > 0 else 0
+        return total
+
+    def close(self) -> None:
+        """Leave without committing anything."""
+        self._consumer.close()

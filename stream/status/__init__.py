@@ -1,0 +1,1 @@
+"""The state of a lineage, for people and scripts."""

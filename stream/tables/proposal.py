@@ -1,0 +1,301 @@
+"""A configuration and a ``model.py`` for a table, from what was found of it (``stream.tables.profile``)."""
+
+import json
+import math
+from typing import Any
+
+from stream.tables.profile import FEATURES, Found, Profile
+from stream.tables.templates import OPERATION
+
+#: pairs of all features are learnt too while they are few enough to be quick
+_PAIRED = 20
+#: classes are listed while they are few enough to read
+_LISTED = 30
+_LINE = 120
+
+
+def name_of(text: str) -> str:
+    """A lineage's name made of any other, such as a file's or a folder's.
+
+    >>> name_of("some tablé (2).csv"), name_of("")
+    ('some-tabl---2-.csv', 'holdfast')
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in text)[:100] or "holdfast"
+
+
+def configuration(found: Profile, name: str, port: int, again: str) -> str:
+    """The text of ``holdfast.toml``; ``again`` is how more rows of this kind are sent."""
+    return "\n".join(
+        [
+            f"# Holdfast: written by holdfast init --from {_comment(found.path)}",
+            "# Every key and its default: docs/configuration.md. More rows of the same kind are sent with",
+            f"#   {_comment(again)}",
+            "",
+            f"name = {_toml(name)}",
+            f"task = {_toml(found.task)}",
+            "",
+            "[source]",
+            'kind = "files"                        # follows *.jsonl in a directory; Kafka: docs/configuration.md',
+            'directory = "events"',
+            'start = "earliest"',
+            "",
+            *_event(found),
+            "",
+            *_learners(found),
+            "",
+            OPERATION.format(port=port),
+        ]
+    )
+
+
+def _event(found: Profile) -> list[str]:
+    lines = ["[event]", 'id = "id"', 'time = "ts"', 'features = "x"', 'label = "y"']
+    if found.task == "binary":
+        lines.append(f"positive = {_toml(found.positive)}")
+        negatives = [value for value in found.labels if value != str(found.positive)]
+        if isinstance(found.positive, (int, float)) and len(negatives) == 1 and _number(negatives[0]) is not None:
+            lines.append(f"negative = {_toml(_number(negatives[0]))}")
+    if found.folds:
+        lines.append("fold_labels = true                    # those that differ only in case or spaces are one")
+    slices = [one.name for one in found.columns.values() if one.role == "category" and 2 <= one.distinct <= 10]
+    if slices:
+        lines.append(f"# slices = {_toml(slices[:2])}    # metrics and the guard also for each of its values")
+    if any(found.columns[name].deep for name in found.of("nested")):
+        lines.append(
+            "flatten = true                        # lists, and objects within objects; /predict takes them, too"
+        )
+    types = [pair for one in found.columns.values() if one.role in FEATURES for pair in _types(one)]
+    if types:
+        lines += ["", "[event.types]                         # what does not fit is refused and kept as a dead letter"]
+        lines += [f"{_toml(name)} = {_toml(kind)}" for name, kind in types]
+    return lines
+
+
+def _types(one: Found) -> list[tuple[str, str]]:
+    """What ``[event.types]`` says of a column, or of what lies in its objects."""
+    return [(one.name, one.kind)] if one.kind in ("number", "bool", "text") else list(one.leaves.items())
+
+
+def _number(text: str) -> float | int | None:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _learners(found: Profile) -> list[str]:
+    kinds = ["model:Pick", *["model:Under"] * bool(found.of("nested")), *["model:DateParts"] * bool(found.of("date"))]
+    lines = [
+        "[learners.model]                      # River, in model.py beside this file",
+        'kind = "river"',
+        'factory = "model:model"',
+        f"types = {_toml(kinds)}",
+        'role = "champion"                     # answers requests',
+    ]
+    if found.of("number", "code", "category", "hashed", "nested"):
+        lines += [
+            "",
+            "[learners.hashed]                     # Vowpal Wabbit, learns and is scored beside the champion",
+            'kind = "vw"',
+            f"args = {_toml(arguments(found))}",
+            'role = "challenger"',
+        ]
+        if unsplit := found.of("date", "words"):
+            lines.append(f"namespaces = {{ whole = {_toml(unsplit)} }}    # ignored: it would take each for one word")
+    return lines
+
+
+def arguments(found: Profile) -> str:
+    """Vowpal Wabbit's arguments to match the table."""
+    args = {
+        "binary": "--loss_function logistic",
+        "regression": "--loss_function squared",
+        "multiclass": f"--oaa {_classes(found)} --loss_function logistic",
+    }[found.task or "regression"]
+    args += " -b 20"
+    if len(found.of("number", "code", "category", "hashed")) <= _PAIRED:
+        args += " -q ::"
+    return args + " --ignore w" * bool(found.of("date", "words"))
+
+
+def _classes(found: Profile) -> int:
+    known = found.columns[found.label].distinct if found.label else 2
+    return max(2, known if known <= _LISTED else 2 ** math.ceil(math.log2(known)))
+
+
+def model(found: Profile) -> str:
+    """The text of ``model.py``."""
+    dates = {name: found.columns[name].form or "iso" for name in found.of("date")}
+    groups = {
+        "NUMBERS": found.of("number", "code"), "CODES": found.of("code"),
+        "CATEGORIES": found.of("category"), "HASHED": found.of("hashed"), "WORDS": found.of("words"),
+    }  # fmt: skip
+    lines = [
+        f'"""The River model of {_doc(found.path)}. Change it freely; a changed model begins under a new name."""',
+        "",
+    ]
+    lines += ["from datetime import datetime"] * bool(dates) + ["from numbers import Number"] * bool(found.of("nested"))
+    lines += ["from typing import Any", "", f"from river import {', '.join(_imports(found))}", ""]
+    for constant, names in groups.items():
+        if names:
+            lines += [f"#: {_MEANING[constant]}", _listed(constant, names)]
+    if dates:
+        lines += ["#: dates, and how they are written", _listed("DATES", dates)]
+    lines += ["", "", _PICK.strip("\n")]
+    if found.of("nested"):
+        lines += ["", "", _UNDER.strip("\n")]
+    if dates:
+        lines += ["", "", _DATE_PARTS.strip("\n")]
+    lines += [
+        "",
+        "",
+        "def features() -> compose.TransformerUnion:",
+        '    """What the estimator is given of an event."""',
+    ]
+    lines += ["    return compose.TransformerUnion(", *(f"        {part}," for part in _parts(found)), "    )"]
+    lines += ["", "", *_factory(found), "", "", _WINDOWS.strip("\n"), ""]
+    return "\n".join(lines)
+
+
+def _imports(found: Profile) -> list[str]:
+    names = {"base", "compose", "linear_model", "optim"}
+    if found.of("number", "code", "category", "hashed", "date", "nested") or found.task == "regression":
+        names.add("preprocessing")
+    if found.of("words"):
+        names.add("feature_extraction")
+    if found.task == "multiclass":
+        names = names - {"optim"} | {"multiclass"}
+    return sorted(names)
+
+
+def _parts(found: Profile) -> list[str]:
+    parts = []
+    if found.of("number", "code"):
+        parts.append("Pick(NUMBERS) | preprocessing.StandardScaler()")
+    if found.of("code"):
+        parts.append("Pick(CODES) | preprocessing.OneHotEncoder()")
+    if found.of("category"):
+        parts.append("Pick(CATEGORIES) | preprocessing.OneHotEncoder()")
+    if found.of("hashed"):
+        parts.append("Pick(HASHED) | preprocessing.FeatureHasher(n_features=2**20, seed=1)")
+    for place in range(len(found.of("words"))):
+        word = f"WORDS[{place}]"
+        parts.append(
+            f'Pick([{word}], absent="") | feature_extraction.BagOfWords(on={word}) | compose.Prefixer(f"{{{word}}} ")'
+        )
+    if found.of("date"):
+        parts.append("DateParts(DATES) | preprocessing.OneHotEncoder()")
+    if nested := found.of("nested"):
+        numbers = "compose.SelectType(Number) | preprocessing.StandardScaler()"
+        texts = "compose.SelectType(str) | preprocessing.OneHotEncoder()"
+        parts.append(f"Under({_python(nested)}) | (({numbers}) + ({texts}))")
+    return parts
+
+
+def _factory(found: Profile) -> list[str]:
+    rate = 0.3 if found.of("words") else 0.1
+    optimiser = f"optim.AdaGrad({rate})"
+    kind, what, made = {
+        "binary": ("base.Classifier", "a logistic regression", f"linear_model.LogisticRegression({optimiser})"),
+        "multiclass": (
+            "base.Classifier", "a logistic regression for each class",
+            "multiclass.OneVsRestClassifier(linear_model.LogisticRegression())",
+        ),
+        "regression": (
+            "base.Regressor", "a linear regression of the scaled target",
+            f"preprocessing.TargetStandardScaler(linear_model.LinearRegression({optimiser}))",
+        ),
+    }[found.task or "regression"]  # fmt: skip
+    return [f"def model() -> {kind}:", f'    """Features, and {what}."""', f"    return features() | {made}"]
+
+
+_MEANING = {
+    "NUMBERS": "numbers, scaled to mean 0 and variance 1",
+    "CODES": "whole numbers of few values: also learnt as a category each",
+    "CATEGORIES": "texts of few values: one feature for each value",
+    "HASHED": "texts of many values: hashed into a million places",
+    "WORDS": "free text: a feature for each word",
+}
+_PICK = '''
+class Pick(base.Transformer):
+    """Some of an event's values, as far as it has them; ``absent`` stands for one that it has not."""
+
+    def __init__(self, names: list[str], absent: Any = None) -> None:
+        self.names = names
+        self.absent = absent
+
+    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Pick."""
+        if self.absent is None:
+            return {name: x[name] for name in self.names if name in x}
+        return {name: x.get(name, self.absent) for name in self.names}
+'''
+_UNDER = '''
+class Under(base.Transformer):
+    """The values of nested objects and lists, such as ``user.age`` and ``tags.red``."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Pick what lies under one of the names."""
+        return {name: value for name, value in x.items() if name.split(".")[0] in self.names}
+'''
+_DATE_PARTS = '''
+class DateParts(base.Transformer):
+    """Month, weekday and hour of dates, each a category; a text that is no date has none."""
+
+    def __init__(self, forms: dict[str, str]) -> None:
+        self.forms = forms
+
+    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
+        """Take the dates apart."""
+        parts: dict[str, Any] = {}
+        for name, form in self.forms.items():
+            try:
+                text = str(x.get(name, ""))
+                moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
+            except ValueError:
+                continue
+            parts |= {f"{name} month": moment.month, f"{name} weekday": moment.weekday(), f"{name} hour": moment.hour}
+        return parts
+'''
+_WINDOWS = """
+# Counts and windows over what came before, for example the mean amount of the same customer's last ten events:
+#
+#     from river import feature_extraction, stats, utils
+#     feature_extraction.Agg(on="amount", by="customer", how=utils.Rolling(stats.Mean(), window_size=10))
+#
+# as one more part of features(); its types go into learners.model.types when holdfast names them.
+"""
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; JSON's texts are TOML's basic strings."""
+    return json.dumps(value)
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _doc(text: str) -> str:
+    return _comment(text).replace("\\", "/").replace('"', "'")
+
+
+def _listed(name: str, values: list[str] | dict[str, str]) -> str:
+    """A constant of the module, on one line where it fits; JSON's texts, lists and objects are Python's."""
+    line = f"{name} = {_python(values)}"
+    if len(line) <= _LINE:
+        return line
+    if isinstance(values, dict):
+        return "\n".join([f"{name} = {{", *(f"    {_python(k)}: {_python(v)}," for k, v in values.items()), "}"])
+    return "\n".join([f"{name} = [", *(f"    {_python(one)}," for one in values), "]"])
+
+
+def _python(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
