@@ -17,12 +17,13 @@ from samples import numbers
 from learners import Event, Features, Learner
 from snapshots import LocalStore
 from stream.compose import trainer_of
-from stream.config import Config, check, load
+from stream.config import check, load
 from stream.guard.watch import Guarding
 from stream.learner import wire
 from stream.learner.worker import Worker
 from stream.parts import labels_of
 from stream.process.presence import resident_bytes
+from stream.settings import Config
 
 EVENTS, ROUNDS, ROWS, LOOKS = 20_000, 9, 5000, 10_000
 BUILD = {"river": river_linear, "vw": vw_linear}

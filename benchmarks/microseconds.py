@@ -13,10 +13,10 @@ from learners_for import river_linear, vw_linear
 
 from learners import Event, Features, Metrics
 from learners.labels import Labels
-from snapshots.records.holdout import Membership
-from stream.config import EventPaths
+from snapshots.records.membership import Membership
 from stream.learner import wire
 from stream.record import Record
+from stream.settings import EventPaths
 from stream.source.codec import Codec
 from stream.train.recent import RecentIds
 

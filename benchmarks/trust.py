@@ -10,20 +10,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from learners.drift import OwnLoss
 from learners.evidence.against_baseline import Versus
 from learners.evidence.against_champion import Rivalry
-from learners.evidence.evidence import (  # fmt: skip
-    BETS,
-    MEDIAN_LOOKS,
-    SPREAD_LOOKS,
-    Lane,
-    Paired,
-    alarm_at,
-    holdout_finding,
-    look,
-    looks_in_a_row,
-)
+from learners.evidence.findings import holdout_finding
+from learners.evidence.lane import MEDIAN_LOOKS, SPREAD_LOOKS, Lane, alarm_at, look, looks_in_a_row
+from learners.evidence.own_loss import OwnLoss
+from learners.evidence.paired import BETS, Paired
 
 TOLERANCE = 0.01
 YEAR = 31_536_000.0

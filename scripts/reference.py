@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from stream.cli import main as command
-from stream.config import Config
 from stream.serve.api import add_events, add_labels, build_app
 from stream.serve.current import Server
 from stream.serve.http.bearer import Token, Tokens
 from stream.serve.predict import Answers
 from stream.serve.prometheus import METRICS, RequestCounts
+from stream.settings import Config
 from stream.sink.intake import Intake
 from stream.source.refusal import MEANING
 

@@ -3,6 +3,7 @@
 from snapshots.errors import SnapshotsError
 from snapshots.lineage import Lineage
 from snapshots.records.ledger import Ledger
-from snapshots.store.store import LocalStore, Store
+from snapshots.store.local import LocalStore
+from snapshots.store.store import Store
 
 __all__ = ["Ledger", "Lineage", "LocalStore", "SnapshotsError", "Store"]

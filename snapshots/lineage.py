@@ -17,7 +17,7 @@ from snapshots.records import verdict as verdicts
 from snapshots.records.baselines import accepted, last_outcome
 from snapshots.records.epochs import Epoch
 from snapshots.records.head import Present, remembered
-from snapshots.records.holdout import HeldRow, read_version
+from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.records.ledger import Decision, Entry, Ledger
 from snapshots.records.manifest import LearnerPart, Manifest, Quarantined, Ranges
 from snapshots.records.verdict import Verdict

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapshots import Lineage, Store
-from snapshots.records.holdout import Membership
+from snapshots.records.membership import Membership
+from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
-from snapshots.store.store import LocalStore
-from stream.config import Config
 from stream.dead_letters.writer import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
 from stream.learner.process import Running
 from stream.parts import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.process import only_one
 from stream.process.presence import Presence, sweep
+from stream.settings import Config
 from stream.source.files import FilesSource
 from stream.source.kafka import KafkaSource
 from stream.source.source import Source

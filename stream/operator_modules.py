@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from stream.config import Config
+from stream.settings import Config
 
 
 class _Beside(MetaPathFinder):

@@ -19,8 +19,8 @@ from snapshots.records.manifest import LearnerPart
 from snapshots.store.signed import SignedStore
 from snapshots.store.store import open_store
 from stream import operator_modules
-from stream.config import Config, LearnerConfig
 from stream.errors import ConfigError
+from stream.settings import Config, LearnerConfig
 from stream.sink.intake import FilesIntake, Intake, KafkaIntake, Sink
 from stream.source.codec import Codec
 

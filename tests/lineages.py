@@ -23,8 +23,9 @@ from learners.labels import Labels
 from learners.restore import restore
 from snapshots import Lineage
 from stream.cli import main
-from stream.config import Config, load
+from stream.config import load
 from stream.parts import store_of
+from stream.settings import Config
 
 MODEL = """
 from numbers import Number

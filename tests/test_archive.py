@@ -15,7 +15,7 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from learners.extras import install
-from snapshots.store.store import LocalStore
+from snapshots.store.local import LocalStore
 from stream.archive.files import Archive, File, Part, Row, active
 from stream.compose import erasing_of
 from stream.errors import CommandError

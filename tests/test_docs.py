@@ -13,7 +13,7 @@ from snapshots.lineage import Charter
 from snapshots.records.cut import Shared
 from snapshots.records.epochs import Epoch
 from snapshots.records.head import Head
-from snapshots.records.holdout import HeldRow
+from snapshots.records.held_rows import HeldRow
 from snapshots.records.ledger import Entry
 from snapshots.records.manifest import LearnerPart, Manifest
 from snapshots.records.verdict import Verdict
@@ -21,8 +21,8 @@ from snapshots.store.lease import Word
 from snapshots.store.signed import FOLDERS, Signature
 from snapshots.store.size_limits import BEGINNINGS
 from stream.cli import main
-from stream.config import Config, LearnerConfig
 from stream.serve.prometheus import METRICS
+from stream.settings import Config, LearnerConfig
 from stream.source.refusal import MEANING, Reason
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,8 @@ from lineages import Folder, wait_for
 from samples import numbers
 from unit.test_retrain import RULES
 
-from snapshots.records.holdout import Membership, rows_of
+from snapshots.records.held_rows import rows_of
+from snapshots.records.membership import Membership
 from stream.archive.eraser import Named
 from stream.archive.files import Archive
 

@@ -10,7 +10,7 @@ import pytest
 from lineages import Folder, accounted, wait_for
 
 from snapshots.moved import jumps
-from snapshots.records.holdout import read_version
+from snapshots.records.held_rows import read_version
 from stream.guard.watch import Guarding, looks_a_year
 
 LEARNERS = {

@@ -119,7 +119,7 @@ class Model:
 
 
 def losses(model: Model, said: Floats, labels: Floats, scale: float) -> Floats:
-    """As ``learners.evidence.evidence.losses``, for arrays."""
+    """As ``learners.evidence.findings.losses``, for arrays."""
     if model.task == "regression":
         return np.minimum(1.0, np.abs(said[:, 0] - labels) / scale)
     if model.task == "binary":

@@ -7,8 +7,9 @@ import numpy as np
 from model import Floats, Model, answers, losses
 from world import Answer, Row, Rows, View
 
-from learners.evidence import evidence
-from learners.evidence.evidence import WHOLE, Lane, after_revert, look
+from learners.evidence.findings import ORDER, Found, finding, fresh_finding, holdout_finding
+from learners.evidence.lane import Lane, after_revert, look, looks_in_a_row
+from learners.evidence.losses import WHOLE
 from snapshots.moved import yardsticks
 
 
@@ -54,7 +55,7 @@ class Frozen:
             self._look(view, losses)
         names = dict.fromkeys([WHOLE, *losses[newest], *view.paired.slices])
         found = {name: self._slice(view, name, len(losses[newest])) for name in names}
-        worst = min(found.values(), key=evidence.ORDER.index)
+        worst = min(found.values(), key=ORDER.index)
         where = [name for name, one in found.items() if one == worst]
         verdict = self._verdict(view, worst, where, view.budget.alarm(len(losses[newest])))
         return Answer(
@@ -75,11 +76,11 @@ class Frozen:
             for n, of in losses.items()
         }  # fmt: skip
 
-    def _slice(self, view: View, name: str, slices: int) -> evidence.Found:
+    def _slice(self, view: View, name: str, slices: int) -> Found:
         budget, now = view.budget, (view.learnt, view.now)
-        in_a_row = evidence.looks_in_a_row(budget.looks_a_year, slices, budget.false_reverts_per_year)
+        in_a_row = looks_in_a_row(budget.looks_a_year, slices, budget.false_reverts_per_year)
         holdout, floor = (
-            evidence.holdout_finding(self.lanes[n].get(name), in_a_row) for n in (max(self.lanes), min(self.lanes))
+            holdout_finding(self.lanes[n].get(name), in_a_row) for n in (max(self.lanes), min(self.lanes))
         )
         if holdout in ("early", "same", "above") and floor in ("worse", "far"):
             holdout = floor
@@ -87,8 +88,8 @@ class Frozen:
         began = self.waits.setdefault(name, now) if holdout == "worse" else None
         if began is None:
             self.waits.pop(name, None)
-        found = evidence.finding(
-            holdout, evidence.fresh_finding(view.paired, name, alarm),
+        found = finding(
+            holdout, fresh_finding(view.paired, name, alarm),
             waited=began is not None and view.learnt - began[0] >= budget.wait_events,
             world_changed=view.paired.world(name) >= alarm,
         )  # fmt: skip
@@ -105,7 +106,7 @@ class Frozen:
             return "suspect" if worst == "suspect" else "pass"
         if worst != "moved":
             return "fail"
-        fresh = [evidence.fresh_finding(view.paired, name, alarm) for name in where]
+        fresh = [fresh_finding(view.paired, name, alarm) for name in where]
         if self.moved == "follow" and "worse" not in fresh:
             return "pass"
         held = [(view.learnt - n, view.now - at) for n, at in (self.holds[name] for name in where)]

@@ -12,8 +12,9 @@ import numpy as np
 from data import Event, Plan, Stream
 from model import Encoder, Floats, Model, losses, score
 
-from learners.evidence import evidence
-from learners.evidence.evidence import MEDIAN_LOOKS, WHOLE, Paired
+from learners.evidence.lane import MEDIAN_LOOKS, alarm_at
+from learners.evidence.losses import WHOLE
+from learners.evidence.paired import Paired
 from snapshots.moved import jumps
 
 SECONDS = 10.0
@@ -71,7 +72,7 @@ class Budget:
 
     def alarm(self, slices: int = 1) -> float:
         """The threshold of the fresh lane."""
-        return evidence.alarm_at(self.looks_a_year, slices, 1, self.false_reverts_per_year)
+        return alarm_at(self.looks_a_year, slices, 1, self.false_reverts_per_year)
 
 
 @dataclass

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from learners.baseline.batches import Rows, Share
 from learners.baseline.networks import Shape
-from learners.baseline.training import Hooks, Progress, Recipe, Rows, Run, Share, Trained
+from learners.baseline.training import Hooks, Progress, Recipe, Run, Trained
 from learners.errors import BudgetUsedUpError
 from learners.event import Task
 

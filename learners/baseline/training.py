@@ -7,8 +7,7 @@ After every epoch the whole state is handed to ``keep``, so that a run that was 
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -17,12 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from learners.baseline.batches import ALONE, Batches, Rows, Share
+from learners.baseline.calibration import calibrated, losses_of, mean_loss
 from learners.baseline.networks import Kind, Served, Shape, build
 from learners.errors import BudgetUsedUpError, FactoryRefusedError
 from learners.event import Task
 
-_STREAMED_ROWS = 1 << 18
-_CALIBRATED_ROWS = 200_000
 _TOLD_ROWS = 1 << 16
 #: the budget is looked at once in so many batches
 _LOOKED = 64
@@ -51,22 +50,6 @@ class Recipe(msgspec.Struct, frozen=True):
     class_weight: Literal["none", "balanced"] = "none"
     seed: int = 1
     mixed_precision: bool = True
-
-
-class Rows(msgspec.Struct):
-    """Encoded rows, oldest first: standardised numbers, places, labels, weights, times (Unix seconds).
-
-    The arrays may be memory-mapped; all have as many rows. Labels are class numbers, or numbers (regression).
-    """
-
-    numbers: npt.NDArray[np.float32]
-    places: npt.NDArray[np.int32]
-    labels: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
-    times: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -121,100 +104,6 @@ def _weights(rows: Rows, recipe: Recipe, task: Task, count: int) -> npt.NDArray[
         counts = np.bincount(classes).astype(np.float64)
         found *= (count / (np.count_nonzero(counts) * np.maximum(counts, 1)))[classes].astype(np.float32)
     return found
-
-
-class Share(msgspec.Struct, frozen=True):
-    """Which of several processes this is: each learns every ``of``-th row from ``rank`` on."""
-
-    rank: int = 0
-    of: int = 1
-
-
-_ALONE = Share()
-
-
-class _Batches:
-    """Shuffled batches: out of the device's memory where all rows fit into half of what is free, else streamed.
-
-    Streamed, blocks of rows in random order are read by a thread while the block before is learnt.
-    """
-
-    def __init__(
-        self, rows: Rows, weights: npt.NDArray[np.float32], train: int, device: torch.device, share: Share
-    ) -> None:
-        chosen = slice(share.rank, train, share.of)
-        self._rows = Rows(*(getattr(rows, name)[chosen] for name in rows.__struct_fields__))
-        self._weights, self._device = weights[chosen], device
-        self._train = len(self._rows)
-        self._longest = -(-train // share.of)
-        one_row = 4 * (rows.numbers.shape[1] + rows.places.shape[1] + 2)
-        self.resident = one_row * self._train * (share.of if device.type == "cpu" else 1) < _free_bytes(device) / 2
-        if self.resident:
-            self._tensors = self._load(0, self._train)
-
-    def _load(self, begin: int, end: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        arrays = (
-            self._rows.numbers[begin:end], self._rows.places[begin:end], self._rows.labels[begin:end],
-            self._weights[begin:end],
-        )  # fmt: skip
-        found = [torch.from_numpy(np.array(one)) for one in arrays]
-        if self._device.type == "cuda":
-            found = [one.pin_memory().to(self._device, non_blocking=True) for one in found]
-        return found[0], found[1], found[2], found[3]
-
-    def epoch(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Every row once, in as many batches as each of the other processes has."""
-        left = sum(-(-rows // size) for rows in self._lengths(self._longest))
-        for tensors in self._blocks(generator):
-            count = len(tensors[2])
-            left -= -(-count // size)
-            order = torch.randperm(count, generator=generator).to(self._device)
-            for begin in range(0, count, size):
-                chosen = order[begin : begin + size]
-                yield tensors[0][chosen], tensors[1][chosen], tensors[2][chosen], tensors[3][chosen]
-        for _ in range(left):
-            yield tensors[0][:0], tensors[1][:0], tensors[2][:0], tensors[3][:0]
-
-    def _lengths(self, rows: int) -> list[int]:
-        """How many rows the blocks have."""
-        if self.resident:
-            return [rows]
-        return [min(_STREAMED_ROWS, rows - begin) for begin in range(0, rows, _STREAMED_ROWS)]
-
-    def _blocks(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        if self.resident:
-            yield self._tensors
-            return
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only where rows are streamed
-
-        begins = list(range(0, self._train, _STREAMED_ROWS))
-        order = [begins[i] for i in torch.randperm(len(begins), generator=generator).tolist()]
-        with ThreadPoolExecutor(1, "blocks") as pool:
-            ahead = pool.submit(self._load, order[0], min(order[0] + _STREAMED_ROWS, self._train))
-            for begin in order[1:]:
-                block = ahead.result()
-                ahead = pool.submit(self._load, begin, min(begin + _STREAMED_ROWS, self._train))
-                yield block
-            yield ahead.result()
-
-
-def _free_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())
-        return 1024.0 * float(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return float(2**31)
-
-
-def _losses(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of each row."""
-    if task == "binary":
-        return nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels, reduction="none")
-    if task == "multiclass":
-        return nn.functional.cross_entropy(logits, labels.long(), reduction="none")
-    return (logits[:, 0] - labels) ** 2
 
 
 class Hooks(msgspec.Struct, frozen=True):
@@ -277,7 +166,7 @@ class Run:
         device: torch.device,
         start: dict[str, Tensor] | None,
         *,
-        share: Share = _ALONE,
+        share: Share = ALONE,
         spread: Callable[[nn.Module], nn.Module] = lambda model: model,
         agree: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
@@ -288,7 +177,7 @@ class Run:
         self.rows = Rows(rows.numbers, rows.places, labels, rows.weights, rows.times)
         self.task, self.recipe, self.device = task, recipe, device
         self.weights = _weights(rows, recipe, task, self.count)
-        self.batches: _Batches | None = None
+        self.batches: Batches | None = None
         self.share, self.agree = share, agree
         most = _LARGEST_BATCH[device.type == "cuda"]
         self.size = recipe.batch or min(most, max(128, self.count // 32))
@@ -315,7 +204,7 @@ class Run:
         Raises :class:`BudgetUsedUpError` when that is the first.
         """
         if self.batches is None:
-            self.batches = _Batches(self.rows, self.weights, self.count, self.device, self.share)
+            self.batches = Batches(self.rows, self.weights, self.count, self.device, self.share)
         seed = (self.recipe.seed * 1_000_003 + len(self.losses)) * 1009 + self.share.rank
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -331,7 +220,7 @@ class Run:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
                 logits = self.spread(numbers, places)
             whole = self.agree(weight.sum()).clamp_min(1e-12) / self.share.of
-            loss = (_losses(self.task, logits.float(), labels) * weight).sum() / whole
+            loss = (losses_of(self.task, logits.float(), labels) * weight).sum() / whole
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             seen += len(labels) * self.share.of
@@ -341,7 +230,7 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds += hooks.now() - began
-        loss = torch.tensor(_loss_of(self.model, self.rows, self.count, self.task, self.device), dtype=torch.float64)
+        loss = torch.tensor(mean_loss(self.model, self.rows, self.count, self.task, self.device), dtype=torch.float64)
         self.losses.append(float(self.agree(loss.to(self.device))) / self.share.of)
         if self.losses[-1] < self.best["loss"] - 1e-7:
             self.best = {"loss": self.losses[-1], "epoch": len(self.losses), "state": _state(self.model)}
@@ -387,7 +276,7 @@ class Run:
     def finish(self, shape: Shape) -> Trained:
         """Calibrate the best state, and put the numbers of a regression back into their own units."""
         self.model.load_state_dict(self.best["state"])
-        scale, shift = _calibrated(self.model, self.rows, self.count, self.task, self.device, shape.outputs)
+        scale, shift = calibrated(self.model, self.rows, self.count, self.task, self.device, shape.outputs)
         if self.task == "regression":
             scale, shift = scale * self.deviation, shift * self.deviation + self.mean
         served = Served(self.model.to("cpu"), self.task, scale, shift).eval()
@@ -420,57 +309,3 @@ def _scaling(rows: Rows, count: int, task: Task) -> tuple[float, float]:
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: one.detach().clone() for name, one in model.state_dict().items()}
-
-
-def _logits(model: nn.Module, rows: Rows, begin: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and labels of the newest rows, in blocks."""
-    model.eval()
-    with torch.no_grad():
-        for at in range(begin, len(rows), _STREAMED_ROWS):
-            end = min(at + _STREAMED_ROWS, len(rows))
-            arrays = (rows.numbers[at:end], rows.places[at:end], rows.labels[at:end])
-            numbers, places, labels = (torch.from_numpy(np.array(one)).to(device) for one in arrays)
-            yield model(numbers, places).float(), labels
-
-
-def _loss_of(model: nn.Module, rows: Rows, begin: int, task: Task, device: torch.device) -> float:
-    """Mean loss on the newest rows, each counting the same."""
-    total = sum(
-        float(_losses(task, logits, labels).double().sum()) for logits, labels in _logits(model, rows, begin, device)
-    )
-    return total / (len(rows) - begin)
-
-
-def _calibrated(
-    model: nn.Module, rows: Rows, begin: int, task: Task, device: torch.device, outputs: int
-) -> tuple[Tensor, Tensor]:
-    """Scale and shift of the logits that make probabilities right on the newest rows.
-
-    J. Platt's scaling (1999); for several classes one scale, and a shift each. What helps nothing is left out.
-    """
-    scale, shift = torch.ones(1), torch.zeros(outputs)
-    if task == "regression":
-        return scale, shift
-    begin = max(begin, len(rows) - _CALIBRATED_ROWS)
-    found = [(logits.cpu(), labels.cpu()) for logits, labels in _logits(model, rows, begin, device)]
-    logits, labels = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
-    if len(np.unique(labels.numpy())) < 2 or not torch.isfinite(logits).all():
-        return scale, shift  # what is not finite is turned down by the fast lane
-    scale.requires_grad_(), shift.requires_grad_()
-    optimiser = torch.optim.LBFGS([scale, shift], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        return _losses(task, logits * scale + shift, labels).mean() + 1e-4 * ((scale - 1) ** 2).sum()
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    before = float(_losses(task, logits, labels).mean())
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    after = float(loss().detach())
-    if not math.isfinite(after) or after >= before:
-        return torch.ones(1), torch.zeros(outputs)
-    return scale.detach(), shift.detach()

@@ -1,6 +1,6 @@
 """The online learner against the baseline, on the same fresh events: evidence to fall back, and to return.
 
-Two e-detectors of :class:`learners.evidence.evidence.Paired`. Falling back: loss(online) - loss(baseline) exceeds the margin; it
+Two e-detectors of :class:`learners.evidence.paired.Paired`. Falling back: loss(online) - loss(baseline) exceeds the margin; it
 goes on through reverts and new snapshots, and starts again with another baseline. Returning: loss(online) is below
 loss(baseline); it starts when serving falls back. Never an average since the beginning, which a long good time blinds.
 """
@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from learners.drift import OwnLoss
 from learners.errors import StateRefusedError
-from learners.evidence.evidence import WHOLE, Floats, Paired
+from learners.evidence.losses import WHOLE, Floats
+from learners.evidence.own_loss import OwnLoss
+from learners.evidence.paired import Paired
 
 
 class Versus:

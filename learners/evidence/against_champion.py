@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from learners.errors import StateRefusedError
-from learners.evidence.evidence import WHOLE, Paired
+from learners.evidence.losses import WHOLE
+from learners.evidence.paired import Paired
 
 _MOST_LOTS = 64
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from learners.evidence import evidence as facts
-from learners.evidence.evidence import FAR_LOOKS, WHOLE, Found
+from learners.evidence.findings import Found, Holdout, fresh_finding, holdout_finding
+from learners.evidence.lane import FAR_LOOKS
+from learners.evidence.losses import WHOLE
 from snapshots.judging.looks import Looks, Wait
 from snapshots.judging.table import Case
 from snapshots.moved.yardsticks import Answer
@@ -45,14 +46,14 @@ class Moving(Case):
         return list(dict.fromkeys([*super()._names(), *self.answer.where]))
 
     def _slice(self, name: str) -> tuple[Found, dict[str, Any], Wait | None]:
-        holdout = facts.holdout_finding(self.lanes[self.newest].get(name), self.in_a_row)
-        fresh = facts.fresh_finding(self.paired, name, self.alarm)
+        holdout = holdout_finding(self.lanes[self.newest].get(name), self.in_a_row)
+        fresh = fresh_finding(self.paired, name, self.alarm)
         found: Found = self.answer.found if name in self.answer.where else self._quiet(name, holdout)
         if found == "pass" and self.paired.world(name) >= self.alarm:
             found = "world_changed"
         return found, self._details(name, found, holdout, fresh), None
 
-    def _quiet(self, name: str, holdout: facts.Holdout) -> Found:
+    def _quiet(self, name: str, holdout: Holdout) -> Found:
         """What the frozen rows say of a slice of which nothing comes any more."""
         quiet = name != WHOLE and not self.paired.events(name) and self.paired.events() >= _QUIET_EVENTS
         if not quiet or self._repeated(name, "forgetting"):

@@ -13,7 +13,7 @@ from learners.event import Task
 from snapshots.errors import DamagedError
 from snapshots.lineage import Lineage
 from snapshots.records import baselines
-from snapshots.records.holdout import HeldRow, read_version
+from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.store.store import Store, claim
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from learners.evidence.evidence import alarm_at
+from learners.evidence.lane import alarm_at
 from snapshots.judging import baseline_standing
 from snapshots.lineage import Lineage
 

@@ -1,6 +1,6 @@
 """Gates that a full retrain passes before it becomes the baseline. They fail closed: missing evidence is a fail.
 
-All losses are those of :mod:`learners.evidence.evidence`, in [0, 1], on rows that were never learnt.
+All losses are those of :mod:`learners.evidence.findings`, in [0, 1], on rows that were never learnt.
 """
 
 import math
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from learners.event import Features, Prediction, Task
-from learners.evidence.evidence import WHOLE, losses
-from snapshots.records.holdout import HeldRow
+from learners.evidence.losses import WHOLE, losses
+from snapshots.records.held_rows import HeldRow
 
 _LATENCY_ROWS = 1000
 _BINS, _BIN_ROWS = 15, 200

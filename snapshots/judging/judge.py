@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from learners import LearnersError, Prediction
 from learners.event import Event, Features, Task
-from learners.evidence import evidence as facts
-from learners.evidence.evidence import WHOLE
+from learners.evidence.losses import WHOLE, losses
 from learners.labels import Labels
 from learners.learner import Learner
 from learners.prequential import opinion
@@ -29,7 +28,7 @@ from snapshots.lineage import Lineage
 from snapshots.moved.snapshot_view import HeldOut, Sight, UnreadableError
 from snapshots.moved.yardsticks import Lagged
 from snapshots.records import cut as snapshots
-from snapshots.records.holdout import HeldRow, read_version
+from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.records.manifest import HoldoutVersion, LearnerPart, Manifest
 from snapshots.records.trusted import Trusted
 from snapshots.records.verdict import Finding, Verdict
@@ -61,7 +60,7 @@ class Sealed:
     def score(self, task: Task, learner: Learner) -> dict[str, float]:
         """Mean loss of a learner on every slice that has enough rows."""
         predictions = [opinion(learner, event.features) for event in self.events]
-        lost = facts.losses(task, [event.label for event in self.events], predictions, self.scale)
+        lost = losses(task, [event.label for event in self.events], predictions, self.scale)
         return {name: float(lost[rows].mean()) for name, rows in self.slices.items()}
 
 

@@ -6,7 +6,7 @@ store, so that any verdict can be computed again.
 
 import msgspec
 
-from learners.evidence.evidence import Lane, after_revert, look
+from learners.evidence.lane import Lane, after_revert, look
 from snapshots.errors import DamagedError
 from snapshots.lineage import Lineage
 from snapshots.moved.yardsticks import Memory

@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from learners.evidence import evidence as facts
-from learners.evidence.evidence import WHOLE, Found, Lane, Paired
+from learners.evidence.findings import ORDER, Found, Fresh, Holdout, finding, fresh_finding, holdout_finding
+from learners.evidence.lane import MEDIAN_LOOKS, Lane, alarm_at, looks_in_a_row
+from learners.evidence.losses import WHOLE
+from learners.evidence.paired import Paired
 from snapshots.judging.looks import Looks, Wait
 from snapshots.records.ledger import Entry
 from snapshots.records.manifest import LearnerPart, Manifest
@@ -59,9 +61,9 @@ class Case:
         self.lanes, self.losses, self.paired, self.rows, self.entries = lanes, losses, paired, rows, entries
         self.newest = manifest.holdout.versions[-1].number
         slices = len(rows)
-        self.in_a_row = facts.looks_in_a_row(rules.looks_a_year, slices, rules.false_reverts_per_year)
+        self.in_a_row = looks_in_a_row(rules.looks_a_year, slices, rules.false_reverts_per_year)
         learners = len(manifest.learners)
-        self.alarm = facts.alarm_at(rules.looks_a_year, slices, learners, rules.false_reverts_per_year)
+        self.alarm = alarm_at(rules.looks_a_year, slices, learners, rules.false_reverts_per_year)
 
     def decided(self) -> tuple[Verdict, Looks]:
         """The verdict, and the looks with what comes after them."""
@@ -72,16 +74,16 @@ class Case:
             found[name], details[name], wait = self._slice(name)
             if wait is not None:
                 waits[name] = wait
-        worst = min(found.values(), key=facts.ORDER.index)
+        worst = min(found.values(), key=ORDER.index)
         where = [name for name, one in found.items() if one == worst] if worst != "pass" else []
         finding, why = self._answer(worst, where, details, waits)
         overall = self.losses[self.newest][WHOLE]
         passing = list(self.known.passing)
         if self.known.counted and finding == "pass":
-            passing = [*passing, (self.manifest.snapshot, overall)][-facts.MEDIAN_LOOKS :]
+            passing = [*passing, (self.manifest.snapshot, overall)][-MEDIAN_LOOKS:]
         recent = list(self.known.recent)
         if self.known.counted:
-            recent = [*recent, finding == "pass"][-facts.MEDIAN_LOOKS :]
+            recent = [*recent, finding == "pass"][-MEDIAN_LOOKS:]
         reference = self._wanted(passing, recent)
         verdict = msgspec.structs.replace(
             self.verdict, verdict=finding, why=why, found=worst, slices=where, holdout=self.newest,
@@ -106,15 +108,15 @@ class Case:
     def _slice(self, name: str) -> tuple[Found, dict[str, Any], Wait | None]:
         """One slice: what is found, the figures, and since when it waits."""
         lane, floor = self.lanes[self.newest].get(name), self._floor(name)
-        holdout = facts.holdout_finding(lane, self.in_a_row)
+        holdout = holdout_finding(lane, self.in_a_row)
         if floor is not None and holdout in ("early", "same", "above"):
-            lower = facts.holdout_finding(floor, self.in_a_row)
+            lower = holdout_finding(floor, self.in_a_row)
             holdout = lower if lower in ("worse", "far") else holdout
-        fresh = facts.fresh_finding(self.paired, name, self.alarm)
+        fresh = fresh_finding(self.paired, name, self.alarm)
         now = (self.part.learnt, self.manifest.created)
         before = self.known.waits.get(name)
         wait = (before or Wait(now)) if holdout == "worse" else None
-        found = facts.finding(
+        found = finding(
             holdout, fresh,
             waited=wait is not None and self._past(wait.worse, self.rules.wait_events, self.rules.wait_seconds, any),
             world_changed=self.paired.world(name) >= self.alarm,
@@ -126,7 +128,7 @@ class Case:
             wait = msgspec.structs.replace(wait or before or Wait(now), moved=since if found == "moved" else None)
         return found, self._details(name, found, holdout, fresh), wait
 
-    def _details(self, name: str, found: Found, holdout: facts.Holdout, fresh: facts.Fresh) -> dict[str, Any]:
+    def _details(self, name: str, found: Found, holdout: Holdout, fresh: Fresh) -> dict[str, Any]:
         """The figures of a slice."""
         interval, lane = self.paired.interval(name), self.lanes[self.newest].get(name)
         details: dict[str, Any] = {
@@ -170,7 +172,7 @@ class Case:
     ) -> tuple[Finding, str]:
         lane = self.lanes[self.newest][WHOLE]
         if worst == "pass" and lane.level is None:
-            return "pass", f"{self.verdict.why}; look {lane.looks} of {facts.MEDIAN_LOOKS} at holdout {self.newest}"
+            return "pass", f"{self.verdict.why}; look {lane.looks} of {MEDIAN_LOOKS} at holdout {self.newest}"
         if worst == "pass":
             return "pass", (
                 f"loses {self.losses[self.newest][WHOLE]:.4f} on {self.rows[WHOLE]:,} holdout rows, level "
@@ -232,7 +234,7 @@ class Case:
         It never moves while many looks are suspect: what is condemned later must not be what it is compared with.
         """
         wanted = self.known.reference
-        if len(passing) < facts.MEDIAN_LOOKS or not self.known.counted:
+        if len(passing) < MEDIAN_LOOKS or not self.known.counted:
             return wanted
         taken_up = self.part.reference == wanted
         settled = sum(recent) >= _EASY_LOOKS

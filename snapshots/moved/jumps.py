@@ -17,7 +17,7 @@ from snapshots.errors import DamagedError
 from snapshots.lineage import Lineage
 from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
-from snapshots.records.holdout import HeldRow, rows_of
+from snapshots.records.held_rows import HeldRow, rows_of
 from snapshots.records.manifest import Manifest
 from snapshots.store.store import Store
 

@@ -7,12 +7,13 @@ import numpy as np
 
 from learners import LearnersError, Prediction
 from learners.event import Event, Task
-from learners.evidence.evidence import Floats, Paired, losses
+from learners.evidence.losses import Floats, losses
+from learners.evidence.paired import Paired
 from learners.learner import Learner
 from learners.prequential import opinion
 from snapshots.errors import DamagedError
 from snapshots.records import cut as snapshots
-from snapshots.records.holdout import HeldRow, read_version
+from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.records.manifest import HoldoutVersion, Manifest, Part
 from snapshots.store.store import Store
 

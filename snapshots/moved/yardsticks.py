@@ -16,7 +16,10 @@ import msgspec
 import numpy as np
 
 from learners.event import Task
-from learners.evidence.evidence import FAR_LOOKS, LEANING, MEDIAN_LOOKS, WHOLE, Floats, Found, Paired
+from learners.evidence.findings import LEANING, Found
+from learners.evidence.lane import FAR_LOOKS, MEDIAN_LOOKS
+from learners.evidence.losses import WHOLE, Floats
+from learners.evidence.paired import Paired
 from snapshots.moved.label_checks import Window, constant_loss, doubt, unlike
 from snapshots.records.verdict import Finding
 

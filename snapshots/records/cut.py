@@ -14,7 +14,8 @@ from learners.labels import Labels
 from learners.restore import restore
 from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchError
 from snapshots.records import manifest as manifests
-from snapshots.records.holdout import HeldRow, Tails, rows_of
+from snapshots.records.held_rows import HeldRow, rows_of
+from snapshots.records.holdout import Tails
 from snapshots.records.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
 from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim

@@ -7,73 +7,20 @@ scored: a version is a blob named by its digest, never changed.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import msgspec
-import numpy as np
 
-from learners.event import Event, Features, Label
+from learners.event import Label
 from snapshots.errors import DamagedError
-from snapshots.records import manifest as manifests
+from snapshots.records.held_rows import HeldRow, rows_of, spread
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part, Ranges
-from snapshots.store.store import Store
 
-_DIGEST = 16
 FIRST_ROWS = 500
 FEWEST_ROWS = 200
 LONG_EVENTS = 100_000
 CHUNK_ROWS = 200
 #: sealed versions that a snapshot names: the newest is scored on, the one before is the floor, the rest is history
 KEPT_VERSIONS = 10
-
-
-class Membership:
-    """Hashes ids with the lineage's key (32 bytes). ``rate`` is the share of labelled events set aside.
-
-    ``by`` names the feature whose value decides, so that whole entities are set aside; ``id``: each event for itself.
-    The key keeps producers from choosing what is scored. One hash serves both uses: its first half decides
-    membership, its second finds duplicates.
-    """
-
-    def __init__(self, key: bytes, rate: float, by: str = "id") -> None:
-        self.key, self.rate, self.by = key, rate, by
-        self._seed = hashlib.blake2b(key=key, digest_size=_DIGEST)
-        self._below = int(rate * 2**64)
-
-    def digest(self, identity: str) -> bytes:
-        """Return the keyed hash of an id (16 bytes)."""
-        seeded = self._seed.copy()
-        seeded.update(identity.encode("utf-8", "surrogatepass"))
-        return seeded.digest()
-
-    def owner(self, event: Event, digest: bytes) -> bytes:
-        """The hash that decides: of the event's id (``digest``), or of the feature ``by``, where the event has it."""
-        value = None if self.by == "id" else event.features.flat().get(self.by)
-        return digest if value is None else self.digest(f"{self.by}={value}")
-
-    def claims(self, digest: bytes) -> bool:
-        """Tell whether the owner with this hash is held out."""
-        return int.from_bytes(digest[:8], "big") < self._below
-
-
-class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One held-out event: where it was, its features as JSON bytes, its label, its time (Unix seconds), its slices.
-
-    ``digest`` is the keyed hash of its id (empty in rows of an older version).
-    """
-
-    topic: str
-    partition: str
-    offset: int
-    features: bytes
-    label: Label
-    time: float
-    slices: list[str]
-    digest: bytes = b""
-
-    def event(self) -> Event:
-        """The event, to be predicted."""
-        return Event("", Features(self.features), self.label)
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -309,37 +256,3 @@ def _part(what: str, data: bytes) -> Part:
 def _within(row: HeldRow, ranges: Ranges) -> bool:
     found = ranges.get(row.topic, {}).get(row.partition)
     return found is not None and found[0] <= row.offset and (found[1] is None or row.offset < found[1])
-
-
-def spread(labels: Sequence[Label]) -> float:
-    """From the 5 % to the 95 % point of the labels: the unit that errors of a regression are counted in."""
-    low, high = np.quantile(np.array(labels, float), [0.05, 0.95])
-    return float(high - low) or float(np.std(np.array(labels, float))) or 1.0
-
-
-def rows_of(data: bytes, name: str) -> list[HeldRow]:
-    """Decode rows; raise :class:`DamagedError` when they do not."""
-    try:
-        return msgspec.msgpack.decode(data, type=list[HeldRow])
-    except (msgspec.DecodeError, RecursionError) as cause:
-        raise DamagedError(f"{name} does not decode: {cause}") from cause
-
-
-def read_version(store: Store, version: HoldoutVersion) -> list[HeldRow]:
-    """Return the rows of a sealed version, verified before they are decoded."""
-    return rows_of(manifests.read(store, version.part), version.part.name)
-
-
-def shares(rows: Sequence[HeldRow], task: str) -> dict[str, Any]:
-    """Rows, shares of labels and of slices, and the span of time, as ``holdfast holdout show`` prints them."""
-    slices = Counter(name for row in rows for name in row.slices)
-    labels = Counter(str(row.label) for row in rows) if task != "regression" else Counter()
-    times = [row.time for row in rows]
-    return {
-        "rows": len(rows),
-        "labels": {name: count / len(rows) for name, count in labels.most_common(20)},
-        "mean_label": float(np.mean([float(row.label) for row in rows])) if rows else None,
-        "slices": dict(slices.most_common(50)),
-        "from": min(times, default=None),
-        "to": max(times, default=None),
-    }

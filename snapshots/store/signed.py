@@ -22,8 +22,9 @@ import msgspec
 
 from learners.extras import install
 from snapshots.errors import DamagedError, KeyRefusedError, StoreError, WrongSignatureError
+from snapshots.store.local import LocalStore
 from snapshots.store.private_files import said_if_readable
-from snapshots.store.store import LocalStore, Store, claim
+from snapshots.store.store import Store, claim
 
 #: what is signed in a file beside it: manifests, and files of the archive
 _BESIDE = re.compile(r"(snapshots|baselines)/[0-9]+/manifest\.json|archive/.+\.parquet")

@@ -12,14 +12,14 @@ import msgspec
 from snapshots import Lineage
 from snapshots.errors import DamagedError, RefusedError, StoreError
 from snapshots.records.erasure import Erased, erasures
-from snapshots.records.holdout import Membership
 from snapshots.records.manifest import Place
+from snapshots.records.membership import Membership
 from stream.archive.eraser import meant, rewriting
 from stream.archive.files import IMPORTED, NO_ID, Archive, Part, Row, place_of
-from stream.config import ArchiveConfig
 from stream.errors import CommandError, SourceAwayError
 from stream.process.presence import Presence
 from stream.record import Record
+from stream.settings import ArchiveConfig
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 from stream.source.source import Source

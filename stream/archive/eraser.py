@@ -24,19 +24,20 @@ from snapshots import Lineage
 from snapshots.records import baselines, erasure, trusted
 from snapshots.records import cut as snapshots
 from snapshots.records.erasure import BY_ID, Erased, erasures
-from snapshots.records.holdout import Membership, read_version, rows_of
+from snapshots.records.held_rows import read_version, rows_of
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Place
+from snapshots.records.membership import Membership
 from snapshots.store import private_files
 from snapshots.store.lease import Lease
 from snapshots.store.store import Store, flush_directory
 from stream.archive.files import IMPORTED, Archive, File, Part, Row
-from stream.config import Config
 from stream.dead_letters.reader import files_of
 from stream.dead_letters.writer import SUFFIX, producer_settings
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
 from stream.record import Record
+from stream.settings import Config
 from stream.source import lines
 from stream.source.codec import Codec
 from stream.source.kafka import client

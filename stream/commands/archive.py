@@ -21,8 +21,8 @@ from stream.commands.base import (
     why_option,
 )
 from stream.commands.tables import columns_of, looked_at, table_options
-from stream.config import Config
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.terminal import printing
 
 

@@ -14,9 +14,10 @@ import click
 from learners.errors import LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots.errors import RefusedError
-from stream.config import Config, load
+from stream.config import load
 from stream.errors import StreamError
 from stream.process import logs
+from stream.settings import Config
 from stream.terminal import printing
 from stream.terminal.safe_text import shown
 

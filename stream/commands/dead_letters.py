@@ -14,9 +14,9 @@ from snapshots.errors import RefusedError
 from snapshots.store.lease import Lease
 from stream.commands.base import Group, absent, configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.commands.numbers import Whole
-from stream.config import Config
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
+from stream.settings import Config
 from stream.source.refusal import Reason, counted
 from stream.terminal import printing
 

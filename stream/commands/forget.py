@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from stream.commands.base import configured, json_option, operator, refuse_absent, why_option
-from stream.config import Config
+from stream.settings import Config
 from stream.terminal import printing
 
 

@@ -7,7 +7,7 @@ import click
 from snapshots.errors import RefusedError
 from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import Group, configured, lineage_of, operator, why_option
-from stream.config import Config
+from stream.settings import Config
 from stream.terminal import printing
 
 

@@ -16,9 +16,9 @@ import msgspec
 from snapshots import Lineage, SnapshotsError
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of
 from stream.commands.numbers import Figure
-from stream.config import Config
 from stream.errors import CommandError, StreamError
 from stream.process.presence import SILENT, present
+from stream.settings import Config
 from stream.status import overview
 from stream.status import status as states
 from stream.status.disk import used_bytes

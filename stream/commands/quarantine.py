@@ -15,7 +15,7 @@ from stream.commands.base import (
     operator,
     why_option,
 )
-from stream.config import Config
+from stream.settings import Config
 from stream.status import status as states
 from stream.terminal import printing
 

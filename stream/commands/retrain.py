@@ -26,8 +26,8 @@ from stream.commands.base import (
     why_option,
 )
 from stream.commands.numbers import Whole
-from stream.config import Config
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.terminal import printing
 
 

@@ -25,8 +25,9 @@ from stream.commands.base import (
     stopping_of,
 )
 from stream.commands.numbers import Whole
-from stream.config import Config, unpacked
+from stream.config import unpacked
 from stream.process import logs
+from stream.settings import Config
 from stream.source.refusal import counted
 from stream.terminal import printing
 

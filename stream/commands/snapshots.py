@@ -27,9 +27,9 @@ from stream.commands.base import (
     why_option,
 )
 from stream.commands.numbers import Whole
-from stream.config import Config
 from stream.errors import CommandError
 from stream.process.presence import present
+from stream.settings import Config
 from stream.status import status as states
 from stream.terminal import printing
 

@@ -12,8 +12,8 @@ import msgspec
 
 from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.commands.numbers import Figure
-from stream.config import Config
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.source.refusal import counted
 from stream.tables import findings
 from stream.tables.columns import Columns

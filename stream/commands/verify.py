@@ -12,12 +12,12 @@ from snapshots.lineage import charter_trouble
 from snapshots.records import baselines, epochs, verdict
 from snapshots.records import cut as cuts
 from snapshots.records.head import Heads
-from snapshots.records.holdout import read_version
+from snapshots.records.held_rows import read_version
 from snapshots.store.numbers import number_in
 from snapshots.store.signed import FOLDERS, SignedStore
 from stream.commands.base import configured, json_option
-from stream.config import Config
 from stream.parts import store_of
+from stream.settings import Config
 from stream.terminal import printing
 
 _FOREIGN = "nothing of Holdfast has this name; it counts for nothing, and somebody put it there: remove it"

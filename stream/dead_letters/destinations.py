@@ -13,11 +13,11 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from snapshots import Lineage
 from snapshots.store import private_files
 from snapshots.store.store import Store, claim, flush_directory
-from stream.config import Config
 from stream.dead_letters.reader import Letter, between, partitions_of, reader
 from stream.dead_letters.replay import Way
 from stream.dead_letters.writer import producer_settings
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.source import lines
 from stream.source.kafka import client
 

@@ -18,9 +18,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from snapshots.store.numbers import whole_in
 from snapshots.store.store import Store
-from stream.config import Config
 from stream.dead_letters.writer import PREFIX, SUFFIX
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.source.kafka import client
 
 log = logging.getLogger("holdfast.dead_letter")

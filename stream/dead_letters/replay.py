@@ -17,10 +17,10 @@ from snapshots import Lineage
 from snapshots.errors import RefusedError
 from snapshots.records.ledger import Decision, Entry
 from snapshots.store.size_limits import escaped
-from stream.config import Config
 from stream.dead_letters.reader import Letter
 from stream.errors import CommandError
 from stream.record import Record
+from stream.settings import Config
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 

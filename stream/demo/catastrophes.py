@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from stream.config import Config
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.sink.intake import Intake
 from stream.source.refusal import Refusal
 from stream.tables.payments import payment

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from snapshots import Lineage, SnapshotsError
-from stream.config import Config, load
+from stream.config import load
 from stream.demo import screen
 from stream.demo.catastrophes import SETTINGS, Changes, Payments
 from stream.demo.starter import write_starter
@@ -22,6 +22,7 @@ from stream.demo.waits import first_harm, has_level
 from stream.errors import CommandError
 from stream.parts import store_of
 from stream.process.supervise import Supervisor
+from stream.settings import Config
 from stream.status import status as states
 from stream.tables.payments import payment
 from stream.terminal.printing import figure, say

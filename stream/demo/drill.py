@@ -23,7 +23,7 @@ from snapshots.errors import DamagedError
 from snapshots.records import cut as snapshots
 from snapshots.records.ledger import Decision, Entry
 from stream.compose import source_of
-from stream.config import Config, load
+from stream.config import load
 from stream.demo.catastrophes import CATASTROPHES, SETTINGS, Changes, Copies, Paced, Payments
 from stream.demo.demo import free_port
 from stream.demo.relay import Relay
@@ -34,6 +34,7 @@ from stream.parts import intake_of, store_of
 from stream.process import interpreter
 from stream.process.presence import present
 from stream.process.supervise import ROLES, Supervisor
+from stream.settings import Config
 from stream.status import status as states
 from stream.tables.payments import payment
 

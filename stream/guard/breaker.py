@@ -10,7 +10,7 @@ from snapshots import Lineage
 from snapshots.moved import jumps
 from snapshots.records.ledger import Entry
 from snapshots.records.manifest import Manifest
-from stream.config import Breaker
+from stream.settings import Breaker
 from stream.source.refusal import counted
 
 

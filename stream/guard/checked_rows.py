@@ -5,7 +5,8 @@ import zlib
 from pathlib import Path
 
 from learners.event import slices_of
-from snapshots.records.holdout import HeldRow, Membership
+from snapshots.records.held_rows import HeldRow
+from snapshots.records.membership import Membership
 from stream.errors import CommandError
 from stream.record import Record
 from stream.source import lines

@@ -23,8 +23,9 @@ from snapshots.judging.looks import Looks
 from snapshots.judging.table import Rules
 from snapshots.records.verdict import Verdict
 from stream import parts
-from stream.config import Config, packed, unpacked
+from stream.config import packed, unpacked
 from stream.process import lent_store, logs, wall
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
 _TRIES, _PATIENCE_SECONDS, _END_SECONDS = 2, 900.0, 5.0

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from stream.config import Config
 from stream.process import interpreter
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.notify")
 _TRIES, _FIRST_DELAY, _SECONDS, _CLOSE_SECONDS = 5, 1.0, 10.0, 5.0

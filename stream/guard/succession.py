@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from learners.evidence.evidence import alarm_at
+from learners.evidence.lane import alarm_at
 from snapshots import Lineage
 from snapshots.judging import baseline_standing, fallback
 from snapshots.records.ledger import Decision, Entry
-from stream.config import Config
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
 _AGAINST = "against_champion"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from snapshots import Lineage
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records import trusted
-from snapshots.records.holdout import HeldRow
+from snapshots.records.held_rows import HeldRow
 from snapshots.store.size_limits import escaped
 from stream.errors import StreamError
 from stream.guard.checked_rows import Checking

@@ -17,7 +17,6 @@ from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.verdict import Verdict
-from stream.config import Config
 from stream.guard.breaker import Step, next_step
 from stream.guard.judge_process import Judging
 from stream.guard.notify import Notifier
@@ -26,6 +25,7 @@ from stream.guard.trusted_labels import Voice
 from stream.parts import store_of
 from stream.process import logs
 from stream.process.presence import Presence
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
 #: findings that are about the learner, and not about a file

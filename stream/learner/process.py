@@ -25,11 +25,12 @@ from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
 from snapshots.store.store import Store
 from stream import errors as stream_errors
-from stream.config import Config, packed
+from stream.config import packed
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner import wire
 from stream.process import lent_store
 from stream.record import Record
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.trainer")
 #: batches that are sent and not learnt yet: enough to keep both processes busy, few enough to bound memory

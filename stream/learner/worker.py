@@ -19,10 +19,11 @@ import msgspec
 import numpy as np
 
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
-from learners.drift import OwnLoss
 from learners.errors import FactoryRefusedError, LearnerRaisedError
 from learners.evidence.against_baseline import Evidence, Versus, concatenated
-from learners.evidence.evidence import Floats, Paired, losses
+from learners.evidence.losses import Floats, losses
+from learners.evidence.own_loss import OwnLoss
+from learners.evidence.paired import Paired
 from learners.prequential import opinion
 from learners.purity import Purity
 from snapshots import SnapshotsError, Store
@@ -30,11 +31,12 @@ from snapshots.errors import RefusedError, StoreError
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from stream import parts
-from stream.config import Config, unpacked
+from stream.config import unpacked
 from stream.errors import StreamError
 from stream.learner import wire
 from stream.process import logs, wall
 from stream.process.lent_store import borrowed
+from stream.settings import Config
 
 if TYPE_CHECKING:
     from learners.baseline.served import Baseline

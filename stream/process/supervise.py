@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from snapshots.errors import RefusedError
-from snapshots.store.store import SEEN
+from snapshots.store.local import SEEN
 from stream.config import load, packed
 from stream.errors import CommandError, ConfigError
 from stream.process import interpreter, logs

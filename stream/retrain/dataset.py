@@ -24,8 +24,9 @@ from learners.labels import Labels, LabelValue
 from snapshots import Lineage
 from snapshots.errors import NothingToLearnError
 from snapshots.records import cut as snapshots
-from snapshots.records.holdout import HeldRow, Membership
+from snapshots.records.held_rows import HeldRow
 from snapshots.records.manifest import Quarantined, Ranges
+from snapshots.records.membership import Membership
 from snapshots.store.confined import make_folder
 from stream.archive.files import NO_ID, Archive, File, Row, digest_of
 from stream.record import Record
@@ -391,7 +392,7 @@ def labels_for(lineage: Lineage, labels: Labels) -> Labels:
 
 def rows_of(folder: Path, dataset: Dataset) -> Any:
     """The rows for training, mapped from disk."""
-    from learners.baseline.training import Rows  # noqa: PLC0415  torch, an optional extra
+    from learners.baseline.batches import Rows  # noqa: PLC0415  torch, an optional extra
 
     count, encoding = dataset.rows, dataset.encoding
     return Rows(

@@ -23,15 +23,16 @@ from snapshots.judging.gates import Gate
 from snapshots.records import baselines, erasure
 from snapshots.records import cut as snapshots
 from snapshots.records.baselines import BaselineManifest
-from snapshots.records.holdout import HeldRow, Membership, read_version, spread
+from snapshots.records.held_rows import HeldRow, read_version, spread
 from snapshots.records.ledger import Decision, Entry
+from snapshots.records.membership import Membership
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
-from stream.config import Config
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
 from stream.retrain.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
 from stream.retrain.triggers import Order
+from stream.settings import Config
 from stream.source.codec import Codec
 
 log = logging.getLogger("holdfast.retrain")

@@ -16,12 +16,12 @@ from snapshots.records.erasure import FORGET
 from snapshots.records.ledger import Decision, Entry
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
-from stream.config import Config
 from stream.errors import StreamError
 from stream.process import interpreter, logs
 from stream.process.presence import Presence, has_ended
 from stream.retrain import triggers
 from stream.retrain.triggers import Facts, Order, Trigger
+from stream.settings import Config
 from stream.source.codec import Codec
 
 log = logging.getLogger("holdfast.retrain")

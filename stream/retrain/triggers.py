@@ -15,10 +15,10 @@ from snapshots.records.baselines import DECLINED, BaselineManifest
 from snapshots.records.erasure import FORGET
 from snapshots.records.ledger import Entry
 from stream.archive.files import Archive
-from stream.config import RetrainConfig
 from stream.errors import ConfigError
 from stream.record import Record
 from stream.retrain.dataset import DRIFT_ROWS
+from stream.settings import RetrainConfig
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 

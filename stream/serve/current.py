@@ -21,13 +21,13 @@ from snapshots.judging import baseline_standing
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records.epochs import is_void
+from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
-from snapshots.store.store import LocalStore
-from stream.config import Config
 from stream.parts import codec_of, import_kind, labels_of, reach_modules, store_of, types_of
 from stream.process import logs, wall
 from stream.process.presence import Presence, present
 from stream.serve.unknown_features import Strangers
+from stream.settings import Config
 from stream.status.status import learning
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 
 from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import WRITE_BUCKETS, LearnerPart, Manifest
-from stream.config import Config
 from stream.process.presence import present
+from stream.settings import Config
 from stream.source.refusal import Reason
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import uvicorn
 
 from learners.errors import LearnersError
 from snapshots.errors import SnapshotsError
-from stream.config import Config, packed, unpacked
+from stream.config import packed, unpacked
 from stream.errors import CommandError, StreamError
 from stream.process import interpreter, logs
 from stream.process.supervise import Deaths
@@ -29,6 +29,7 @@ from stream.serve.http.bearer import tokens_of
 from stream.serve.http.connection import Connection
 from stream.serve.http.connection_limits import Door, Limits
 from stream.serve.prometheus import ROW_BYTES, RequestCounts
+from stream.settings import Config
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,9 +11,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from snapshots.store import private_files
-from stream.config import Config
 from stream.dead_letters.writer import producer_settings
 from stream.errors import CommandError, SourceAwayError
+from stream.settings import Config
 from stream.source import lines
 from stream.source.kafka import client
 

@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from learners.event import Event, Features
 from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
-from stream.config import EventPaths
 from stream.record import Record
+from stream.settings import EventPaths
 from stream.source import diagnosis
 from stream.source.flattening import flattened
 from stream.source.refusal import Reason, Refusal, RefusedEventError

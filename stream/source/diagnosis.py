@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from learners.labels import FLOAT32_MAX
-from stream.config import EventPaths
+from stream.settings import EventPaths
 from stream.source.refusal import Reason, RefusedEventError
 
 _MOST_DIGITS = 4000

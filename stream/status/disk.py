@@ -5,8 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
-from snapshots.store.store import LocalStore, Store
+from snapshots.store.store import Store
 
 
 def free_bytes(store: Store) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from snapshots import Lineage
 from snapshots.records.manifest import Manifest
-from stream.config import Config
+from stream.settings import Config
 
 _UNITS = {"kafka": "offsets", "files": "bytes"}
 #: the pace is that of the newest snapshots: of so many seconds, and at most so many

@@ -12,12 +12,13 @@ from snapshots.judging import history as histories
 from snapshots.judging.judge import advice
 from snapshots.moved import jumps
 from snapshots.records import baselines, trusted
-from snapshots.records.holdout import FIRST_ROWS, read_version, shares
+from snapshots.records.held_rows import read_version, shares
+from snapshots.records.holdout import FIRST_ROWS
 from snapshots.records.manifest import HoldoutState, Manifest
 from snapshots.store.lease import Lease
 from snapshots.store.private_files import readable_by_all
-from stream.config import Config
 from stream.process.presence import SILENT, has_ended, present
+from stream.settings import Config
 from stream.source import lines
 from stream.status.disk import free_bytes
 from stream.status.pace import pace

@@ -14,8 +14,8 @@ import msgspec
 
 from learners.event import Task
 from stream import config as configurations
-from stream.config import Config
 from stream.errors import CommandError
+from stream.settings import Config
 from stream.tables import produce as producing
 from stream.tables import proposal
 from stream.tables.columns import Columns, Survey

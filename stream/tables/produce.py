@@ -17,9 +17,9 @@ import orjson
 
 from learners.event import Label
 from learners.labels import LabelValue, canonical, folded
-from stream.config import Config
 from stream.errors import CommandError
 from stream.record import Record
+from stream.settings import Config
 from stream.sink.sinks import FilesSink, KafkaSink, Sink, sink_of
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal

@@ -14,7 +14,7 @@ from learners.event import Event, Features
 from learners.labels import Labels, LabelValue, alike
 from learners.vw import options
 from learners.vw.arguments import arguments
-from stream.config import Config
+from stream.settings import Config
 from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.matching")

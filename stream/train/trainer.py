@@ -20,16 +20,18 @@ from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
 from snapshots.records.cut import Cut, Shared
 from snapshots.records.erasure import Erased, erasures
-from snapshots.records.holdout import HeldRow, Holdout, Membership, Sizes
+from snapshots.records.held_rows import HeldRow
+from snapshots.records.holdout import Holdout, Sizes
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place, Quarantined
-from stream.config import Config
+from snapshots.records.membership import Membership
 from stream.dead_letters.writer import DeadLetters
 from stream.errors import GaveUpError, RaisedAtError, SourceAwayError, SourceLostError, StreamError
 from stream.learner.process import Running, between, copy_counts, copy_place
 from stream.process import logs
 from stream.process.presence import Presence
 from stream.record import Record
+from stream.settings import Config
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 from stream.source.source import Source

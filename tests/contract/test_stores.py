@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from snapshots import LocalStore, Store
 from snapshots.errors import DamagedError, SnapshotsError, StoreError
+from snapshots.store.local import SEEN
 from snapshots.store.object_store import ObjectStore
 from snapshots.store.signed import SignedStore
 from snapshots.store.size_limits import most_bytes
-from snapshots.store.store import SEEN, claim
+from snapshots.store.store import claim
 from stream.process.lent_store import Lending, LentStore
 
 if TYPE_CHECKING:

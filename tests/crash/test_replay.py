@@ -12,7 +12,7 @@ from samples import numbers
 
 from learners.event import Event
 from learners.river.learner import RiverLearner
-from snapshots.records.holdout import Membership
+from snapshots.records.membership import Membership
 
 LEARNERS = {
     "linear": {"kind": "river", "factory": "model:logreg", "role": "champion"},

@@ -22,7 +22,7 @@ import pytest
 from lineages import Folder, accounted, wait_for
 from samples import numbers
 
-from snapshots.records.holdout import Membership
+from snapshots.records.membership import Membership
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_UP_KILLS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))

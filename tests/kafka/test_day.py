@@ -25,7 +25,7 @@ from lineages import Folder, accounted
 from samples import numbers
 from test_spine import create, read_all
 
-from snapshots.records.holdout import Membership
+from snapshots.records.membership import Membership
 
 pytestmark = pytest.mark.kafka
 DAY = float(os.environ.get("HOLDFAST_TEST_DAY", "6"))

@@ -9,7 +9,7 @@ from test_baseline import RETRAIN, blown, compared, switches
 from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
 from test_spine import create, put
 
-from learners.evidence.evidence import alarm_at
+from learners.evidence.lane import alarm_at
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.kafka

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stream.config import Config, Serve
 from stream.serve.http.bearer import Token, tokens_of
+from stream.settings import Config, Serve
 
 
 @pytest.fixture

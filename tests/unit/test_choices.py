@@ -20,8 +20,9 @@ from samples import numbers
 from learners.errors import FactoryRefusedError
 from learners.labels import Labels
 from learners.river.factory import build
-from stream.config import Config, check
+from stream.config import check
 from stream.errors import ConfigError
+from stream.settings import Config
 
 BASE: dict[str, Any] = {
     "name": "x", "task": "binary", "source": {"kind": "files"},

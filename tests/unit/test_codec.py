@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import learners.event as event_module
 from learners.event import Event, Features, Value, flatten
 from learners.labels import Labels, alike
-from stream.config import EventPaths
 from stream.record import Record
+from stream.settings import EventPaths
 from stream.source.codec import Codec
 from stream.source.refusal import MEANING, Reason, Refusal
 

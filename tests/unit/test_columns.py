@@ -18,9 +18,9 @@ from lineages import Folder
 
 from learners.labels import Labels, canonical
 from stream.commands.tables import named
-from stream.config import EventPaths
 from stream.errors import CommandError
 from stream.record import Record
+from stream.settings import EventPaths
 from stream.source.codec import Codec
 from stream.tables import readers
 from stream.tables.check import _listed, again

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream.config import Config, check, load
+from stream.config import check, load
 from stream.errors import ConfigError
+from stream.settings import Config
 
 GOOD = """
 name = "payments"

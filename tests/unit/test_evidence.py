@@ -6,21 +6,10 @@ import ville
 
 from learners.errors import StateRefusedError
 from learners.event import Prediction
-from learners.evidence.evidence import (  # fmt: skip
-    BETS,
-    MEDIAN_LOOKS,
-    WHOLE,
-    Lane,
-    Paired,
-    after_revert,
-    alarm_at,
-    finding,
-    fresh_finding,
-    holdout_finding,
-    look,
-    looks_in_a_row,
-    losses,
-)
+from learners.evidence.findings import finding, fresh_finding, holdout_finding
+from learners.evidence.lane import MEDIAN_LOOKS, Lane, after_revert, alarm_at, look, looks_in_a_row
+from learners.evidence.losses import WHOLE, losses
+from learners.evidence.paired import BETS, Paired
 
 TOLERANCE = 0.01
 

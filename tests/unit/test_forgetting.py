@@ -13,7 +13,8 @@ from snapshots.judging import looks, pruning
 from snapshots.judging.history import all_verdicts, served_at
 from snapshots.judging.looks import Looks
 from snapshots.records import verdict as verdicts
-from snapshots.records.holdout import HeldRow, Holdout, Sizes
+from snapshots.records.held_rows import HeldRow
+from snapshots.records.holdout import Holdout, Sizes
 from snapshots.records.manifest import HoldoutState
 from snapshots.records.retention import Keep
 from snapshots.records.verdict import Verdict

@@ -11,7 +11,7 @@ import pytest
 from learners.event import Features, Prediction, Task
 from snapshots.judging import gates
 from snapshots.judging.gates import Constant, Rows, Rules, all_gates, calibration_error
-from snapshots.records.holdout import HeldRow
+from snapshots.records.held_rows import HeldRow
 
 RULES = Rules(tolerance=0.02, min_slice_rows=100)
 

@@ -19,7 +19,7 @@ import stream
 from learners import Features, Prediction
 from snapshots.judging.judge import fast_lane
 from snapshots.records import cut as cuts
-from snapshots.records.holdout import Membership
+from snapshots.records.membership import Membership
 from snapshots.records.retention import Keep, kept
 from stream.guard import watch
 from stream.guard.watch import Guarding

@@ -12,7 +12,8 @@ import pytest
 from lineages import wait_for
 
 from snapshots.errors import DamagedError
-from snapshots.records.holdout import HeldRow, Holdout, Sizes, rows_of
+from snapshots.records.held_rows import HeldRow, rows_of
+from snapshots.records.holdout import Holdout, Sizes
 from snapshots.records.manifest import Part
 from stream.config import check
 from stream.guard.notify import Notifier

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stream.config import ConfigError, Serve, check
+from stream.config import ConfigError, check
 from stream.serve.http.hosts import Hosts
+from stream.settings import Serve
 
 NAMED = Serve(hosts=["Predict.Example", "*.inner.example", "10.1.2.3"])
 EVERYWHERE = Serve(host="0.0.0.0")  # noqa: S104  nothing is bound here

@@ -14,11 +14,12 @@ from snapshots import Lineage, LocalStore
 from snapshots.moved import jumps
 from snapshots.records import verdict as verdicts
 from snapshots.records.cut import Shared
-from snapshots.records.holdout import HeldRow, Holdout, Sizes
+from snapshots.records.held_rows import HeldRow
+from snapshots.records.holdout import Holdout, Sizes
 from snapshots.records.manifest import Counts
 from snapshots.records.verdict import Verdict
-from stream.config import Breaker
 from stream.guard.breaker import next_step
+from stream.settings import Breaker
 from stream.train.writer import encode_shared
 
 Change = Callable[[int, dict[str, Any], bool], tuple[dict[str, Any], bool]]

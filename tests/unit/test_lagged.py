@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from learners.event import Prediction
-from learners.evidence.evidence import Floats, Paired, losses
+from learners.evidence.losses import Floats, losses
+from learners.evidence.paired import Paired
 from snapshots.moved.label_checks import Window, constant_loss, doubt, misnamed
 from snapshots.moved.yardsticks import Answer, Lagged, Memory
 

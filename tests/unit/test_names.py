@@ -17,9 +17,10 @@ from learners.labels import Labels
 from learners.river.learner import RiverLearner
 from learners.vw.arguments import arguments, trial
 from learners.vw.learner import VwLearner
-from stream.config import EventPaths, check
+from stream.config import check
 from stream.errors import ConfigError
 from stream.record import Record
+from stream.settings import EventPaths
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 

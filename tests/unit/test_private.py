@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from snapshots.store.local import LocalStore
 from snapshots.store.private_files import said_if_readable
 from snapshots.store.signed import SignedStore
-from snapshots.store.store import LocalStore
 from stream.archive.eraser import _address
 from stream.config import check
 from stream.dead_letters.writer import FileDeadLetters

@@ -20,14 +20,15 @@ from learners.baseline.served import About, Baseline, pack
 from learners.errors import BudgetUsedUpError, FactoryRefusedError, StateRefusedError
 from learners.event import Features
 from learners.extras import install
-from snapshots.store.store import LocalStore
+from snapshots.store.local import LocalStore
 from stream.compose import retraining_of
 from stream.retrain.dataset import rows_of
 from stream.retrain.retrain import Retraining
 from stream.retrain.triggers import Order
 
 torch = pytest.importorskip("torch")
-from learners.baseline import distributed, networks, training  # noqa: E402  torch is there
+from learners.baseline import batches, distributed, networks, training  # noqa: E402  torch is there
+from learners.baseline.batches import Batches, Rows, Share  # noqa: E402  the same
 
 RULES: dict[str, Any] = {
     "retrain__fewest_rows": 10, "retrain__epochs": 3, "retrain__kind": "linear", "gates__max_calibration_loss": 0.5,
@@ -107,7 +108,7 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(kind: str) -> None:
     rng = np.random.default_rng(1)
     numbers_, places = rng.normal(size=(900, 3)).astype(np.float32), rng.integers(0, 20, (900, 2)).astype(np.int32)
     labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
-    rows = training.Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
+    rows = Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
     shape = networks.Shape(3, 2, 20, 1)
     recipe = training.Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
     kept: list[bytes] = []
@@ -139,7 +140,7 @@ def test_what_is_served_is_what_was_trained(task: str, kind: str) -> None:
     outputs = 3 if task == "multiclass" else 1
     shape = networks.Shape(encoding.width, encoding.fields, encoding.places, outputs)
     y = labels[task].astype(np.float32)
-    rows = training.Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
+    rows = Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
     recipe = training.Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
     trained = training.train(rows, shape, task, recipe, torch.device("cpu"))  # type: ignore[arg-type]
     graph = networks.export(trained.served, shape)
@@ -295,7 +296,7 @@ def made_up(count: int = 901) -> Any:
     numbers_, places = rng.normal(size=(count, 3)).astype(np.float32), rng.integers(0, 20, (count, 2)).astype(np.int32)
     labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
     weights = rng.uniform(0.5, 2.0, count).astype(np.float32)
-    return training.Rows(numbers_, places, labels, weights, np.arange(count, dtype=np.float64))
+    return Rows(numbers_, places, labels, weights, np.arange(count, dtype=np.float64))
 
 
 SHAPE = networks.Shape(3, 2, 20, 1)
@@ -333,14 +334,14 @@ def test_a_retrain_by_two_processes(folder: Callable[..., Folder]) -> None:
 
 def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once an epoch, in blocks; what is learnt is as good."""
-    monkeypatch.setattr(training, "_free_bytes", lambda _: 0.0)
-    monkeypatch.setattr(training, "_STREAMED_ROWS", 100)
+    monkeypatch.setattr(batches, "_free_bytes", lambda _: 0.0)
+    monkeypatch.setattr(batches, "STREAMED_ROWS", 100)
     rows = made_up()
-    batches = training._Batches(rows, rows.weights, 811, CPU, training.Share())
-    assert not batches.resident
-    seen = torch.cat([labels for _, _, labels, _ in batches.epoch(32, torch.Generator().manual_seed(1))])
+    found = Batches(rows, rows.weights, 811, CPU, Share())
+    assert not found.resident
+    seen = torch.cat([labels for _, _, labels, _ in found.epoch(32, torch.Generator().manual_seed(1))])
     assert len(seen) == 811
-    weights = torch.cat([weight for *_, weight in batches.epoch(32, torch.Generator().manual_seed(2))])
+    weights = torch.cat([weight for *_, weight in found.epoch(32, torch.Generator().manual_seed(2))])
     assert sorted(weights.tolist()) == sorted(rows.weights[:811].tolist())
     streamed = training.train(rows, SHAPE, "binary", training.Recipe(kind="fm", epochs=9), CPU)
     assert min(streamed.losses) < 0.5 * 0.693

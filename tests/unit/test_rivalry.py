@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from learners.drift import OwnLoss
 from learners.errors import StateRefusedError
 from learners.evidence.against_champion import Rivalry
-from learners.evidence.evidence import alarm_at
+from learners.evidence.lane import alarm_at
+from learners.evidence.own_loss import OwnLoss
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import HoldoutState
-from stream.config import Config
 from stream.guard.succession import Answering
+from stream.settings import Config
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 

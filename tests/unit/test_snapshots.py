@@ -13,7 +13,7 @@ from lineages import Folder
 from samples import numbers
 
 from learners.errors import UnsafeStateError
-from learners.evidence.evidence import Paired
+from learners.evidence.paired import Paired
 from learners.labels import Labels
 from snapshots import LocalStore, Store
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError

@@ -16,10 +16,10 @@ from unit.test_retrain import RULES, archived, mixed
 from learners import drift
 from learners.drift import Moved
 from snapshots.records.ledger import Entry
-from stream.config import RetrainConfig
 from stream.errors import ConfigError
 from stream.retrain import triggers
 from stream.retrain.triggers import Facts, Trigger
+from stream.settings import RetrainConfig
 
 pytest.importorskip("torch")
 

@@ -8,7 +8,8 @@ import pytest
 
 from learners.errors import StateRefusedError
 from learners.evidence.against_baseline import Evidence, Versus
-from learners.evidence.evidence import Paired, alarm_at
+from learners.evidence.lane import alarm_at
+from learners.evidence.paired import Paired
 from snapshots.judging import fallback
 from snapshots.judging.baseline_standing import Standing
 from snapshots.judging.fallback import FALL_BACK, RETURN, STAY, Rules

@@ -12,7 +12,7 @@ from samples import numbers
 
 from snapshots import Lineage
 from snapshots.records import trusted
-from snapshots.records.holdout import HeldRow
+from snapshots.records.held_rows import HeldRow
 from stream.compose import voice_of
 from stream.config import check
 from stream.errors import ConfigError

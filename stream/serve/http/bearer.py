@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from stream.config import Config
+from stream.settings import Config
 
 log = logging.getLogger("holdfast.serving")
 _LOOK_SECONDS = 1.0
