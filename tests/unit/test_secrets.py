@@ -53,8 +53,8 @@ def test_who_cannot_be_told_is_said_without_secrets(
     notify: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What went wrong is said all the same."""
-    monkeypatch.setattr(stream.notify, "_TRIES", 1)
-    monkeypatch.setattr(stream.notify, "_SECONDS", 0.3)
+    monkeypatch.setattr(stream.guard.notify, "_TRIES", 1)
+    monkeypatch.setattr(stream.guard.notify, "_SECONDS", 0.3)
     learners = {"a": {"kind": "vw", "role": "champion"}}
     table = {"name": "x", "task": "binary", "source": {"kind": "files"}, "learners": learners, "notify": notify}
     notifier = Notifier(check(table, Path()), time.time)
@@ -134,7 +134,7 @@ def test_who_answers_what_is_not_http_is_said_without_the_address(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It was lost without a word."""
-    monkeypatch.setattr(stream.notify, "_TRIES", 1)
+    monkeypatch.setattr(stream.guard.notify, "_TRIES", 1)
     with create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
