@@ -132,10 +132,10 @@ def revert_and_restart(folder: Path) -> list[Row]:
         for number in range(4):  # up gives up on a trainer that dies five times in a row
             here.write(numbers(2000, first=20_000 + 2000 * number))
             wait_for(lambda: _settled(here))
-            target, line = here.lineage.ancestry("r")[-2], here.lineage.line("r").number
+            target, line = here.lineage.ancestry("r")[-2], here.lineage.decided.line("r").number
             began = time.monotonic()
             here.start("snapshots", "revert", "r", str(target))
-            wait_for(lambda t=target, n=line: here.lineage.line("r").number > n and _all_from(here, t), 20)
+            wait_for(lambda t=target, n=line: here.lineage.decided.line("r").number > n and _all_from(here, t), 20)
             reverts.append(time.monotonic() - began)
             trainer = max((w for w in _words(here) if w["role"] == "trainer"), key=lambda w: w["time"])["pid"]
             began, killed = time.monotonic(), time.time()
@@ -170,7 +170,7 @@ def _settled(here: Folder) -> bool:
 
 def _all_from(here: Folder, target: int) -> bool:
     lineage = here.lineage
-    line = lineage.line("r")
+    line = lineage.decided.line("r")
     answers = [one["snapshot"] for one in here.status()["serving"]]
     return line.target == target and all(
         number == target or ((part := lineage.part(number, "r")) is not None and part.line == line.number)

@@ -57,6 +57,10 @@ class RefusedError(SnapshotsError):
     """A decision that cannot be taken; the message says why. Nothing was changed."""
 
 
+class ElsewhereError(RefusedError):
+    """Somebody else does this just now, or has done it; the message says who."""
+
+
 class TooMuchError(RefusedError):
     """A decision is larger than an entry of the ledger may be; the message says how large."""
 

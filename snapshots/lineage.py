@@ -14,7 +14,7 @@ from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, Snap
 from snapshots.records import cut as snapshots
 from snapshots.records import epochs as epochs_
 from snapshots.records import verdict as verdicts
-from snapshots.records.baselines import accepted, last_outcome
+from snapshots.records.decided import Decided, decided
 from snapshots.records.epochs import Epoch
 from snapshots.records.head import Present, remembered
 from snapshots.records.held_rows import HeldRow, read_version
@@ -30,7 +30,6 @@ log = logging.getLogger("holdfast.snapshots")
 _REACH = 1000
 _UNTIL_COPY = ". Restore it from a copy of the store; if it was you: holdfast verify --adopt"
 _RESTORE = "Restore it from a copy of the store; until then nothing else can be checked"
-_STOPS, _RESUMES = ("stop_learning", "open_breaker"), ("resume_learning", "half_open", "close_breaker")
 
 
 class Charter(msgspec.Struct, frozen=True):
@@ -83,20 +82,12 @@ def _wrongly_signed(store: Store, name: str) -> bool | None:
         return None
 
 
-class Line(msgspec.Struct, frozen=True):
-    """A learner's line: its number in the ledger (0 before any revert), the revert's target, and whether it stays."""
-
-    number: int = 0
-    target: int | None = None
-    stay: bool = False
-
-
 class Lineage:
     """A view of the store. ``refresh`` looks for what is new; the other methods answer from what was seen.
 
     ``numbers`` are the snapshots that count; ``void`` those that a trainer wrote after another had taken over;
     ``highest`` is the largest number of either. ``decisions`` are all entries of the ledger, ``entries`` those of the
-    present lineage. ``looking``: a ledger that does not hold is noted in ``broken``, and what holds of it is shown;
+    present lineage, ``decided`` what they come to. ``looking``: a ledger that does not hold is noted in ``broken``, and what holds of it is shown;
     else :class:`LedgerBrokenError` is raised. ``cut_back``: the newest snapshots that were signed for are gone.
     """
 
@@ -113,6 +104,8 @@ class Lineage:
         self.damaged: dict[int, str] = {}
         self.decisions: list[Entry] = []
         self.entries: list[Entry] = []
+        self.decided = Decided()
+        self._folded = (0, 0)
         self._manifests: dict[int, Manifest] = {}
         self._verdicts: dict[tuple[int, str], Verdict] = {}
 
@@ -238,6 +231,9 @@ class Lineage:
             self._note_broken(cause)
             self.decisions = self.ledger.known()
         self.entries = self.decisions[began:]
+        if (len(self.decisions), began) != self._folded:
+            self._folded = len(self.decisions), began
+            self.decided = decided(self.decisions, began)
 
     def _note_broken(self, cause: LedgerBrokenError) -> None:
         if not self._looking:
@@ -263,24 +259,6 @@ class Lineage:
         self.refresh()
         return taken
 
-    def stopped(self, learner: str) -> Entry | None:
-        """Return the decision that stopped a learner's learning, unless it was resumed since."""
-        last = None
-        for entry in self.entries:
-            if entry.learner == learner and entry.action in (*_STOPS, *_RESUMES):
-                last = entry
-        return last if last is not None and last.action in _STOPS else None
-
-    def breaker(self, learner: str) -> str:
-        """Return the state of a learner's circuit breaker: ``closed``, ``open`` or ``half_open``."""
-        states = {"open_breaker": "open", "half_open": "half_open", "close_breaker": "closed"}
-        found = [states[e.action] for e in self.entries if e.learner == learner and e.action in states]
-        return found[-1] if found else "closed"
-
-    def baseline(self) -> int | None:
-        """Return the number of the baseline that counts; it outlives lineages, as the archive does."""
-        return accepted(self.decisions)
-
     def held_since(self, moment: float) -> list[HeldRow]:
         """Held-out rows, sealed or not, that were read after a moment (Unix seconds): beyond the place of then."""
         newest = self.newest()
@@ -292,32 +270,6 @@ class Lineage:
         rows += [row for one in newest.holdout.versions[-1:] for row in read_version(self.store, one)]
         young = [row for row in rows if row.offset >= then.get(row.topic, {}).get(row.partition, 0)]
         return list({(row.topic, row.partition, row.offset): row for row in young}.values())
-
-    def switch(self, learner: str) -> Entry | None:
-        """Return the entry by which a learner's serving last fell back to the baseline, or returned from it."""
-        found = [e for e in self.entries if e.learner == learner and e.action in ("fall_back", "return")]
-        return found[-1] if found else None
-
-    def last_retrain(self) -> int:
-        """Return the number of the entry by which a retrain was last done, or asked for; 0 when there is none."""
-        found = [e.seq for e in self.decisions if e.action == "retrain"]
-        return max([last_outcome(self.decisions), *found[-1:]])
-
-    def fallen(self, learner: str) -> bool:
-        """Tell whether the baseline answers in a learner's place."""
-        last = self.switch(learner)
-        return last is not None and last.action == "fall_back"
-
-    def replays(self, learner: str, line: int) -> list[Entry]:
-        """Return the replays that were asked for on a line and have not failed since, oldest first."""
-        asked: list[Entry] = []
-        for entry in self.entries:
-            if entry.learner == learner and entry.seq > line:
-                if entry.action == "replay":
-                    asked.append(entry)
-                elif entry.action == "replay_failed":
-                    asked = [one for one in asked if one.cause != entry.cause]
-        return asked
 
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""
@@ -391,22 +343,13 @@ class Lineage:
         found = self.verdict(number, learner)
         return found is not None and found.verdict == "pass"
 
-    def promoted(self) -> str | None:
-        """Return the learner that was last made champion by a decision; None when the configuration's counts."""
-        found = [e.learner for e in self.entries if e.action == "promote"]
-        return found[-1] if found else None
-
     def champion(self) -> str | None:
         """Return the name of the champion: who was last promoted, else as the newest snapshot says."""
-        newest, promoted = self.newest(), self.promoted()
+        newest, promoted = self.newest(), self.decided.promoted
         if newest is not None and promoted in newest.learners:
             return promoted
         names = [name for name, part in newest.learners.items() if part.role == "champion"] if newest else []
         return names[0] if names else None
-
-    def line(self, learner: str) -> Line:
-        """Return the learner's current line."""
-        return line_of(self.entries, learner)
 
     def serving(self, learner: str, without: Container[int] = ()) -> int | None:
         """Return the snapshot that answers for a learner: what the newest verdict of its line names, or the target.
@@ -414,7 +357,7 @@ class Lineage:
         Promise 3 and 8: a snapshot of another line never answers, whatever verdict it gets. ``without`` leaves out
         what could not be loaded.
         """
-        line = self.line(learner)
+        line = self.decided.line(learner)
         if line.stay:
             return line.target
         for number in reversed(self.numbers):
@@ -432,7 +375,7 @@ class Lineage:
     def ancestry(self, learner: str) -> list[int]:
         """Passing snapshots that the learner's present state descends from, oldest first."""
         found: list[int] = []
-        line, bound = self.line(learner), None
+        line, bound = self.decided.line(learner), None
         number = line.number
         while True:
             for candidate in self.numbers:
@@ -450,22 +393,12 @@ class Lineage:
                 return sorted(found)
             number, bound = target.line, revert.snapshot
 
-    def pinned(self) -> set[int]:
-        """Return the snapshots that are pinned."""
-        pins: set[int] = set()
-        for entry in self.entries:
-            if entry.snapshot is not None and entry.action == "pin":
-                pins.add(entry.snapshot)
-            elif entry.snapshot is not None and entry.action == "unpin":
-                pins.discard(entry.snapshot)
-        return pins
-
     def quarantine(self, learner: str) -> list[Quarantined]:
         """Return the learner's quarantined ranges; one that no cut has ended yet is ``open``."""
         newest = self.newest()
         part = newest.learners.get(learner) if newest else None
         found = list(part.quarantine) if part else []
-        line = self.line(learner)
+        line = self.decided.line(learner)
         if part is not None and part.line < line.number and line.target is not None:
             target = self.manifest(line.target)
             cause = next(e.why or "revert" for e in self.entries if e.seq == line.number)
@@ -517,16 +450,3 @@ class Lineage:
             snapshots.verify_all(self.store, manifest)
         except SnapshotsError as cause:
             raise RefusedError(f"snapshot {number} is damaged: {cause}; nothing was changed") from cause
-
-
-def line_of(entries: list[Entry], learner: str) -> Line:
-    """Return a learner's line, from the entries alone: the last revert begins it, a lift ends its staying."""
-    line = Line()
-    for entry in entries:
-        if entry.learner != learner:
-            continue
-        if entry.action == "revert":
-            line = Line(number=entry.seq, target=entry.snapshot, stay=entry.stay)
-        elif entry.action == "lift":
-            line = msgspec.structs.replace(line, stay=False)
-    return line

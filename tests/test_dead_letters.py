@@ -13,7 +13,7 @@ from snapshots.errors import RefusedError
 from stream.compose import resending_of
 from stream.dead_letters.destinations import IntoFiles
 from stream.dead_letters.reader import Letter, letters_of
-from stream.dead_letters.replay import CLAIMED, DONE, FREE, Resending
+from stream.dead_letters.replay import Resending
 from stream.dead_letters.writer import FileDeadLetters
 from stream.errors import CommandError
 from stream.record import Record
@@ -94,7 +94,10 @@ def test_letters_are_listed_mended_and_learnt(folder: Callable[..., Folder]) -> 
     assert accounted(counts)
     assert (counts["learnt"], counts["dead_lettered"]) == (53, 5)
     entries = here.json("ledger")
-    assert [(entry["action"], entry["cause"]) for entry in entries] == [(CLAIMED, ""), (DONE, "1")]
+    assert [(entry["action"], entry["cause"]) for entry in entries] == [
+        ("replay_letters", ""),
+        ("letters_replayed", "1"),
+    ]
     assert entries[0]["why"] == "yes is 1"
     assert entries[0]["only"] == [row["letter"] for row in rows[:3]]
 
@@ -124,7 +127,11 @@ def test_each_at_most_once_however_often_it_is_cut_off(
     assert replayed(here) == [f"b{i}" for i in range(5)]
     assert sent == ([5, 0] if point in ("claimed", "written") else [0, 0])
     actions = [entry.action for entry in here.lineage.ledger.entries()]
-    assert actions == [CLAIMED, *([FREE, CLAIMED] if point in ("claimed", "written") else []), DONE]
+    assert actions == [
+        "replay_letters",
+        *(["letters_not_replayed", "replay_letters"] if point in ("claimed", "written") else []),
+        "letters_replayed",
+    ]
 
 
 def test_one_who_was_only_slow_sends_nothing_more(folder: Callable[..., Folder]) -> None:

@@ -42,7 +42,7 @@ def _name(number: int, holdout: int) -> str:
 
 def current(lineage: Lineage) -> tuple[int, int] | None:
     """The baseline that counts and the newest holdout version; None while there is no such pair. Reads nothing."""
-    number, newest = lineage.baseline(), lineage.newest()
+    number, newest = lineage.decided.baseline, lineage.newest()
     if number is None or newest is None or not newest.holdout.versions:
         return None
     return number, newest.holdout.versions[-1].number
@@ -55,7 +55,7 @@ def is_due(lineage: Lineage, pair: tuple[int, int]) -> bool:
 
 def newest(lineage: Lineage) -> Standing | None:
     """The last verdict on the baseline that counts; None before there is one."""
-    number, snapshot = lineage.baseline(), lineage.newest()
+    number, snapshot = lineage.decided.baseline, lineage.newest()
     if number is None or snapshot is None:
         return None
     for version in reversed(snapshot.holdout.versions):

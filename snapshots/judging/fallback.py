@@ -5,8 +5,8 @@ import msgspec
 from learners.evidence.lane import alarm_at
 from snapshots.judging import baseline_standing
 from snapshots.lineage import Lineage
+from snapshots.records.ledger import Action
 
-FALL_BACK, RETURN, STAY = "fall_back", "return", "stay_on_baseline"
 _DAY_SECONDS = 86_400.0
 
 
@@ -22,21 +22,21 @@ class Rules(msgspec.Struct, frozen=True):
 class Switch(msgspec.Struct, frozen=True):
     """What to write into the ledger."""
 
-    action: str
+    action: Action
     why: str
     cause: str = ""
 
 
 def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Switch | None:
     """The switch that is due for the champion; None when serving stays where it is."""
-    newest, baseline = lineage.newest(), lineage.baseline()
+    newest, baseline = lineage.newest(), lineage.decided.baseline
     part = newest.learners.get(learner) if newest is not None else None
     if part is None or baseline is None:
         return None
     versus = part.figures.get("baseline") or {}
     fresh = versus if versus.get("baseline") == baseline else {}
-    last = lineage.switch(learner)
-    fallen = last is not None and last.action == FALL_BACK
+    last = lineage.decided.switch(learner)
+    fallen = last is not None and last.action == "fall_back"
     if fresh and fresh["switch"] != (last.seq if last is not None else 0):
         fresh = {}  # from before the last switch
     alarm = alarm_at(rules.looks_a_year, 1, 1, rules.false_switches_per_year)
@@ -49,30 +49,30 @@ def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Swi
 
 
 def _falls(lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float) -> Switch | None:
-    if lineage.breaker(learner) == "open":
-        return Switch(FALL_BACK, f"the breaker of {learner} is open; baseline {baseline} answers", "breaker")
+    if lineage.decided.breaker(learner) == "open":
+        return Switch("fall_back", f"the breaker of {learner} is open; baseline {baseline} answers", "breaker")
     if fresh and fresh["fall_back"] >= alarm:
-        return Switch(FALL_BACK, f"{learner} is worse than baseline {baseline} by {_words(fresh)}", "worse")
+        return Switch("fall_back", f"{learner} is worse than baseline {baseline} by {_words(fresh)}", "worse")
     return None
 
 
 def _returns(
     lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float, rules: Rules, now: float
 ) -> Switch | None:
-    if not fresh or lineage.breaker(learner) != "closed" or lineage.serving(learner) is None:
+    if not fresh or lineage.decided.breaker(learner) != "closed" or lineage.serving(learner) is None:
         return None
     if fresh["return_events"] < rules.return_events or fresh["return"] < alarm:
         return None
     made = [e for e in lineage.entries if e.learner == learner and e.by == "guard" and now - e.time < _DAY_SECONDS]
-    trips = [entry for entry in made if entry.action == FALL_BACK]
+    trips = [entry for entry in made if entry.action == "fall_back"]
     if len(trips) >= rules.trips_per_day:
-        said = [entry for entry in made if entry.action == STAY and entry.time >= trips[-1].time]
-        return None if said else Switch(STAY, (
+        said = [entry for entry in made if entry.action == "stay_on_baseline" and entry.time >= trips[-1].time]
+        return None if said else Switch("stay_on_baseline", (
             f"serving fell back {len(trips)} times within a day; it stays on baseline {baseline} until somebody "
             "decides: holdfast retrain return"
         ))  # fmt: skip
     better = {**fresh, "difference": -fresh["difference"], "low": -fresh["high"], "high": -fresh["low"]}
-    return Switch(RETURN, f"{learner} is better than baseline {baseline} again, by {_words(better)}", "better")
+    return Switch("return", f"{learner} is better than baseline {baseline} again, by {_words(better)}", "better")
 
 
 def _words(fresh: dict[str, float]) -> str:

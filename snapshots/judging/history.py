@@ -2,9 +2,8 @@
 
 import msgspec
 
-from snapshots.judging.fallback import FALL_BACK, RETURN
-from snapshots.lineage import line_of
 from snapshots.records import verdict as verdicts
+from snapshots.records.decided import line_of
 from snapshots.records.ledger import Entry
 from snapshots.records.verdict import Verdict
 from snapshots.store.store import Store
@@ -44,8 +43,8 @@ def champion_at(entries: list[Entry], champion: str, moment: float) -> str:
 
 def served_at(entries: list[Entry], given: list[Verdict], learner: str, moment: float) -> Served:
     """Return what served a learner's requests at a moment (Unix seconds): its snapshots, or the baseline."""
-    switches = [e for e in entries if e.learner == learner and e.action in (FALL_BACK, RETURN) and e.time <= moment]
-    if switches and switches[-1].action == FALL_BACK:
+    switches = [e for e in entries if e.learner == learner and e.action in ("fall_back", "return") and e.time <= moment]
+    if switches and switches[-1].action == "fall_back":
         fell = switches[-1]
         return Served(
             moment, "baseline", fell.baseline, f"entry {fell.seq} by {fell.by}: {fell.why or 'no reason given'}"

@@ -328,7 +328,7 @@ def advice(lineage: Lineage, learner: str) -> str | None:
 
     Only looks at the present line count: what led to a revert was harm, and no stream that moves.
     """
-    line = lineage.line(learner).number
+    line = lineage.decided.line(learner).number
     recent = [v for n in lineage.numbers[-_RECENT_LOOKS:] if (v := lineage.verdict(n, learner)) is not None]
     found = [one for one in recent if one.line == line and one.rules.get("moved") != "auto"]
     uneasy = [one for one in found if one.verdict == "suspect" or one.found == "moved"]

@@ -103,7 +103,8 @@ def before(lineage: Lineage, number: int, learner: str, tolerances: dict[int, fl
         return Looks()
     # A revert began this line. Levels are kept, since only better looks ever lower them; the rest is the target's, and
     # the target is what the line is compared with: what the target itself was compared with may be gone.
-    target = next((entry.snapshot for entry in lineage.entries if entry.seq == line), None)
+    began = lineage.decided.by_number.get(line)
+    target = began.snapshot if began is not None else None
     found = _after(lineage.store, target, learner, tolerances) if target is not None else None
     lanes = {version: {name: after_revert(one) for name, one in of.items()} for version, of in latest.lanes.items()}
     return Looks(

@@ -80,7 +80,7 @@ def references(view: Lineage) -> dict[str, int]:
     found: dict[str, int] = {}
     newest = view.newest()
     for learner in newest.learners if newest else {}:
-        line = view.line(learner).number
+        line = view.decided.line(learner).number
         for number in reversed(view.numbers):
             verdict = view.verdict(number, learner)
             if verdict is not None and verdict.line != line:
@@ -94,8 +94,8 @@ def references(view: Lineage) -> dict[str, int]:
 def needed(view: Lineage) -> set[int]:
     """Snapshots that a decision names: pinned, or a revert's target. Looks into the ledger again."""
     view.refresh_entries()
-    reverts = {entry.snapshot for entry in view.entries if entry.action == "revert" and entry.snapshot is not None}
-    return view.pinned() | reverts
+    reverts = {entry.snapshot for entry in view.decided.reverts if entry.snapshot is not None}
+    return view.decided.pinned | reverts
 
 
 def forgettable(view: Lineage, keep: Keep) -> list[int]:
@@ -112,7 +112,7 @@ def forgettable(view: Lineage, keep: Keep) -> list[int]:
     passing = [number for number in whole if champion is not None and view.passed(number, champion)]
     always = needed(view) | {view.numbers[0]} | set(view.numbers[-max(1, keep.last) :]) | _first_of_lines(view)
     for learner in newest.learners if newest else {}:
-        serving, line = view.serving(learner), view.line(learner)
+        serving, line = view.serving(learner), view.decided.line(learner)
         wanted = (serving, line.target, newest.learners[learner].reference if newest else None)
         always |= {number for number in wanted if number is not None}
         always |= _compared(view, learner)
@@ -130,7 +130,7 @@ def _compared(view: Lineage, learner: str) -> set[int]:
     """
     numbers = [*reversed(view.numbers[-_LOOKED_BACK:])]
     newest = next((look for number in numbers if (look := _look(view, number, learner)) is not None), None)
-    target = view.line(learner).target
+    target = view.decided.line(learner).target
     begun = _look(view, target, learner) if target is not None else None
     found: set[int] = set()
     for look in (newest, begun):

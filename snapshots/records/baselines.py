@@ -17,12 +17,6 @@ from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim
 
 _FORMAT = 1
-ACCEPTED, REFUSED, WAITING = "accept_baseline", "refuse_baseline", "await_approval"
-FAILED, DECLINED = "retrain_failed", "retrain_declined"
-#: nothing was new, so nothing was trained
-SKIPPED = "retrain_skipped"
-#: from here on no baseline counts
-RETIRED = "retire_baseline"
 
 
 class BaselineManifest(msgspec.Struct, frozen=True):
@@ -109,18 +103,6 @@ def model_of(store: Store, number: int) -> tuple[BaselineManifest, bytes]:
     return manifest, read_part(store, manifest.model)
 
 
-def accepted(entries: list[Entry]) -> int | None:
-    """The baseline that counts: the one that was accepted or put back last, unless it was retired since."""
-    found = [entry.baseline for entry in entries if entry.action in (ACCEPTED, RETIRED)]
-    return found[-1] if found else None
-
-
-def accepted_before(entries: list[Entry]) -> int | None:
-    """The one that counted before it, to be put back with ``retrain use``."""
-    found = [entry.baseline for entry in entries if entry.action == ACCEPTED]
-    return next((one for one in reversed(found) if one != found[-1]), None) if found else None
-
-
 def remove(store: Store, number: int) -> None:
     """Delete a baseline, manifest first, so that it stops existing before its parts do."""
     store.delete(_name(number))
@@ -130,18 +112,6 @@ def remove(store: Store, number: int) -> None:
 
 def state_of(number: int, entries: list[Entry]) -> str:
     """What became of a baseline: ``accepted``, ``refused``, ``waiting`` or, while nothing was decided, ``new``."""
-    words = {ACCEPTED: "accepted", REFUSED: "refused", WAITING: "waiting"}
+    words = {"accept_baseline": "accepted", "refuse_baseline": "refused", "await_approval": "waiting"}
     found = [words[entry.action] for entry in entries if entry.baseline == number and entry.action in words]
     return found[-1] if found else "new"
-
-
-def outcomes(entries: list[Entry]) -> list[Entry]:
-    """What retrains came to: accepted, refused, waiting for approval, failed, or skipped."""
-    found = (ACCEPTED, REFUSED, WAITING)
-    return [e for e in entries if (e.by == "gate" and e.action in found) or e.action in (FAILED, SKIPPED)]
-
-
-def last_outcome(entries: list[Entry]) -> int:
-    """The number of the newest of them in the ledger; 0 when there is none."""
-    found = outcomes(entries)
-    return found[-1].seq if found else 0

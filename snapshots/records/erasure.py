@@ -15,7 +15,6 @@ from snapshots.records.held_rows import HeldRow
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.membership import Membership
 
-FORGET = "forget"
 #: an erasure by the event's own id, and not by the value of a feature
 BY_ID = "id"
 _DIGEST = 16
@@ -42,7 +41,7 @@ def decide(by: str, digests: Iterable[bytes], operator: str, why: str) -> Decisi
     """The decision to erase what has these keyed hashes."""
     salt = secrets.token_bytes(_DIGEST)
     hashes = sorted(_salted(salt, one).hex() for one in digests)
-    return Decision(FORGET, operator, why, cause=by, salt=salt.hex(), hashes=hashes)
+    return Decision("forget", operator, why, cause=by, salt=salt.hex(), hashes=hashes)
 
 
 def erasures(entries: Sequence[Entry], after: int = 0) -> list[Erasure]:
@@ -51,13 +50,8 @@ def erasures(entries: Sequence[Entry], after: int = 0) -> list[Erasure]:
         Erasure(
             e.seq, e.cause, bytes.fromhex(e.salt), frozenset(bytes.fromhex(one) for one in e.hashes), e.time
         )
-        for e in entries if e.action == FORGET and e.seq > after
+        for e in entries if e.action == "forget" and e.seq > after
     ]  # fmt: skip
-
-
-def last_request(entries: Sequence[Entry]) -> int:
-    """The number of the newest entry by which an erasure asked for a retrain; 0 when there is none."""
-    return max((e.seq for e in entries if e.action == "retrain" and e.cause == FORGET), default=0)
 
 
 class Erased:

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from learners.event import Label
 from snapshots.errors import DamagedError
 from snapshots.records.held_rows import HeldRow, rows_of, spread
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part, Ranges
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learners.event import Label
 
 FIRST_ROWS = 500
 FEWEST_ROWS = 200

@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -18,45 +18,27 @@ _FIRST = "0" * 64
 _ENTRY = re.compile(r"ledger/[0-9]+\.json")
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One decision. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before, in hex.
+#: everything that can be decided. What a newer version writes is not known here, and then nothing is decided from it.
+Action: TypeAlias = Literal[
+    "accept", "accept_baseline", "archive_drop", "archive_import", "await_approval", "close_breaker", "drop",
+    "fall_back", "forget", "half_open", "hold", "letters_not_replayed", "letters_replayed", "lift", "lose",
+    "new_lineage", "open_breaker", "pin", "promote", "refresh", "refuse_baseline", "replay", "replay_failed",
+    "replay_letters", "resume_learning", "retire_baseline", "retrain", "retrain_declined", "retrain_failed",
+    "retrain_skipped", "return", "revert", "stay_on_baseline", "stop_learning", "trust", "unpin",
+]  # fmt: skip
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What somebody wants to write into the ledger.
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
     ``only`` and ``without`` which ranges of it; for ``replay_letters`` ``only`` names the letters.
     ``salt`` and ``hashes`` (hex) say what was forgotten; ``place`` how far checked labels were read, by a ``trust``.
     ``replaces`` is who was champion before a ``promote``, ``seconds`` what a retrain took, times its processes,
     and ``expected`` the loss that it was hoped to win back.
-    ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
     """
 
-    seq: int
-    time: float
-    action: str
-    learner: str | None
-    snapshot: int | None
-    by: str
-    why: str
-    previous: str
-    stay: bool = False
-    nonce: str = ""
-    cause: str = ""
-    slices: list[str] = []
-    only: list[str] = []
-    without: list[str] = []
-    baseline: int | None = None
-    gates: list[dict[str, Any]] = []
-    replaces: str = ""
-    seconds: float = 0.0
-    expected: float = 0.0
-    salt: str = ""
-    hashes: list[str] = []
-    place: dict[str, dict[str, int]] = {}
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """What somebody wants to write into the ledger."""
-
-    action: str
+    action: Action
     by: str
     why: str = ""
     learner: str | None = None
@@ -74,6 +56,18 @@ class Decision(msgspec.Struct, frozen=True):
     salt: str = ""
     hashes: list[str] = []
     place: dict[str, dict[str, int]] = {}
+
+
+class Entry(Decision, frozen=True, kw_only=True):
+    """One decision, and where it stands. ``time`` is Unix seconds, UTC; ``previous`` the SHA-256 of the entry before.
+
+    ``nonce`` tells two equal decisions of one moment apart, so that only one of their writers thinks that it won.
+    """
+
+    seq: int
+    time: float
+    previous: str
+    nonce: str = ""
 
 
 def _name(seq: int) -> str:

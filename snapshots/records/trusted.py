@@ -11,7 +11,6 @@ from snapshots.records.ledger import Decision, Entry, Ledger
 from snapshots.records.manifest import Place
 from snapshots.store.store import Store, claim
 
-ACTION = "trust"
 _FOLDER = "trusted/"
 #: so many of the newest are asked
 _MOST = 1000
@@ -34,7 +33,7 @@ def give(
     def decide(entries: list[Entry]) -> Decision:
         if place is not None and read_to(entries)[0] != after:
             raise RefusedError("another process has read on in holdout.trusted")
-        return Decision(action=ACTION, by=by, why=why, cause=digest, place=place or {})
+        return Decision(action="trust", by=by, why=why, cause=digest, place=place or {})
 
     return ledger.append(now, decide)
 
@@ -46,7 +45,7 @@ def read_to(entries: Sequence[Entry]) -> tuple[int | None, Place]:
     """
     newest, found = None, Place()
     for entry in entries:
-        if entry.action == ACTION and entry.place:
+        if entry.action == "trust" and entry.place:
             newest = entry.seq
             for topic, ends in entry.place.items():
                 found.setdefault(topic, {}).update(ends)
@@ -88,7 +87,7 @@ class Trusted:
         for entry in reversed(entries):
             if len(found) >= _MOST:
                 break
-            if entry.action == ACTION and entry.time >= moment:
+            if entry.action == "trust" and entry.time >= moment:
                 known = self._lots.get(entry.cause)
                 asked[entry.cause] = read(self._store, entry.cause) if known is None else known
                 found = asked[entry.cause] + found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from snapshots.errors import DamagedError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, ElsewhereError, SnapshotsError
 from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim
 
@@ -71,14 +71,14 @@ class Lease:
         return number, word
 
     def take(self) -> None:
-        """Take it; :class:`RefusedError` says who holds it."""
+        """Take it; :class:`ElsewhereError` says who holds it."""
         number, word = self._newest()
         if word is not None and self._holds(word):
             left = word.until - self._now()
-            raise RefusedError(f"{word.by} does this just now (for {left:.0f} s more at least); nothing was changed")
+            raise ElsewhereError(f"{word.by} does this just now (for {left:.0f} s more at least); nothing was changed")
         self._number = number
         if not self._write(self._now() + self._seconds):
-            raise RefusedError("somebody else took this up at the same moment; nothing was changed")
+            raise ElsewhereError("somebody else took this up at the same moment; nothing was changed")
 
     def _write(self, until: float) -> bool:
         name = f"{self._folder}{self._number + 1:012d}.json"

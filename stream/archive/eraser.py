@@ -132,7 +132,7 @@ class Erasing:
         holding = holders(self.lineage.refresh(), ranges)
         return Report(
             entry.seq, asked, archived, held(self.lineage, erased), letters, ranges, dict(imported), holding,
-            sorted(self.lineage.pinned().intersection(holding)), taught(self.lineage, times),
+            sorted(self.lineage.decided.pinned.intersection(holding)), taught(self.lineage, times),
         )  # fmt: skip
 
     def _digests(self, values: Sequence[str], by: str) -> Iterator[bytes]:
@@ -196,10 +196,10 @@ class Erasing:
 
     def _ask_retrain(self, entry: Entry, archived: int) -> int | None:
         """Ask for a full retrain when the baseline may have learnt what is gone."""
-        if not archived or self.lineage.baseline() is None:
+        if not archived or self.lineage.decided.baseline is None:
             return None
         why = f"{archived} events were erased (ledger entry {entry.seq}), and the baseline learnt them"
-        asked = Decision("retrain", entry.by, why, cause=erasure.FORGET)
+        asked = Decision("retrain", entry.by, why, cause="forget")
         return self.lineage.ledger.append(self.now(), lambda _: asked).seq
 
     # Dead letters ------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def archive_import(config: Config, files: tuple[Path, ...], name: str | None, **
     columns = columns_of(options, name or "")
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
-    erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decisions))
+    erased = Erased(membership_of(config, lineage, time.time()), erasures(lineage.decided.erasures))
     labels = labels_of(config)
     survey = looked_at(config, files, columns)
     for path in files:

@@ -58,7 +58,7 @@ def holdout_refresh(config: Config, why: str) -> None:
     def decide(_: list[Entry]) -> Decision:
         newest = lineage.refresh().newest()
         state = newest.holdout if newest else HoldoutState()
-        waiting = [e.seq for e in lineage.entries if e.action == "refresh" and e.seq > state.followed]
+        waiting = [e.seq for e in lineage.decided.refreshes if e.seq > state.followed]
         if waiting:
             raise RefusedError(f"ledger entry {waiting[0]} asks for that already, and the trainer has yet to do it")
         rows = state.candidate

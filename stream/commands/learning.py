@@ -5,7 +5,7 @@ import time
 import click
 
 from snapshots.errors import RefusedError
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import Group, configured, lineage_of, operator, why_option
 from stream.settings import Config
 from stream.terminal import printing
@@ -34,7 +34,7 @@ def learning_resume(config: Config, learner: str, why: str) -> None:
     _learning(config, learner, why, "resume_learning")
 
 
-def _learning(config: Config, learner: str, why: str, action: str) -> None:
+def _learning(config: Config, learner: str, why: str, action: Action) -> None:
     lineage = lineage_of(config)
 
     def decide(_: list[Entry]) -> Decision:
@@ -44,7 +44,7 @@ def _learning(config: Config, learner: str, why: str, action: str) -> None:
             raise RefusedError(
                 f"there is no learner {learner!r} in the newest snapshot, only {known}; nothing was changed"
             )
-        if (lineage.stopped(learner) is None) == (action == "resume_learning"):
+        if (lineage.decided.stopped(learner) is None) == (action == "resume_learning"):
             raise RefusedError(f"{learner} is not stopped; nothing was changed" if action == "resume_learning"
                                else f"{learner} is stopped already; nothing was changed")  # fmt: skip
         return Decision(action=action, by=operator(), why=why, learner=learner)
@@ -85,7 +85,9 @@ def promote(config: Config, learner: str, why: str) -> None:
 
     entry = lineage.ledger.append(time.time(), decide)
     said = f"ledger entry {entry.seq}: {learner} is the champion"
-    if lineage.fallen(learner):
-        printing.echo(f"{said}; baseline {lineage.baseline()} answers in its place: holdfast retrain return ends that")
+    if lineage.decided.fallen(learner):
+        printing.echo(
+            f"{said}; baseline {lineage.decided.baseline} answers in its place: holdfast retrain return ends that"
+        )
     else:
         printing.echo(f"{said} and answers from now on")

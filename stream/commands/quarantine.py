@@ -85,10 +85,10 @@ def quarantine_replay(
     if strange:
         there = printing.ranges(msgspec.to_builtins(found[0].ranges))
         raise RefusedError(f"quarantine {identity} of {name} is {there}, and {strange[0]} holds none of it")
-    asked = [entry for entry in lineage.replays(name, lineage.line(name).number) if entry.cause == identity]
+    asked = [entry for entry in lineage.decided.wanted_replays(name) if entry.cause == identity]
     if asked:
         raise RefusedError(f"ledger entry {asked[0].seq} asks for that already, and the trainer has yet to do it")
-    if lineage.stopped(name) is not None:
+    if lineage.decided.stopped(name) is not None:
         raise RefusedError(f"{name} learns nothing just now: holdfast learning resume {name} first")
     source = source_of(config, when_lost="stop")
     try:  # what retention has taken is said before anything changes
@@ -117,7 +117,7 @@ def quarantine_drop(config: Config, identity: str, learner: str | None, why: str
         rows = [row for row in states.quarantine(lineage) if (row["learner"], row["id"]) == (name, identity)]
         if not rows:
             raise RefusedError(f"{name} has no quarantine {identity}; nothing was changed")
-        if any(entry.cause == identity for entry in lineage.replays(name, lineage.line(name).number)):
+        if any(entry.cause == identity for entry in lineage.decided.wanted_replays(name)):
             raise RefusedError(f"a replay of quarantine {identity} of {name} is asked for; nothing was changed")
         if rows[0]["state"] == "dropped":
             raise RefusedError(f"quarantine {identity} of {name} is dropped already; nothing was changed")

@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from learners.extras import install
-from snapshots.errors import NothingToLearnError, RefusedError
-from snapshots.judging import fallback
+from snapshots.errors import ElsewhereError, NothingToLearnError, RefusedError
 from snapshots.records import baselines
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.decided import decided
+from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import (
     Group,
     absent,
@@ -83,14 +83,14 @@ def _retrain(
         retraining = retraining_of(config, say=steps.say)
         if not (now or dry_run):
             refuse_hindered(retraining.lineage, config, retraining.archive, retraining.codec, time.time())
-        asked = Order(f"by hand: {operator()}") if order is None else msgspec.json.decode(order, type=Order)
+        asked = Order("by hand", operator()) if order is None else msgspec.json.decode(order, type=Order)
         asked = msgspec.structs.replace(asked, again=again)
         plan, done = None, []
         try:
             if dry_run:
                 plan = retraining.plan()
             else:
-                done = retraining.compare(asked) if compare_warm else [retraining.run(asked, warm=warm)]
+                done = _carry_out(retraining, asked, warm=warm, compare_warm=compare_warm, say=order is not None)
         except NothingToLearnError as cause:
             nothing = str(cause)
         found = [_came_of(one) for one in done]
@@ -107,6 +107,16 @@ def _retrain(
     else:
         _show(found[0])
     sys.exit(1 if all(one["state"] == "refused" for one in found) else 0)
+
+
+def _carry_out(retraining: Any, asked: Any, *, warm: bool | None, compare_warm: bool, say: bool) -> list[Any]:
+    """Train; ``say``: the scheduler reads whether somebody else does, or did."""
+    try:
+        return retraining.compare(asked) if compare_warm else [retraining.run(asked, warm=warm)]
+    except ElsewhereError as cause:
+        if say:
+            printing.as_json({"state": "elsewhere", "why": str(cause)})
+        raise
 
 
 def _say_nothing(why: str, *, as_json: bool) -> None:
@@ -215,7 +225,7 @@ def retrain_list(config: Config, *, as_json: bool) -> None:
         if manifest is not None:
             row = _row(manifest, baselines.state_of(number, entries), _why(entries, number))
             rows.append({**row, "gates": _gates(entries, number)})
-    counts = lineage.baseline()
+    counts = lineage.decided.baseline
     for row in rows:
         row["counts"] = row["baseline"] == counts
     if as_json:
@@ -269,9 +279,9 @@ def retrain_retire(config: Config, why: str) -> None:
     lineage = lineage_of(config)
 
     def decide(entries: list[Entry]) -> Decision:
-        if baselines.accepted(entries) is None:
+        if decided(entries).baseline is None:
             raise RefusedError("no baseline counts; nothing was changed")
-        return Decision(baselines.RETIRED, operator(), why)
+        return Decision("retire_baseline", operator(), why)
 
     entry = lineage.ledger.append(time.time(), decide)
     printing.echo(f"ledger entry {entry.seq}: no baseline counts from now on")
@@ -282,7 +292,7 @@ def retrain_retire(config: Config, why: str) -> None:
 @configured
 def retrain_fall_back(config: Config, why: str) -> None:
     """Let the baseline answer in the champion's place, until it is better again or somebody returns."""
-    _switch(config, fallback.FALL_BACK, why)
+    _switch(config, "fall_back", why)
 
 
 @retrain.command("return")
@@ -290,25 +300,25 @@ def retrain_fall_back(config: Config, why: str) -> None:
 @configured
 def retrain_return(config: Config, why: str) -> None:
     """Let the champion answer again."""
-    _switch(config, fallback.RETURN, why)
+    _switch(config, "return", why)
 
 
-def _switch(config: Config, action: str, why: str) -> None:
+def _switch(config: Config, action: Action, why: str) -> None:
     lineage = lineage_of(config)
 
     def decide(_: list[Entry]) -> Decision:
-        name, number = lineage.refresh().champion(), lineage.baseline()
+        name, number = lineage.refresh().champion(), lineage.decided.baseline
         if name is None or number is None:
             raise RefusedError("there is no champion or no baseline yet; nothing was changed")
-        if lineage.fallen(name) == (action == fallback.FALL_BACK):
-            says = f"baseline {number} answers already" if lineage.fallen(name) else f"{name} answers already"
+        if lineage.decided.fallen(name) == (action == "fall_back"):
+            says = f"baseline {number} answers already" if lineage.decided.fallen(name) else f"{name} answers already"
             raise RefusedError(f"{says}; nothing was changed")
         return Decision(action, operator(), why, name, baseline=number)
 
     entry = lineage.ledger.append(time.time(), decide)
-    now = f"baseline {entry.baseline}" if action == fallback.FALL_BACK else entry.learner
+    now = f"baseline {entry.baseline}" if action == "fall_back" else entry.learner
     printing.echo(f"ledger entry {entry.seq}: {now} answers from now on")
-    if action == fallback.RETURN and lineage.breaker(entry.learner or "") == "open":
+    if action == "return" and lineage.decided.breaker(entry.learner or "") == "open":
         printing.echo(
             f"the breaker of {entry.learner} is open, so the guard falls back again: holdfast learning resume first"
         )

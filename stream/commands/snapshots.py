@@ -14,7 +14,7 @@ from snapshots import Lineage, SnapshotsError
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.records import cut as cuts
 from snapshots.records import manifest as manifests
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import (
     FILE,
     Group,
@@ -122,11 +122,11 @@ def snapshots_unpin(config: Config, number: int, why: str) -> None:
     _pin(config, number, why, "unpin")
 
 
-def _pin(config: Config, number: int, why: str, action: str) -> None:
+def _pin(config: Config, number: int, why: str, action: Action) -> None:
     lineage = lineage_of(config)
 
     def decide(_: list[Entry]) -> Decision:
-        pinned = number in lineage.refresh().pinned()
+        pinned = number in lineage.refresh().decided.pinned
         if number not in lineage.numbers:
             raise RefusedError(f"there is no snapshot {number}; nothing was changed. See: holdfast snapshots list")
         if pinned == (action == "pin"):
@@ -174,7 +174,7 @@ def snapshots_lift(config: Config, learner: str | None, why: str) -> None:
 
     def decide(_: list[Entry]) -> Decision:
         name = learner or lineage.refresh().champion()
-        if name is None or not lineage.line(name).stay:
+        if name is None or not lineage.decided.line(name).stay:
             raise RefusedError(f"{name or 'no learner'} does not stay at a snapshot; nothing was changed")
         return Decision(action="lift", by=operator(), why=why, learner=name)
 

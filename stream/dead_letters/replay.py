@@ -15,7 +15,7 @@ import msgspec
 
 from snapshots import Lineage
 from snapshots.errors import RefusedError
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.store.size_limits import escaped
 from stream.dead_letters.reader import Letter
 from stream.errors import CommandError
@@ -24,7 +24,6 @@ from stream.settings import Config
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 
-CLAIMED, DONE, FREE = "replay_letters", "letters_replayed", "letters_not_replayed"
 #: so many letters are named by one entry, and sent together
 TOGETHER = 1000
 #: how many bytes of an entry names may fill
@@ -61,9 +60,9 @@ def claimed(entries: Iterable[Entry]) -> dict[str, int]:
     """The letters that were sent, or are about to be, each with the entry that names it."""
     found: dict[str, int] = {}
     for entry in entries:
-        if entry.action == CLAIMED:
+        if entry.action == "replay_letters":
             found |= dict.fromkeys(entry.only, entry.seq)
-        elif entry.action == FREE:
+        elif entry.action == "letters_not_replayed":
             found = {letter: seq for letter, seq in found.items() if str(seq) != entry.cause}
     return found
 
@@ -72,9 +71,9 @@ def unsettled(entries: Iterable[Entry]) -> list[Entry]:
     """The entries of which nobody has said yet whether their letters arrived."""
     open_: dict[str, Entry] = {}
     for entry in entries:
-        if entry.action == CLAIMED:
+        if entry.action == "replay_letters":
             open_[str(entry.seq)] = entry
-        elif entry.action in (DONE, FREE):
+        elif entry.action in ("letters_replayed", "letters_not_replayed"):
             open_.pop(entry.cause, None)
     return list(open_.values())
 
@@ -108,7 +107,11 @@ class Resending:
         for entry in unsettled(self.lineage.ledger.entries()):
             there = self.way.arrived(entry.seq)
             said = "they are there" if there else "none of them is, and they may be replayed again"
-            self._say(DONE if there else FREE, entry.seq, f"{len(entry.only)} letters, looked for afterwards: {said}")
+            self._say(
+                "letters_replayed" if there else "letters_not_replayed",
+                entry.seq,
+                f"{len(entry.only)} letters, looked for afterwards: {said}",
+            )
 
     def run(self, letters: Iterable[Letter], fix: Fix | None = None) -> Report:
         """Send those that are events now, in lots; the others stay where they are."""
@@ -176,15 +179,15 @@ class Resending:
         def decide(entries: list[Entry]) -> Decision:
             if not claimed(entries).keys().isdisjoint(names):
                 raise RefusedError("somebody else replays these letters just now; nothing of this lot was sent")
-            return Decision(CLAIMED, self.by, self.why, only=names)
+            return Decision("replay_letters", self.by, self.why, only=names)
 
         entry = self.lineage.ledger.append(self.now(), decide)
         self.way.send(entry.seq, lot)
-        self._say(DONE, entry.seq, f"{len(lot)} letters are back in the source")
+        self._say("letters_replayed", entry.seq, f"{len(lot)} letters are back in the source")
         report.sent += len(lot)
         report.entries.append(entry.seq)
 
-    def _say(self, action: str, number: int, why: str) -> None:
+    def _say(self, action: Action, number: int, why: str) -> None:
         def decide(entries: list[Entry]) -> Decision:
             if all(entry.seq != number for entry in unsettled(entries)):
                 raise RefusedError(f"somebody else has found out already what became of ledger entry {number}")

@@ -421,7 +421,7 @@ class Drill:
 
     def _retrain_fails(self, card: Card, stopping: Callable[[], bool]) -> None:
         """Nothing but the ledger changes, and it is tried again by itself."""
-        counts = self._lineage.refresh().baseline()
+        counts = self._lineage.refresh().decided.baseline
         work = self._config.base / self._config.retrain.work
         work.rename(work.with_name("away"))
         work.write_text("in the way")
@@ -430,7 +430,7 @@ class Drill:
         failed = self._until(lambda: self._said("retrain_failed"), 60.0, stopping, "no retrain failed")
         card.seen_seconds = round(failed.time - self._began, 2)
         card.seen_as = f"entry {failed.seq}: {failed.why}"
-        unchanged = self._lineage.refresh().baseline() == counts
+        unchanged = self._lineage.refresh().decided.baseline == counts
         work.unlink()
         done = self._until(
             lambda: self._said("accept_baseline", "refuse_baseline"), 90.0, stopping, "it was not tried again"
@@ -441,13 +441,13 @@ class Drill:
 
     def _baseline_worse(self, card: Card, stopping: Callable[[], bool]) -> None:
         """A gate turns it down; the one before counts."""
-        counts = self._lineage.refresh().baseline()
+        counts = self._lineage.refresh().decided.baseline
         self._retrain(HOLDFAST_RETRAIN__RATE="30.0", HOLDFAST_RETRAIN__EPOCHS="1", HOLDFAST_GATES__TOLERANCE="0.01")
         entry = self._until(lambda: self._said("refuse_baseline"), 10.0, stopping, "no gate turned it down")
         card.seen_seconds = card.undone_seconds = round(entry.time - self._began, 2)
         card.seen_as = f"entry {entry.seq}: {entry.why}"
         card.undone_by = f"baseline {counts} counts as before"
-        card.passed = self._lineage.refresh().baseline() == counts and not self._lineage.fallen(
+        card.passed = self._lineage.refresh().decided.baseline == counts and not self._lineage.decided.fallen(
             self._config.first_champion
         )
 

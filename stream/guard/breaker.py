@@ -8,7 +8,7 @@ import msgspec
 
 from snapshots import Lineage
 from snapshots.moved import jumps
-from snapshots.records.ledger import Entry
+from snapshots.records.ledger import Action, Entry
 from snapshots.records.manifest import Manifest
 from stream.settings import Breaker
 from stream.source.refusal import counted
@@ -17,17 +17,16 @@ from stream.source.refusal import counted
 class Step(msgspec.Struct, frozen=True):
     """What to write into the ledger next, and why."""
 
-    action: str
+    action: Action
     why: str
     cause: str = "breaker"
 
 
 def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float, *, fresh: bool = True) -> Step | None:
     """Return the breaker's next step, or None when it stays as it is. ``fresh``: enough is new to look for a jump."""
-    state = lineage.breaker(learner)
-    changes = [e for e in lineage.entries if e.learner == learner and e.action in _CHANGES]
-    since = changes[-1] if changes else None
-    reverts = [e for e in lineage.entries if _by_guard(e, learner) and (since is None or e.seq > since.seq)]
+    state = lineage.decided.breaker(learner)
+    since = lineage.decided.breakers.get(learner)
+    reverts = [e for e in lineage.decided.reverts if _by_guard(e, learner) and (since is None or e.seq > since.seq)]
     if state == "open":
         waited = now - (since.time if since else now)
         if waited < rules.half_open_seconds:
@@ -41,11 +40,8 @@ def next_step(lineage: Lineage, learner: str, rules: Breaker, now: float, *, fre
     return _refused_lately(lineage, rules, since) or (_jumped(lineage, learner, rules, since) if fresh else None)
 
 
-_CHANGES = ("open_breaker", "half_open", "close_breaker")
-
-
 def _by_guard(entry: Entry, learner: str) -> bool:
-    return entry.action == "revert" and entry.by == "guard" and entry.learner == learner
+    return entry.by == "guard" and entry.learner == learner
 
 
 def _tried(lineage: Lineage, learner: str, rules: Breaker, reverts: list[Entry], since: Entry | None) -> Step | None:

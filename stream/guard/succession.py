@@ -70,10 +70,12 @@ class Answering:
         step = fallback.next_switch(self.lineage, champion, limits, self.now())
         if step is None:
             return
-        was, number = self.lineage.switch(champion), self.lineage.baseline()
+        was, number = self.lineage.decided.switch(champion), self.lineage.decided.baseline
         decision = Decision(step.action, "guard", step.why, champion, cause=step.cause, baseline=number)
         self._act(
-            decision, lambda: self.lineage.switch(champion) == was and self.lineage.baseline() == number, logging.ERROR
+            decision,
+            lambda: self.lineage.decided.switch(champion) == was and self.lineage.decided.baseline == number,
+            logging.ERROR,
         )
 
     def watch_challengers(self, champion: str) -> bool:
@@ -102,32 +104,32 @@ class Answering:
         False when somebody else switched meanwhile; the next look decides again.
         """
         lineage = self.lineage
-        if not lineage.fallen(champion) or lineage.fallen(best):
+        if not lineage.decided.fallen(champion) or lineage.decided.fallen(best):
             return True
-        was, number = lineage.switch(best), lineage.baseline()
+        was, number = lineage.decided.switch(best), lineage.decided.baseline
         why = f"baseline {number} answers in place of {champion}, and goes on until {best} is better than it"
-        decision = Decision(fallback.FALL_BACK, "guard", why, best, cause="follows", baseline=number)
-        return self._act(decision, lambda: lineage.switch(best) == was and lineage.fallen(champion))
+        decision = Decision("fall_back", "guard", why, best, cause="follows", baseline=number)
+        return self._act(decision, lambda: lineage.decided.switch(best) == was and lineage.decided.fallen(champion))
 
     def _may_lead(self, learner: str) -> bool:
         """Tell whether a learner can answer now: a snapshot of its line has passed, and it learns."""
         lineage = self.lineage
         return (
-            lineage.serving(learner) is not None and lineage.breaker(learner) == "closed"
-            and lineage.stopped(learner) is None
+            lineage.serving(learner) is not None and lineage.decided.breaker(learner) == "closed"
+            and lineage.decided.stopped(learner) is None
         )  # fmt: skip
 
     def watch_performance(self, champion: str) -> None:
         """Ask for a full retrain when the champion loses more than it did, whatever the reason."""
         newest = self.lineage.newest()
         own = newest.learners[champion].figures.get("own") if newest is not None else None
-        since = self.lineage.last_retrain()
+        since = self.lineage.decided.last_retrain
         limit = alarm_at(self._looks(), 1, 1, self.config.guard.false_reverts_per_year)
         if not own or own["since"] != since or own["alarm"] < limit:
             return
         why = f"{champion} loses {own['recent']:.4f} lately, and held {own['level']:.4f} before"
         decision = Decision("retrain", "guard", why, champion, cause="performance")
-        self._act(decision, lambda: self.lineage.last_retrain() == since)
+        self._act(decision, lambda: self.lineage.decided.last_retrain == since)
 
     def _act(self, decision: Decision, stands: Callable[[], bool], level: int = logging.WARNING) -> bool:
         """Decide, say it and tell somebody; tell whether it was this process that decided."""

@@ -15,7 +15,7 @@ from snapshots.judging.judge import target_of
 from snapshots.judging.table import Rules
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.records.verdict import Verdict
 from stream.guard.breaker import Step, next_step
 from stream.guard.judge_process import Judging
@@ -224,10 +224,10 @@ class Guarding:
 
     def act(self, verdict: Verdict) -> None:
         """Do what follows from a verdict: revert, hold, follow, ask for a retrain; and tell."""
-        if not self.config.guard.act or verdict.line != self.lineage.line(verdict.learner).number:
+        if not self.config.guard.act or verdict.line != self.lineage.decided.line(verdict.learner).number:
             return
         if verdict.verdict == "fail" and verdict.found in _HARM:
-            stopped = self.lineage.stopped(verdict.learner)
+            stopped = self.lineage.decided.stopped(verdict.learner)
             # What does not learn has been put back already, but for what a jump stopped on this line.
             if stopped is None or (stopped.cause == "jump" and verdict.line < stopped.seq):
                 self.revert(verdict)
@@ -259,9 +259,9 @@ class Guarding:
 
     def step_breaker(self, learner: str, step: Step) -> None:
         """Write a breaker's next state; opening it asks for a full retrain as well."""
-        was = self.lineage.breaker(learner)
+        was = self.lineage.decided.breaker(learner)
         decision = Decision(step.action, "guard", step.why, learner, cause=step.cause)
-        entry = self.decide(decision, lambda: self.lineage.breaker(learner) == was)
+        entry = self.decide(decision, lambda: self.lineage.decided.breaker(learner) == was)
         if entry is None:
             return
         log.error("%s: %s: %s", learner, step.action, step.why)
@@ -286,7 +286,7 @@ class Guarding:
         decision = Decision(
             "revert", "guard", verdict.why, verdict.learner, target, cause=verdict.found, slices=verdict.slices
         )
-        entry = self.decide(decision, lambda: self.lineage.line(verdict.learner).number == line)
+        entry = self.decide(decision, lambda: self.lineage.decided.line(verdict.learner).number == line)
         if entry is None:
             return
         about = logs.facts(learner=verdict.learner, snapshot=target, entry=entry.seq, found=verdict.found)
@@ -299,7 +299,7 @@ class Guarding:
             raise RefusedError(f"snapshot {number} is gone")
         return manifest
 
-    def once_for(self, action: str, verdict: Verdict) -> None:
+    def once_for(self, action: Action, verdict: Verdict) -> None:
         """Append an entry unless this line has one of the kind already since its holdout was sealed."""
         manifest = self.lineage.manifest(verdict.snapshot)
         sealed = manifest.holdout.versions[-1].sealed if manifest and manifest.holdout.versions else 0.0

@@ -17,14 +17,15 @@ import msgspec
 from learners.baseline.served import About, Baseline, pack
 from learners.errors import LearnersError
 from snapshots import Lineage
-from snapshots.errors import DamagedError, NothingToLearnError, RefusedError, SnapshotsError
+from snapshots.errors import DamagedError, ElsewhereError, NothingToLearnError, RefusedError, SnapshotsError
 from snapshots.judging import gates
 from snapshots.judging.gates import Gate
-from snapshots.records import baselines, erasure
+from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records.baselines import BaselineManifest
+from snapshots.records.decided import decided
 from snapshots.records.held_rows import HeldRow, read_version, spread
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.records.membership import Membership
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
@@ -83,7 +84,7 @@ class Retraining:
         """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
         rules = self.config.retrain
         choice = Choice(rules.numbers, rules.bins, rules.max_features, rules.min_count, rules.max_values)
-        erased = erasure.last_request(self.lineage.refresh().decisions)
+        erased = self.lineage.refresh().decided.last_erasing_retrain
         gathering = Gathering(
             self.archive, self.codec, self.labels, self.membership,
             exclusions_of(self.lineage, self.membership, self.config.holdout.by), choice,
@@ -112,7 +113,7 @@ class Retraining:
             doubts = self.doubts(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        current = self.lineage.baseline()
+        current = self.lineage.decided.baseline
         manifest = baselines.read(self.lineage.store, current) if current is not None else None
         same = manifest is not None and manifest.data_version == dataset.version
         return Plan(dataset, self._device(), self._kind(), current, same, doubts)
@@ -122,8 +123,8 @@ class Retraining:
         newest, _ = self.held(folder)
         current, against = self.current()
         found = gates.doubts(newest, current, self.config.task, self.rules(), against)
-        done = baselines.outcomes(self.lineage.decisions)
-        if done and done[-1].action == baselines.REFUSED and done[-1].by == "gate":
+        done = self.lineage.decided.outcomes
+        if done and done[-1].action == "refuse_baseline" and done[-1].by == "gate":
             found.append(f"the last one, baseline {done[-1].baseline}, was turned down: {done[-1].why}")
         return found
 
@@ -171,8 +172,8 @@ class Retraining:
         """Hold the lease, unless somebody else has carried the order out; what goes wrong is an entry, too."""
         began = self.now()
         with self.lease().held() as lease:
-            if order.after is not None and baselines.last_outcome(self.lineage.ledger.entries()) > order.after:
-                raise RefusedError("another retrain has been done meanwhile; nothing was changed")
+            if order.after is not None and self.lineage.refresh().decided.last_outcome > order.after:
+                raise ElsewhereError("another retrain has been done meanwhile; nothing was changed")
             try:
                 yield lease
             except NothingToLearnError as cause:
@@ -189,7 +190,7 @@ class Retraining:
         self, order: Order, warm: bool | None, work: Path | None = None
     ) -> tuple[BaselineManifest, Baseline, Path]:
         """Gather, train, and write the baseline; nothing counts yet."""
-        erased = erasure.last_request(self.lineage.refresh().decisions)
+        erased = self.lineage.refresh().decided.last_erasing_retrain
         start = state = None
         wanted = self.config.retrain.warm if warm is None else warm
         if wanted:
@@ -206,7 +207,7 @@ class Retraining:
             dataset, folder = self.gather()
             self.refuse_nothing_new(order, dataset)
         manifest, model = self.train(dataset, folder, order, start, state)
-        if erasure.last_request(self.lineage.refresh().decisions) > erased:
+        if self.lineage.refresh().decided.last_erasing_retrain > erased:
             raise RefusedError(
                 f"events were erased while baseline {manifest.number} learnt them, so it does not count. Train again"
             )
@@ -214,7 +215,7 @@ class Retraining:
 
     def refuse_nothing_new(self, order: Order, dataset: Dataset) -> None:
         """Refuse to make again, of the same data and by the same recipe, the baseline that counts."""
-        number = self.lineage.baseline()
+        number = self.lineage.decided.baseline
         manifest = baselines.read(self.lineage.store, number) if number is not None else None
         same = manifest is not None and manifest.data_version == dataset.version and manifest.warm_from is None
         if manifest is not None and same and not order.again and manifest.recipe == msgspec.to_builtins(self._recipe()):
@@ -240,18 +241,14 @@ class Retraining:
 
     def say_skipped(self, order: Order, why: str) -> None:
         """Write into the ledger that there was nothing to learn."""
-        decision = Decision(
-            baselines.SKIPPED, f"retrain on {platform.node()}", why, cause=order.trigger.split(":", 1)[0]
-        )
+        decision = Decision("retrain_skipped", f"retrain on {platform.node()}", why, cause=order.kind)
         self.lineage.ledger.append(self.now(), lambda _: decision)
 
     def say_failed(self, order: Order, cause: Exception, seconds: float) -> None:
         """Write into the ledger that it failed, so that also a retrain by hand or by cron is seen to have."""
         by = f"retrain on {platform.node()}"
         why = f"{type(cause).__name__}: {cause}"
-        decision = Decision(
-            baselines.FAILED, by, why, cause=order.trigger.split(":", 1)[0], seconds=round(max(0.0, seconds), 3)
-        )
+        decision = Decision("retrain_failed", by, why, cause=order.kind, seconds=round(max(0.0, seconds), 3))
         with contextlib.suppress(SnapshotsError):
             self.lineage.ledger.append(self.now(), lambda _: decision)
 
@@ -260,7 +257,7 @@ class Retraining:
         for checkpoint in folder.glob("checkpoint-*"):
             checkpoint.unlink()
         entries = self.lineage.refresh().decisions
-        counts, last = self.lineage.baseline(), baselines.accepted_before(entries)
+        counts, last = self.lineage.decided.baseline, self.lineage.decided.baseline_before
         numbers = baselines.numbers(self.lineage.store)
         for number in numbers[: -self.config.retrain.keep]:
             if number not in (counts, last) and baselines.state_of(number, entries) != "waiting":
@@ -312,7 +309,7 @@ class Retraining:
         number = max(baselines.numbers(self.lineage.store), default=0) + 1
         store = self.lineage.store
         manifest = BaselineManifest(
-            format=1, number=number, created=self.now(), task=self.config.task, trigger=order.trigger,
+            format=1, number=number, created=self.now(), task=self.config.task, trigger=order.words,
             data_version=dataset.version, recipe=msgspec.to_builtins(recipe), rows=dataset.rows,
             excluded=dataset.excluded, first_time=dataset.first_time, last_time=dataset.last_time,
             trained={
@@ -321,7 +318,7 @@ class Retraining:
                 "device": trained.device, "processes": processes, "cut_off": trained.cut_off,
                 "features_left_out": dataset.others,
                 "archived": dataset.archived, "ends": dataset.ends, "outputs": dataset.outputs,
-                "erased": erasure.last_request(self.lineage.decisions),
+                "erased": self.lineage.decided.last_erasing_retrain,
             },
             warm_from=warm_from, model=baselines.put(store, number, "model", blob),
             state=baselines.put(store, number, "state", training.dump_state(trained.state)),
@@ -344,7 +341,7 @@ class Retraining:
 
     def start(self) -> tuple[Warm, bytes]:
         """What a warm start goes on from: the baseline that counts."""
-        number = self.lineage.refresh().baseline()
+        number = self.lineage.refresh().decided.baseline
         manifest = baselines.read(self.lineage.store, number) if number is not None else None
         if number is None or manifest is None:
             raise RefusedError("there is no baseline to go on from; the first retrain cannot be warm. Leave out --warm")
@@ -376,7 +373,7 @@ class Retraining:
 
     def current(self) -> tuple[Baseline | None, str]:
         """What a candidate is held against, and what that is called."""
-        number = self.lineage.baseline()
+        number = self.lineage.decided.baseline
         try:
             if number is not None:
                 return read_baseline(self.lineage, number), f"baseline {number}"
@@ -429,15 +426,16 @@ class Retraining:
     ) -> Entry:
         """Accept the baseline, refuse it (``instead``: since another is better), or ask for somebody's approval."""
         failed = [gate for gate in found if not gate.passed]
+        action: Action
         if instead and not failed:
-            action, why = baselines.REFUSED, instead
+            action, why = "refuse_baseline", instead
         elif failed:
-            action, why = baselines.REFUSED, "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
+            action, why = "refuse_baseline", "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
         elif self.config.gates.sign_off:
-            action = baselines.WAITING
+            action = "await_approval"
             why = f"every gate is passed, and gates.sign_off asks: holdfast approve {manifest.number}, or reject"
         else:
-            action, why = baselines.ACCEPTED, next(gate.why for gate in found if gate.name == "holdout")
+            action, why = "accept_baseline", next(gate.why for gate in found if gate.name == "holdout")
         builtin = [msgspec.to_builtins(gate) for gate in found]
         took = manifest.trained["seconds"] * manifest.trained["processes"]
         decision = Decision(
@@ -449,7 +447,7 @@ class Retraining:
 
 def refuse_erased(manifest: BaselineManifest, entries: Sequence[Entry]) -> None:
     """Refuse a baseline that may have learnt events that were erased since."""
-    last = erasure.last_request(entries)
+    last = decided(entries).last_erasing_retrain
     if last > manifest.trained.get("erased", 0):
         raise RefusedError(
             f"baseline {manifest.number} may have learnt events that were erased since (ledger entry {last}); train "
@@ -471,13 +469,13 @@ def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str
             raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
         if action == "use" and state != "accepted":
             raise RefusedError(f"baseline {number} is {state}, and only one that was accepted can be put back")
-        if action == "use" and baselines.accepted(entries) == number:
+        if action == "use" and decided(entries).baseline == number:
             raise RefusedError(f"baseline {number} counts already; nothing was changed")
         if action != "use" and state != "waiting":
             raise RefusedError(f"baseline {number} does not wait for anybody: it is {state}; nothing was changed")
         if action != "reject":
             refuse_erased(baselines.model_of(lineage.store, number)[0], entries)
-        made = baselines.REFUSED if action == "reject" else baselines.ACCEPTED
+        made: Action = "refuse_baseline" if action == "reject" else "accept_baseline"
         return Decision(made, by, why, baseline=number, cause=action)
 
     return lineage.ledger.append(now, decide)

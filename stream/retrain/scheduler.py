@@ -12,8 +12,7 @@ import msgspec
 from snapshots import Lineage
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records import baselines
-from snapshots.records.erasure import FORGET
-from snapshots.records.ledger import Decision, Entry
+from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
 from stream.errors import StreamError
@@ -26,8 +25,10 @@ from stream.source.codec import Codec
 
 log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
-#: how a retrain says that somebody else trains, or has trained
-_ELSEWHERE = ("another retrain", "does this just now", "took this up")
+
+
+class _CameOf(msgspec.Struct):
+    state: str
 
 
 class Scheduler:
@@ -78,21 +79,21 @@ class Scheduler:
         """Start a retrain when one is due and may be done; return what is due."""
         rules = self.config.retrain
         charter = self.lineage.charter(self.config.name, self.config.task, self.now())
-        entries = self.lineage.refresh().ledger.entries()
+        found = self.lineage.refresh().decided
         facts = self.facts()
-        trigger = triggers.due(entries, rules, facts, charter.created, self.now())
+        trigger = triggers.due(found, rules, facts, charter.created, self.now())
         if trigger is None or self.busy():
             return trigger
-        spent = triggers.spent(entries, self.now())
-        hindrance = triggers.hindrance(entries, rules, trigger, facts, spent, self.now())
+        spent = triggers.spent(found, self.now())
+        hindrance = triggers.hindrance(found, rules, trigger, facts, spent, self.now())
         if hindrance:
-            if not triggers.declined(entries, trigger):
+            if not triggers.declined(found, trigger):
                 log.warning("no retrain (%s): %s", trigger.kind, hindrance)
                 self.decide("retrain_declined", f"{trigger.why}; but {hindrance}", trigger.kind)
             return trigger
         limit = triggers.budget_of(rules)
         left = max(1.0, limit - spent) if limit is not None else 0.0
-        self.start(trigger, baselines.last_outcome(entries), left)
+        self.start(trigger, found.last_outcome, left)
         return trigger
 
     def facts(self) -> Facts:
@@ -111,15 +112,15 @@ class Scheduler:
     def start(self, trigger: Trigger, after: int, left: float) -> None:
         """Run ``holdfast retrain`` as a process of its own; ``left``: seconds of the budget (0: no limit)."""
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
-        order = Order(f"{trigger.kind}: {trigger.why}", after, trigger.since, trigger.expected, left)
+        order = Order(trigger.kind, trigger.why, after, trigger.since, trigger.expected, left)
         command = [*interpreter.command("stream.cli", "retrain", "--now", "--config", self.path),
                    "--order", msgspec.json.encode(order).decode(), "--json"]  # fmt: skip
-        if trigger.kind == FORGET:
+        if trigger.kind == "forget":
             command.append("--full")  # what a warm start goes on from has learnt what was erased
         self._began = self.now()
         self.trigger, self._after = trigger, after
         self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=interpreter.environment(os.environ, HOLDFAST_LOG="console"),
         )  # fmt: skip
 
@@ -129,23 +130,24 @@ class Scheduler:
         if process is None or trigger is None:
             return
         try:
-            _, said = process.communicate(timeout=0.5)
+            came_of, said = process.communicate(timeout=0.5)
         except subprocess.TimeoutExpired:
             return
         self.running = None
-        done = [e for e in baselines.outcomes(self.lineage.refresh().ledger.entries()) if e.seq > self._after]
-        if done and done[-1].action == baselines.FAILED:
+        done = [e for e in self.lineage.refresh().decided.outcomes if e.seq > self._after]
+        if done and done[-1].action == "retrain_failed":
             log.error("the retrain failed: %s", done[-1].why)
-        elif done and done[-1].action == baselines.SKIPPED:
+        elif done and done[-1].action == "retrain_skipped":
             log.info("no retrain: %s", done[-1].why)
         elif done:
             log.info("the retrain is done: %s: %s", done[-1].action, done[-1].why)
         elif self.stopping():
             log.info("the retrain was ended; the next goes on from its last epoch")
+        elif _state(came_of) == "elsewhere":
+            log.info("no retrain: %s", said.strip())
         elif process.returncode == logs.REFUSED:
             log.info("no retrain: %s", said.strip())
-            if not any(words in said for words in _ELSEWHERE):
-                self.failed(_last(said), trigger)
+            self.failed(_last(said), trigger)
         else:
             log.error("the retrain failed with %s: %s", process.returncode, _last(said))
             self.failed(f"exit code {process.returncode}: {_last(said)}", trigger)
@@ -154,10 +156,18 @@ class Scheduler:
         """Say that a retrain failed; the time that it took counts as trained."""
         self.decide("retrain_failed", why, trigger.kind, max(0.0, self.now() - self._began))
 
-    def decide(self, action: str, why: str, cause: str, seconds: float = 0.0) -> Entry:
+    def decide(self, action: Action, why: str, cause: str, seconds: float = 0.0) -> Entry:
         """Append to the ledger."""
         decision = Decision(action, f"scheduler on {platform.node()}", why, cause=cause, seconds=round(seconds, 3))
         return self.lineage.ledger.append(self.now(), lambda _: decision)
+
+
+def _state(came_of: str) -> str:
+    """What the retrain's JSON says of itself; empty when it did not get so far."""
+    try:
+        return msgspec.json.decode(came_of, type=_CameOf).state
+    except msgspec.DecodeError:
+        return ""
 
 
 def _last(said: str) -> str:
@@ -166,8 +176,8 @@ def _last(said: str) -> str:
 
 def refuse_hindered(lineage: Lineage, config: Config, archive: Archive, codec: Codec, now: float) -> None:
     """For a retrain by hand without ``--now``: raise :class:`RefusedError` while cool-down or budget forbid one."""
-    entries = lineage.ledger.entries()
+    found = lineage.refresh().decided
     facts = triggers.facts_of(archive, lineage, codec)
-    found = triggers.hindrance(entries, config.retrain, None, facts, triggers.spent(entries, now), now)
-    if found:
-        raise RefusedError(f"no retrain: {found}. With --now it is done all the same")
+    hindered = triggers.hindrance(found, config.retrain, None, facts, triggers.spent(found, now), now)
+    if hindered:
+        raise RefusedError(f"no retrain: {hindered}. With --now it is done all the same")

@@ -1,7 +1,7 @@
 """When a full retrain is due, and whether it may be done now: functions of ledger, archive, baseline and clock."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -11,9 +11,8 @@ from learners import drift
 from learners.event import Features
 from snapshots import Lineage
 from snapshots.records import baselines
-from snapshots.records.baselines import DECLINED, BaselineManifest
-from snapshots.records.erasure import FORGET
-from snapshots.records.ledger import Entry
+from snapshots.records.baselines import BaselineManifest
+from snapshots.records.decided import Decided, decided
 from stream.archive.files import Archive
 from stream.errors import ConfigError
 from stream.record import Record
@@ -31,14 +30,18 @@ _FIELDS = 5
 _CHANCE = 1e-6
 
 
+#: what can ask for a retrain; ``by hand`` is the command
+Kind: TypeAlias = Literal["schedule", "labels", "drift", "performance", "breaker", "forget", "by hand"]
+
+
 class Trigger(msgspec.Struct, frozen=True):
-    """Why a retrain is due: ``kind`` is one of schedule, labels, drift, performance, breaker, forget.
+    """Why a retrain is due.
 
     ``since``: when something drifted (Unix seconds), so that the gates look at what came later; None: nothing did.
     ``expected``: the loss that may be won back.
     """
 
-    kind: str
+    kind: Kind
     why: str
     asked: int = 0
     since: float | None = None
@@ -46,19 +49,25 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the scheduler tells the retrain that it starts.
+    """What the scheduler tells the retrain that it starts: what asked for it, and why.
 
     ``after`` is the newest outcome that it knew of: when there is a newer one, somebody was faster. ``most_seconds`` of
     training are left of the budget (0: no limit); ``since`` and ``expected`` are the trigger's. ``again``: also when
     nothing is new.
     """
 
-    trigger: str
+    kind: Kind
+    why: str = ""
     after: int | None = None
     since: float | None = None
     expected: float = 0.0
     most_seconds: float = 0.0
     again: bool = False
+
+    @property
+    def words(self) -> str:
+        """As the baseline's manifest and the ledger say it."""
+        return f"{self.kind}: {self.why}" if self.why else self.kind
 
 
 class Facts(msgspec.Struct):
@@ -112,7 +121,7 @@ def facts_of(archive: Archive, lineage: Lineage, codec: Codec) -> Facts:
     numbers = [number for number in baselines.numbers(lineage.store) if number not in vain]
     manifest = baselines.read(lineage.store, numbers[-1]) if numbers else None
     events = archive.since(manifest.trained.get("ends", {}) if manifest is not None else {})
-    counts = baselines.accepted(entries)
+    counts = decided(entries).baseline
     counting = baselines.read(lineage.store, counts) if counts is not None else None
     facts = Facts(events, [], manifest, erased=counting.trained.get("erased", 0) if counting is not None else None)
     if manifest is None or manifest.sample is None or lineage.store.get(manifest.sample.name) is None:
@@ -147,21 +156,21 @@ def newest(archive: Archive, codec: Codec, since: float) -> list[Features]:
     return [features for _, features in sorted(found, key=lambda one: one[0])[-DRIFT_ROWS:]]
 
 
-def due(entries: Sequence[Entry], rules: RetrainConfig, facts: Facts, began: float, now: float) -> Trigger | None:
+def due(found: Decided, rules: RetrainConfig, facts: Facts, began: float, now: float) -> Trigger | None:
     """The first trigger that is due. ``began``: when the lineage did (Unix seconds).
 
     One that failed answers nothing: what asked for it is due still, and :func:`hindrance` has it wait.
     """
-    done = [entry for entry in baselines.outcomes(list(entries)) if entry.action != baselines.FAILED]
+    done = [entry for entry in found.outcomes if entry.action != "retrain_failed"]
     last = done[-1].seq if done else 0
-    asked = [e for e in entries if e.action == "retrain" and e.seq > last]
-    erase = [e for e in entries if e.action == "retrain" and e.cause == FORGET]
+    asked = [e for e in found.asked if e.seq > last]
+    erase = [e for e in found.asked if e.cause == "forget"]
     if erase and facts.erased is not None and erase[-1].seq > facts.erased:
-        return Trigger(FORGET, erase[-1].why, erase[-1].seq)  # until one counts that has not learnt them
-    asked = [e for e in asked if e.cause != FORGET]
+        return Trigger("forget", erase[-1].why, erase[-1].seq)  # until one counts that has not learnt them
+    asked = [e for e in asked if e.cause != "forget"]
     if rules.on_request and asked:
         newest_ = asked[-1]
-        kind = "breaker" if newest_.cause == "breaker" else "performance"
+        kind: Kind = "breaker" if newest_.cause == "breaker" else "performance"
         since = newest_.time if kind == "performance" else None
         return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since, facts.expected())
     tick = schedule_of(rules, now)
@@ -187,13 +196,13 @@ def _concept(facts: Facts) -> str:
 
 
 def hindrance(
-    entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger | None, facts: Facts, spent: float, now: float
+    found: Decided, rules: RetrainConfig, trigger: Trigger | None, facts: Facts, spent: float, now: float
 ) -> str:
     """Why a retrain may not be done now; empty when it may. ``spent``: seconds of training within a day."""
-    done = baselines.outcomes(list(entries))
+    done = found.outcomes
     failures = 0
     for entry in reversed(done):
-        if entry.action != baselines.FAILED:
+        if entry.action != "retrain_failed":
             break
         failures += 1
     if done and failures:
@@ -210,7 +219,7 @@ def hindrance(
         if spent + took > limit:
             return f"{said}; the last took {took:.0f} s, more than is left"
     if trigger is not None and trigger.kind in ("drift", "performance") and rules.gain:
-        return _weighed(entries, rules, trigger, facts, now)
+        return _weighed(found, rules, trigger, facts, now)
     return ""
 
 
@@ -229,7 +238,7 @@ def _budget_words(rules: RetrainConfig) -> str:
     return ", ".join(words)
 
 
-def _weighed(entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger, facts: Facts, now: float) -> str:
+def _weighed(found: Decided, rules: RetrainConfig, trigger: Trigger, facts: Facts, now: float) -> str:
     """Whether what a retrain may gain is worth what it costs; both in the same money.
 
     What is hoped for is the loss that the champion has lost to its own past, or a tenth of the largest PSI; and of
@@ -238,8 +247,8 @@ def _weighed(entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger, f
     manifest = facts.manifest
     if manifest is None:
         return ""
-    came_true, times = experience(entries)
-    took = [entry.seconds for entry in baselines.outcomes(list(entries)) if entry.seconds]
+    came_true, times = experience(found)
+    took = [entry.seconds for entry in found.outcomes if entry.seconds]
     cost = rules.cost or rules.price_per_hour * (took[-1] if took else 0.0) / 3600
     days = max((now - manifest.created) / _DAY_SECONDS, 1 / 24)
     a_day = facts.events / days
@@ -253,26 +262,26 @@ def _weighed(entries: Sequence[Entry], rules: RetrainConfig, trigger: Trigger, f
     )
 
 
-def experience(entries: Sequence[Entry]) -> tuple[float, int]:
+def experience(found: Decided) -> tuple[float, int]:
     """The share of what was hoped for that came true, by the gates of retrains so far; and of how many of them."""
     hoped = realised = 0.0
     times = 0
-    for entry in entries:
+    for entry in found.outcomes:
         gain = next((gate["figure"] for gate in entry.gates if gate["name"] == "holdout"), None)
         if entry.expected and gain is not None:
             hoped, realised, times = hoped + entry.expected, realised + max(0.0, gain), times + 1
     return (_PRIOR + realised) / (_PRIOR + hoped), times
 
 
-def spent(entries: Sequence[Entry], now: float) -> float:
+def spent(found: Decided, now: float) -> float:
     """Seconds of training within the last day, times processes; also of those that failed."""
-    return sum(e.seconds for e in baselines.outcomes(list(entries)) if now - e.time < _DAY_SECONDS)
+    return sum(e.seconds for e in found.outcomes if now - e.time < _DAY_SECONDS)
 
 
-def declined(entries: Sequence[Entry], trigger: Trigger) -> bool:
+def declined(found: Decided, trigger: Trigger) -> bool:
     """Tell whether the ledger says already that this trigger was turned down."""
-    last = baselines.last_outcome(list(entries))
-    return any(e.action == DECLINED and e.cause == trigger.kind and e.seq > max(last, trigger.asked) for e in entries)
+    last = max(found.last_outcome, trigger.asked)
+    return any(e.cause == trigger.kind and e.seq > last for e in found.declined)
 
 
 def _moment(seconds: float, zone: str) -> str:

@@ -153,7 +153,7 @@ class Server:
         self.newest = self.lineage.refresh().newest()
         name = self.lineage.champion()
         number = self.lineage.serving(name, self._refused) if name else None
-        if name is not None and self.lineage.fallen(name) and self._fall_back():
+        if name is not None and self.lineage.decided.fallen(name) and self._fall_back():
             pass
         elif name is None or number is None:
             self.why_not = self._why_not(name)
@@ -196,7 +196,7 @@ class Server:
 
     def _fall_back(self) -> bool:
         """Let the baseline answer; one that cannot be loaded is said once, and the learner goes on."""
-        number = self.lineage.baseline()
+        number = self.lineage.decided.baseline
         if number is None or self.now() - self._refused_baselines.get(number, 0.0) < _AGAIN_SECONDS:
             return False
         if self.current is not None and (self.current.name, self.current.snapshot) == (BASELINE, number):

@@ -187,20 +187,22 @@ class HoldfastCollector(Collector):
         """What guard and operators decided, as the watcher last read it."""
         lineage = self._server.lineage
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
-        number = lineage.baseline()
+        number = lineage.decided.baseline
         found["holdfast_baseline_number"].add_metric([], number or 0)
         judged = self._server.standing
         if judged is not None and judged.loss is not None:
             found["holdfast_baseline_holdout_loss"].add_metric([], judged.loss)
         current = self._server.current
         found["holdfast_fallen_back"].add_metric([], float(current is not None and current.epoch is None))
-        reverts = Counter(
-            (entry.learner or "", entry.by.split(":")[0]) for entry in list(lineage.entries) if entry.action == "revert"
-        )
+        reverts = Counter((entry.learner or "", entry.by.split(":")[0]) for entry in lineage.decided.reverts)
         for learner, by in dict.fromkeys([*product(self._learners(), ("guard", "operator")), *reverts]):
             found["holdfast_reverts_total"].add_metric([learner, by], reverts[learner, by])
         for learner in self._learners():
-            state = {"open": 1.0, "half_open": 0.5}.get(lineage.breaker(learner), 0.0) if newest is not None else 0.0
+            state = (
+                {"open": 1.0, "half_open": 0.5}.get(lineage.decided.breaker(learner), 0.0)
+                if newest is not None
+                else 0.0
+            )
             found["holdfast_breaker_open"].add_metric([learner], state)
         for learner in newest.learners if newest is not None else ():
             _compared(found, learner, newest.learners[learner].figures if newest is not None else {})

@@ -11,7 +11,7 @@ from snapshots.judging import baseline_standing
 from snapshots.judging import history as histories
 from snapshots.judging.judge import advice
 from snapshots.moved import jumps
-from snapshots.records import baselines, trusted
+from snapshots.records import baselines
 from snapshots.records.held_rows import read_version, shares
 from snapshots.records.holdout import FIRST_ROWS
 from snapshots.records.manifest import HoldoutState, Manifest
@@ -103,7 +103,7 @@ def source(words: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def learning(lineage: Lineage, words: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """Whether what answers goes on learning, for ``/ready``: the state of the source, or ``stopped``; and why."""
     name = lineage.champion()
-    stopped = lineage.stopped(name) if name is not None else None
+    stopped = lineage.decided.stopped(name) if name is not None else None
     if stopped is not None:
         return "stopped", f"{name} learns nothing: {stopped.why}"
     found = source(words)
@@ -127,13 +127,13 @@ def _learners(lineage: Lineage) -> dict[str, Any]:
 def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -> dict[str, Any]:
     part = newest.learners[name]
     verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
-    counts, stopped = newest.counts, lineage.stopped(name)
+    counts, stopped = newest.counts, lineage.decided.stopped(name)
     return {
         "kind": part.kind,
         "role": "champion" if champion else "challenger",
         "snapshot": newest.snapshot,
         "serving": lineage.serving(name) if champion else None,
-        "line": lineage.line(name).number,
+        "line": lineage.decided.line(name).number,
         "events": {
             "consumed": counts.consumed,
             "learnt": part.learnt,
@@ -151,7 +151,7 @@ def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -
         "found": verdict.found if verdict else None,
         "reference": part.reference,
         "advice": advice(lineage, name),
-        "breaker": lineage.breaker(name),
+        "breaker": lineage.decided.breaker(name),
         "learning": "stopped" if stopped is not None else "on",
         "stopped_why": stopped.why if stopped is not None else None,
     }
@@ -168,17 +168,18 @@ def baseline(lineage: Lineage, now: float) -> dict[str, Any] | None:
     ``difference`` is loss(online) minus loss(baseline) on fresh events since ``compared.since`` (Unix seconds: the
     baseline was accepted, or serving switched): below 0 the online model is better.
     """
-    number = lineage.baseline()
+    number = lineage.decided.baseline
     manifest = baselines.read(lineage.store, number) if number is not None else None
     if number is None or manifest is None:
         return None
     champion, newest = lineage.champion(), lineage.newest()
     part = newest.learners.get(champion) if newest is not None and champion is not None else None
     versus = (part.figures.get("baseline") if part is not None else None) or {}
-    last = lineage.switch(champion) if champion is not None else None
+    last = lineage.decided.switch(champion) if champion is not None else None
     judged = baseline_standing.newest(lineage)
     began = next((e.time for e in lineage.decisions if e.seq == versus.get("switch")), None) or next(
-        (e.time for e in reversed(lineage.decisions) if e.action == baselines.ACCEPTED and e.baseline == number), None
+        (e.time for e in reversed(lineage.decided.accepted) if e.action == "accept_baseline" and e.baseline == number),
+        None,
     )
     return {
         "number": number,
@@ -211,7 +212,7 @@ def _waits(newest: Manifest | None) -> str:
 def retrain(lineage: Lineage, now: float) -> dict[str, Any]:
     """Who trains just now, what the last retrain came to, and the seconds trained within a day, times processes."""
     holder = Lease(lineage.store, "retrain", "", 1.0, lambda: now, has_ended).holder()
-    done = baselines.outcomes(lineage.decisions)
+    done = lineage.decided.outcomes
     last = done[-1] if done else None
     return {
         "running": holder.by if holder is not None else None,
@@ -250,7 +251,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
 def listing(lineage: Lineage, last: int | None = None) -> list[dict[str, Any]]:
     """Every snapshot, or the last so many, a row for each of its learners, newest first."""
     lineage.refresh()
-    pinned, champion = lineage.pinned(), lineage.champion()
+    pinned, champion = lineage.decided.pinned, lineage.champion()
     rows = []
     serving = lineage.serving(champion) if champion else None
     for number in reversed(lineage.numbers[-(last or 0) :]):
@@ -295,7 +296,7 @@ def _damaged(number: int, why: str, *, pinned: bool) -> dict[str, Any]:
 def quarantine(lineage: Lineage) -> list[dict[str, Any]]:
     """Every quarantined range of every learner."""
     newest = lineage.refresh().newest()
-    dropped = {(entry.learner, entry.cause) for entry in lineage.entries if entry.action == "drop"}
+    dropped = lineage.decided.dropped
     return [
         {
             "learner": name,
@@ -337,7 +338,7 @@ def holdout(lineage: Lineage, task: str, now: float) -> dict[str, Any]:
     rows = jumps.window(lineage.store, newest, state.candidate) if newest is not None else []
     fresh = shares(rows, task)
     warning = jumps.moved_away(read_version(lineage.store, state.versions[-1]), rows) if versions else None
-    given = [entry for entry in lineage.entries if entry.action == trusted.ACTION]
+    given = lineage.decided.trusts
     checked = {"lots": len(given), "newest": given[-1].time if given else None}
     return {
         "versions": versions, "candidate": state.candidate, "fresh": fresh, "trusted": checked, "warning": warning,

@@ -280,14 +280,16 @@ class Trainer:
         self.writer.cover()
         changed = False
         for learner in self.learners:
-            if learner.line < self.lineage.line(learner.name).number:
+            if learner.line < self.lineage.decided.line(learner.name).number:
                 self.revert(learner)
                 changed = True
             changed |= self.stop_or_resume(learner)
             if (reference := self.writer.references.get(learner.name)) is not None:
                 learner.refer(reference)
-            last = self.lineage.switch(learner.name)
-            learner.against(self.lineage.baseline(), last.seq if last is not None else 0, self.lineage.last_retrain())
+            last = self.lineage.decided.switch(learner.name)
+            learner.against(
+                self.lineage.decided.baseline, last.seq if last is not None else 0, self.lineage.decided.last_retrain
+            )
             changed |= self.replay(learner)
         changed |= self.refresh_holdout()
         changed |= self.follow_champion()
@@ -296,7 +298,7 @@ class Trainer:
 
     def follow_champion(self) -> bool:
         """Give each learner the role that the ledger gives it; tell whether one is another."""
-        promoted = self.lineage.promoted()
+        promoted = self.lineage.decided.promoted
         name = promoted if any(one.name == promoted for one in self.learners) else self.config.first_champion
         changed = False
         for learner in self.learners:
@@ -344,7 +346,7 @@ class Trainer:
     def wanted_replay(self, learner: Running) -> tuple[Entry, Quarantined] | None:
         """The first replay on this line that was neither done nor given up, and what it is about."""
         waiting = {one.id: one for one in learner.quarantine if one.state != "replayed"}
-        for entry in self.lineage.replays(learner.name, learner.line):
+        for entry in self.lineage.decided.wanted_replays(learner.name):
             if entry.cause in waiting:
                 return entry, waiting[entry.cause]
         return None
@@ -376,9 +378,9 @@ class Trainer:
     def refresh_holdout(self) -> bool:
         """Erase rows and seal the next version of the holdout, as the ledger says; tell whether it changed."""
         followed = self.holdout.followed
-        refresh = [e.seq for e in self.lineage.entries if e.action == "refresh" and e.seq > followed]
-        erase = erasures(self.lineage.decisions, followed)
-        self.erased = Erased(self.membership, erasures(self.lineage.decisions))
+        refresh = [e.seq for e in self.lineage.decided.refreshes if e.seq > followed]
+        erase = erasures(self.lineage.decided.erasures, followed)
+        self.erased = Erased(self.membership, erasures(self.lineage.decided.erasures))
         if not refresh and not erase:
             return False
         self.holdout.followed = max(*refresh, *(one.seq for one in erase), 0)
@@ -394,7 +396,7 @@ class Trainer:
 
     def stop_or_resume(self, learner: Running) -> bool:
         """Stop or resume a learner's learning as the ledger says; tell whether that changed anything."""
-        wanted = self.lineage.stopped(learner.name)
+        wanted = self.lineage.decided.stopped(learner.name)
         if wanted is not None and learner.stopped is None:
             cause = "breaker" if wanted.action == "open_breaker" else "set_aside"
             learner.stop(f"stopped-{wanted.seq}-{learner.line}", cause, self.place)
@@ -408,12 +410,12 @@ class Trainer:
 
     def revert(self, learner: Running) -> None:
         """Put one learner back to the target of its line; the place stays, and what lies between is quarantined."""
-        line = self.lineage.line(learner.name)
+        line = self.lineage.decided.line(learner.name)
         self.writer.wait()
         manifest = self.lineage.refresh().manifest(line.target or 0)
         if manifest is None:
             raise SnapshotsError(f"entry {line.number} reverts {learner.name} to snapshot {line.target}, which is gone")
-        why = next(entry.why for entry in self.lineage.entries if entry.seq == line.number)
+        why = self.lineage.decided.by_number[line.number].why
         learner.load(manifest.snapshot, self.labels.names)
         learner.ready()
         learner.restore(manifest.learners[learner.name])
@@ -577,7 +579,7 @@ class Trainer:
             self.cut(wait=True)
         for learner in self.learners:
             self.stop_or_resume(learner)
-        if (promoted := self.lineage.promoted()) not in (None, self.config.first_champion):
+        if (promoted := self.lineage.decided.promoted) not in (None, self.config.first_champion):
             log.warning(
                 "%s is the champion, as the ledger says, and not %s: holdfast promote %s makes it so", promoted,
                 self.config.first_champion, self.config.first_champion,

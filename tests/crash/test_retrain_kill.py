@@ -40,7 +40,7 @@ def whole(here: Folder) -> None:
         for part in (manifest.model, manifest.state, manifest.sample):
             assert part is not None
             baselines.read_part(lineage.store, part)
-    counts = lineage.baseline()
+    counts = lineage.decided.baseline
     if counts is not None:
         read_baseline(lineage, counts)
 
@@ -73,7 +73,7 @@ def test_killed_in_a_retrain_the_next_ends_with_the_same_model(folder: Callable[
         time.sleep(0.6)  # the lease of who was killed runs out
     here.run("retrain", "--now", code=None)
     whole(here)
-    found = baselines.read(here.lineage.store, here.lineage.baseline() or 0)
+    found = baselines.read(here.lineage.store, here.lineage.decided.baseline or 0)
     assert found is not None
     assert found.data_version == wanted.data_version
     assert found.model.sha256 == wanted.model.sha256

@@ -182,7 +182,7 @@ def settled(here: Folder) -> bool:
     """Everything in the stream is learnt, and what the ledger asks for is done."""
     wanted = recounted(here)["consumed"]
     learners: dict[str, Any] = here.status()["learners"]
-    lines = all(one["line"] == here.lineage.line(name).number for name, one in learners.items())
+    lines = all(one["line"] == here.lineage.decided.line(name).number for name, one in learners.items())
     return bool(learners) and lines and all(one["events"]["consumed"] == wanted for one in learners.values())
 
 

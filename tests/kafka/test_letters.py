@@ -13,7 +13,7 @@ from test_spine import create, read_all
 from stream.compose import resending_of
 from stream.dead_letters.destinations import IntoKafka
 from stream.dead_letters.reader import letters_of
-from stream.dead_letters.replay import CLAIMED, DONE, FREE, Report, Resending
+from stream.dead_letters.replay import Report, Resending
 
 pytestmark = pytest.mark.kafka
 BAD = [orjson.dumps({"id": f"b{i}", "x": {"f0": 1.0}, "y": "yes"}) for i in range(4)]
@@ -92,4 +92,8 @@ def test_each_at_most_once_however_often_it_is_cut_off(
     assert sent == ([0, 0] if point == "committed" else [5, 0])
     assert len(sent_back(kafka, topic)) == 5
     actions = [entry.action for entry in here.lineage.ledger.entries()]
-    assert actions == [CLAIMED, *([] if point == "committed" else [FREE, CLAIMED]), DONE]
+    assert actions == [
+        "replay_letters",
+        *([] if point == "committed" else ["letters_not_replayed", "replay_letters"]),
+        "letters_replayed",
+    ]

@@ -37,7 +37,7 @@ def test_checked_labels_of_a_topic_are_taken_once(folder: Callable[..., Folder],
     send(voice, 1030, 10)
     send(topic, 50, 50)
     here.trained()
-    entries = [entry for entry in here.lineage.entries if entry.action == trusted.ACTION]
+    entries = [entry for entry in here.lineage.entries if entry.action == "trust"]
     rows = [row for entry in entries for row in trusted.read(here.lineage.store, entry.cause)]
     assert [entry.why for entry in entries] == ["30 labels", "10 labels"]
     assert len({(row.topic, row.features) for row in rows}) == 40

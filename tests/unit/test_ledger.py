@@ -8,7 +8,7 @@ import pytest
 from snapshots import LocalStore
 from snapshots.errors import LedgerBrokenError, RefusedError, TooMuchError
 from snapshots.judging.history import served_at
-from snapshots.lineage import line_of
+from snapshots.records.decided import line_of
 from snapshots.records.ledger import Decision, Entry, Ledger
 from snapshots.records.verdict import Verdict
 from snapshots.store.signed import SignedStore, new_key
@@ -94,7 +94,7 @@ def test_processes_that_append_at_once_lose_no_entry(tmp_path: Path) -> None:
 
 
 def entry(seq: int, time: float, action: str, snapshot: int | None = None, *, stay: bool = False) -> Entry:
-    return Entry(seq, time, action, "a", snapshot, "operator:me", "why", "0" * 64, stay=stay)
+    return Entry(action, "operator:me", "why", "a", snapshot, stay, seq=seq, time=time, previous="0" * 64)
 
 
 def verdict(number: int, judged: float, line: int = 0, found: str = "pass") -> Verdict:

@@ -14,6 +14,7 @@ from unit.test_retrain import RULES, mixed
 
 from snapshots.errors import RefusedError
 from snapshots.records import baselines
+from snapshots.records.decided import decided
 from snapshots.store.lease import Lease
 from stream.archive.eraser import Erasing
 from stream.archive.files import IMPORTED, Archive, Part, Row
@@ -53,7 +54,7 @@ def facts(here: Folder) -> Facts:
 
 def due(here: Folder) -> str | None:
     lineage = here.lineage
-    found = triggers.due(lineage.decisions, here.config.retrain, facts(here), 0.0, 2e9)
+    found = triggers.due(lineage.decided, here.config.retrain, facts(here), 0.0, 2e9)
     return found.kind if found is not None else None
 
 
@@ -69,7 +70,7 @@ def test_what_is_erased_while_it_trains_does_not_count(folder: Callable[..., Fol
     bring_in(here, mixed(800), "a")
     retraining = retraining_of(here.config)
     first = retraining.run(Order("by hand"))
-    assert first.entry.action == baselines.ACCEPTED
+    assert first.entry.action == "accept_baseline"
     one, two = learnt_ids(here)[:2]
     again = retraining_of(here.config)
     train = again.train
@@ -85,14 +86,14 @@ def test_what_is_erased_while_it_trains_does_not_count(folder: Callable[..., Fol
     assert due(here) == "forget"
     with pytest.raises(RefusedError, match="erased since"):
         retraining_of(here.config).run(Order("by hand"), warm=True)
-    third = retraining_of(here.config).run(Order("forget: asked"))
-    assert third.entry.action == baselines.ACCEPTED
+    third = retraining_of(here.config).run(Order("forget", "asked"))
+    assert third.entry.action == "accept_baseline"
     assert due(here) is None
     with pytest.raises(RefusedError, match="erased since"):
         decide_by_hand(here.lineage, 1, "use", "operator:test", "", 9.0)
     forget(here, two)
     here.config_path.write_text(here.config_path.read_text() + "gates.max_megabytes = 0.0001\n")
-    assert retraining_of(here.config).run(Order("forget: asked")).entry.action == baselines.REFUSED
+    assert retraining_of(here.config).run(Order("forget", "asked")).entry.action == "refuse_baseline"
     assert due(here) == "forget"  # the baseline that learnt it counts still
 
 
@@ -232,15 +233,15 @@ def test_a_baseline_that_does_not_load_does_not_stop_the_next(folder: Callable[.
     model = here.path / "store" / manifest.model.name
     model.write_bytes(b"")
     done = retraining_of(here.config).run(Order("by hand", again=True))
-    assert done.entry.action == baselines.ACCEPTED
+    assert done.entry.action == "accept_baseline"
     assert "since baseline 1 cannot be loaded" in done.entry.why
-    assert here.lineage.baseline() == 2
+    assert here.lineage.decided.baseline == 2
     here.run("retrain", "retire", "--why", "to see it")
-    assert here.lineage.baseline() is None
+    assert here.lineage.decided.baseline is None
     assert here.status()["baseline"] is None
     here.run("retrain", "retire", code=3)
     here.run("retrain", "use", "2")
-    assert here.lineage.baseline() == 2
+    assert here.lineage.decided.baseline == 2
 
 
 def test_a_warm_start_that_does_not_fit_is_a_full_one(folder: Callable[..., Folder]) -> None:
@@ -295,7 +296,7 @@ def test_the_gates_of_a_list_are_in_it(folder: Callable[..., Folder]) -> None:
     rules.price_per_hour, rules.budget = 1.0, 100.0
     found = facts(here)
     trigger = triggers.Trigger("drift", "", expected=0.0)
-    assert triggers.hindrance([], rules, trigger, found, 0.0, 1e9) == ""
+    assert triggers.hindrance(decided([]), rules, trigger, found, 0.0, 1e9) == ""
 
 
 def test_a_lease_of_a_process_that_is_gone_is_taken_at_once(folder: Callable[..., Folder]) -> None:

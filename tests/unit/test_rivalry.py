@@ -11,6 +11,8 @@ from learners.errors import StateRefusedError
 from learners.evidence.against_champion import Rivalry
 from learners.evidence.lane import alarm_at
 from learners.evidence.own_loss import OwnLoss
+from snapshots.records.decided import Decided
+from snapshots.records.decided import decided as folded
 from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import HoldoutState
 from stream.guard.succession import Answering
@@ -132,25 +134,9 @@ class View:
     def champion(self) -> str:
         return next((e.learner or "" for e in reversed(self.entries) if e.action == "promote"), "a")
 
-    def baseline(self) -> int | None:
-        return next((e.baseline for e in self.entries if e.action == "accept_baseline"), None)
-
-    def switch(self, name: str) -> Entry | None:
-        found = [e for e in self.entries if e.learner == name and e.action in ("fall_back", "return")]
-        return found[-1] if found else None
-
-    def fallen(self, name: str) -> bool:
-        last = self.switch(name)
-        return last is not None and last.action == "fall_back"
-
-    def last_retrain(self) -> int:
-        return 0
-
-    def breaker(self, _: str) -> str:
-        return "closed"
-
-    def stopped(self, _: str) -> None:
-        return None
+    @property
+    def decided(self) -> Decided:
+        return folded(self.entries)
 
     def serving(self, _: str) -> int:
         return 4
@@ -178,7 +164,7 @@ def decided(entries: list[Entry], **seen: float) -> list[tuple[str, str | None]]
 
 
 def entry(action: str, learner: str | None = None, baseline: int | None = None) -> Entry:
-    return Entry(1, 0.0, action, learner, None, "guard", "", "", baseline=baseline)
+    return Entry(action, "guard", learner=learner, seq=1, time=0.0, previous="", baseline=baseline)
 
 
 def test_who_is_promoted() -> None:

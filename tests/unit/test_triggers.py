@@ -15,6 +15,7 @@ from unit.test_retrain import RULES, archived, mixed
 
 from learners import drift
 from learners.drift import Moved
+from snapshots.records.decided import decided
 from snapshots.records.ledger import Entry
 from stream.errors import ConfigError
 from stream.retrain import triggers
@@ -30,7 +31,7 @@ def entry(seq: int, action: str, time: float = 0.0, **more: Any) -> Entry:
 
 
 def due(rules: RetrainConfig, entries: list[Entry], now: float, facts: Facts | None = None) -> str | None:
-    found = triggers.due(entries, rules, facts or Facts(0, [], None), 0.0, now)
+    found = triggers.due(decided(entries), rules, facts or Facts(0, [], None), 0.0, now)
     return found.kind if found is not None else None
 
 
@@ -147,8 +148,8 @@ def test_labels_drift_requests_and_breaker_fire_each_for_itself() -> None:
 
 def test_concept_drift_is_told_from_data_drift() -> None:
     asked = [entry(1, "retrain", by="guard", cause="world_changed", why="the older model loses more too")]
-    still = triggers.due(asked, RetrainConfig(), Facts(0, [Moved("amount", 0.03)], None), 0.0, 1e9)
-    moved = triggers.due(asked, RetrainConfig(), Facts(0, [Moved("amount", 0.5)], None), 0.0, 1e9)
+    still = triggers.due(decided(asked), RetrainConfig(), Facts(0, [Moved("amount", 0.03)], None), 0.0, 1e9)
+    moved = triggers.due(decided(asked), RetrainConfig(), Facts(0, [Moved("amount", 0.5)], None), 0.0, 1e9)
     assert still is not None
     assert "the concept changed" in still.why
     assert moved is not None
@@ -158,7 +159,7 @@ def test_concept_drift_is_told_from_data_drift() -> None:
 def hindrance(rules: RetrainConfig, entries: list[Entry], now: float, spent: float = 0.0, facts: Facts | None = None,
               kind: str = "schedule", expected: float = 0.0) -> str:  # fmt: skip
     trigger = Trigger(kind, "", expected=expected)
-    return triggers.hindrance(entries, rules, trigger, facts or Facts(0, [], None), spent, now)
+    return triggers.hindrance(decided(entries), rules, trigger, facts or Facts(0, [], None), spent, now)
 
 
 def test_cool_down_budget_and_backoff() -> None:
@@ -172,8 +173,8 @@ def test_cool_down_budget_and_backoff() -> None:
     failed = [*done, *(entry(n, "retrain_failed", 2000.0, by="scheduler", seconds=7.0) for n in (2, 3, 4))]
     assert "the last 3 failed" in hindrance(rules, failed, 2200.0)
     assert hindrance(rules, failed, 2241.0) == ""
-    assert triggers.spent(failed, 2241.0) == 61.0  # what failed was trained as well
-    assert triggers.spent(failed, 2241.0 + 86_400) == 0.0
+    assert triggers.spent(decided(failed), 2241.0) == 61.0  # what failed was trained as well
+    assert triggers.spent(decided(failed), 2241.0 + 86_400) == 0.0
 
 
 def test_a_budget_in_money() -> None:
@@ -206,7 +207,7 @@ def test_cost_is_weighed_against_what_may_be_gained() -> None:
     assert hindrance(rules, [], 86_400.0, facts=facts, kind="schedule") == ""
     gates = [{"name": "holdout", "figure": 0.0}]
     vain = [entry(1, "refuse_baseline", expected=0.06, gates=gates)]
-    assert triggers.experience(vain) == (0.25, 1)
+    assert triggers.experience(decided(vain)) == (0.25, 1)
     assert "0.25 comes true after 1 retrains" in hindrance(gained, vain, 86_400.0, facts=facts, kind="drift",
                                                            expected=0.05)  # fmt: skip
     priced = RetrainConfig(price_per_hour=3600.0, gain=0.001, cooldown_seconds=0)
@@ -282,7 +283,7 @@ def test_drift_is_gated_on_rows_that_are_younger_than_it(folder: Callable[..., F
     here.run("archive", "run", "--until-end")
     here.run("retrain", "--now")
     here.config_path.write_text(here.config_path.read_text() + "gates.floor_tolerance = 1.0\n")
-    order = '{"trigger": "drift: by hand", "since": 99999999999}'
+    order = '{"kind": "drift", "why": "by hand", "since": 99999999999}'
     impatient = {"HOLDFAST_GATES__WAIT_SECONDS": "0.5"}
     refused = here.run("retrain", "--now", "--again", "--order", order, code=1, **impatient).stdout
     assert "only 0 rows" in refused or "no rows" in refused
@@ -321,9 +322,11 @@ def test_nothing_to_learn_is_no_failure(folder: Callable[..., Folder]) -> None:
         assert "nothing to learn: the archive holds no event" in here.run(*arguments).stdout
     assert here.json("retrain", "--now")["state"] == "nothing_to_learn"
     assert here.json("ledger") == []
-    order = msgspec.json.encode(triggers.Order("labels: many", after=0)).decode()
+    order = msgspec.json.encode(triggers.Order("labels", "many", after=0)).decode()
     here.run("retrain", "--now", "--order", order)
     (said,) = here.json("ledger")
     assert (said["action"], said["cause"]) == ("retrain_skipped", "labels")
     entries = here.lineage.ledger.entries()
-    assert triggers.hindrance(entries, RetrainConfig(cooldown_seconds=1e9), None, Facts(0, [], None), 0.0, said["time"])
+    assert triggers.hindrance(
+        decided(entries), RetrainConfig(cooldown_seconds=1e9), None, Facts(0, [], None), 0.0, said["time"]
+    )

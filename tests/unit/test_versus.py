@@ -12,7 +12,8 @@ from learners.evidence.lane import alarm_at
 from learners.evidence.paired import Paired
 from snapshots.judging import fallback
 from snapshots.judging.baseline_standing import Standing
-from snapshots.judging.fallback import FALL_BACK, RETURN, STAY, Rules
+from snapshots.judging.fallback import Rules
+from snapshots.records.decided import Decided, decided
 from snapshots.records.ledger import Entry
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part
 
@@ -101,18 +102,13 @@ class View:
     def newest(self) -> Any:
         return self._newest
 
-    def baseline(self) -> int:
-        return 1
-
-    def breaker(self, _: str) -> str:
-        return self._breaker
-
     def serving(self, _: str) -> int:
         return 9
 
-    def switch(self, _: str) -> Entry | None:
-        found = [entry for entry in self.entries if entry.action in (FALL_BACK, RETURN)]
-        return found[-1] if found else None
+    @property
+    def decided(self) -> Decided:
+        states = {"open": "open_breaker", "half_open": "half_open", "closed": "close_breaker"}
+        return decided([*self.entries, entry(97, "accept_baseline", baseline=1), entry(98, states[self._breaker])])
 
 
 def figures(**more: Any) -> dict[str, Any]:
@@ -122,8 +118,8 @@ def figures(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def entry(seq: int, action: str, time: float = 0.0, by: str = "guard") -> Entry:
-    return Entry(seq, time, action, "a", None, by, "", "")
+def entry(seq: int, action: str, time: float = 0.0, by: str = "guard", **more: Any) -> Entry:
+    return Entry(action, by, learner="a", seq=seq, time=time, previous="", **more)
 
 
 def step(view: View, now: float = 100.0) -> str | None:
@@ -134,9 +130,9 @@ def step(view: View, now: float = 100.0) -> str | None:
 def test_when_serving_falls_back() -> None:
     """On evidence about this baseline, or when the breaker is open; not on another's."""
     assert step(View(figures(), [])) is None
-    assert step(View(figures(fall_back=2 * ALARM), [])) == FALL_BACK
+    assert step(View(figures(fall_back=2 * ALARM), [])) == "fall_back"
     assert step(View(figures(fall_back=2 * ALARM, baseline=2), [])) is None
-    assert step(View(figures(), [], breaker="open")) == FALL_BACK
+    assert step(View(figures(), [], breaker="open")) == "fall_back"
     assert step(View(figures(), [], breaker="half_open")) is None
     assert step(View(figures(fall_back=2 * ALARM), [], judged="fail")) is None  # nothing unguarded is served
     assert step(View(figures(), [], breaker="open", judged="fail")) is None
@@ -144,18 +140,18 @@ def test_when_serving_falls_back() -> None:
 
 def test_when_serving_returns() -> None:
     """On evidence since the fall, enough of it, with the breaker closed."""
-    fell = [entry(4, FALL_BACK)]
+    fell = [entry(4, "fall_back")]
     good = figures(**{"return": 2 * ALARM, "switch": 4})
-    assert step(View(good, fell)) == RETURN
+    assert step(View(good, fell)) == "return"
     assert step(View(good | {"switch": 0}, fell)) is None  # from before the fall
     assert step(View(good | {"return_events": 4999}, fell)) is None
     assert step(View(good, fell, breaker="half_open")) is None
-    assert step(View(good, [*fell, entry(5, RETURN)])) is None
+    assert step(View(good, [*fell, entry(5, "return")])) is None
 
 
 def test_after_three_falls_in_a_day_it_stays_and_says_so_once() -> None:
-    trips = [entry(n, FALL_BACK if n % 2 else RETURN, float(n)) for n in range(1, 6)]
+    trips = [entry(n, "fall_back" if n % 2 else "return", float(n)) for n in range(1, 6)]
     good = figures(**{"return": 2 * ALARM, "switch": 5})
-    assert step(View(good, trips)) == STAY
-    assert step(View(good, [*trips, entry(6, STAY, 6.0)])) is None
-    assert step(View(good, trips), now=90_000.0) == RETURN
+    assert step(View(good, trips)) == "stay_on_baseline"
+    assert step(View(good, [*trips, entry(6, "stay_on_baseline", 6.0)])) is None
+    assert step(View(good, trips), now=90_000.0) == "return"

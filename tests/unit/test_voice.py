@@ -56,7 +56,7 @@ def voice(here: Folder, clock: Clock) -> Iterator[Voice]:
 def offsets(here: Folder) -> list[int]:
     """Where the labels that were taken were, in the order of the ledger."""
     lineage = Lineage(store_of(here.config)).refresh()
-    entries = [one for one in lineage.entries if one.action == trusted.ACTION]
+    entries = [one for one in lineage.entries if one.action == "trust"]
     return [row.offset for one in entries for row in trusted.read(lineage.store, one.cause)]
 
 
@@ -164,7 +164,7 @@ def test_files_of_checked_labels_without_number_fit_the_ledger(here: Folder) -> 
     with voice(here, Clock()) as one:
         one.take()
     lineage = Lineage(store_of(here.config)).refresh()
-    entries = [one for one in lineage.entries if one.action == trusted.ACTION]
+    entries = [one for one in lineage.entries if one.action == "trust"]
     assert len(offsets(here)) == count
     assert lineage.ledger.verify() == len(lineage.entries)
     assert sum(len(ends) for one in entries for ends in one.place.values()) == count
@@ -182,7 +182,7 @@ def test_lots_are_written_before_they_fill_the_memory(here: Folder, monkeypatch:
     lineage = Lineage(store_of(here.config)).refresh()
     assert len(offsets(here)) == 2000
     kept = trusted.Trusted(lineage.store)
-    lots = [one for one in lineage.entries if one.action == trusted.ACTION]
+    lots = [one for one in lineage.entries if one.action == "trust"]
     assert len(lots) == 4
     for end in range(1, len(lineage.entries) + 1):
         kept.since(lineage.entries[:end], 0.0)
