@@ -37,7 +37,7 @@ def rows(count: int = EVENTS) -> list[Row]:
         def progress(done: int, _: int | None) -> None:
             for mark in marks:
                 if mark not in seen and done >= mark:
-                    memory = resident_bytes(trainer.learners[0].process)
+                    memory = resident_bytes(trainer.kit.learners[0].process)
                     own = resource.getrusage(resource.RUSAGE_SELF)
                     seen[mark] = (time.perf_counter(), memory, own.ru_maxrss * 1024.0)
 

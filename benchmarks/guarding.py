@@ -122,9 +122,9 @@ def long(folder: Path, count: int = LOOKS) -> list[Row]:
         for number in range(count):
             here.write({**event, "x": {**event["x"], "s": str(i % 4)}} for i, event in
                        enumerate(numbers(60, first=60 * number)))  # fmt: skip
-            trainer.follow_ledger(at_once=True)
+            trainer.ledger.follow(at_once=True)
             trainer.take(trainer.poll())
-            trainer.cut(wait=True)
+            trainer.cutter.cut(wait=True)
             ours.send(number)
             times.append(ours.recv())
             sizes.append(resident_bytes(process.pid))

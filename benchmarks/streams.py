@@ -149,9 +149,9 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
                     right += sum(_right(served, event, stream) for event in chunk)
                     asked += len(chunk)
                     newest_right += sum(_right(newest or served, event, stream) for event in chunk)
-                trainer.follow_ledger(at_once=True)
+                trainer.ledger.follow(at_once=True)
                 trainer.take(trainer.poll())
-                trainer.cut(wait=True)
+                trainer.cutter.cut(wait=True)
                 guard.follow()
                 number = guard.lineage.refresh().serving("only")
                 if number is not None and (served is None or served[0] != number):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from learners.evidence.against_baseline import Versus
-from learners.evidence.against_champion import Rivalry
+from learners.evidence.against_baseline import AgainstBaseline
+from learners.evidence.against_champion import AgainstChampion
 from learners.evidence.findings import holdout_finding
 from learners.evidence.lane import MEDIAN_LOOKS, SPREAD_LOOKS, Lane, alarm_at, look, looks_in_a_row
 from learners.evidence.own_loss import OwnLoss
@@ -230,7 +230,7 @@ def switches(looks: int) -> None:
     """Two equals, hundred fresh events a look: what falls back, returns, is promoted, or asks for a retrain."""
     rng = np.random.default_rng(7)
     limit = alarm_at(YEAR, 1, 1, 1.0)
-    versus, rivalry, own = Versus(1, TOLERANCE), Rivalry("a"), OwnLoss(TOLERANCE)
+    versus, rivalry, own = AgainstBaseline(1, TOLERANCE), AgainstChampion("a"), OwnLoss(TOLERANCE)
     false = {"fall back": 0, "return": 0, "promote": 0, "retrain": 0}
     for number in range(looks):
         d = SHAPE[rng.choice(len(SHAPE), 100, p=CHANCE)]

@@ -407,7 +407,10 @@ class Lineage:
                 topic: {partition: (offset, None) for partition, offset in partitions.items()}
                 for topic, partitions in (target.place if target else {}).items()
             }
-            found = [*base, Quarantined(id=str(line.number), cause=cause, ranges=ranges, events=0, state="open")]
+            found = [
+                *base,
+                Quarantined(id=str(line.number), cause=cause, ranges=ranges, events=0, state="open", kind="revert"),
+            ]
         return found
 
     def decide_revert(self, learner: str | None, number: int | None, **details: str | bool) -> Decision:

@@ -15,7 +15,7 @@ from snapshots.records.membership import Membership
 from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
 from stream.dead_letters.writer import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
-from stream.learner.process import Running
+from stream.learner.process import LearnerProcess
 from stream.parts import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.process import only_one
 from stream.process.presence import Presence, sweep
@@ -23,7 +23,9 @@ from stream.settings import Config
 from stream.source.files import FilesSource
 from stream.source.kafka import KafkaSource
 from stream.source.source import Source
-from stream.train.trainer import Begin, Trainer
+from stream.train.begin import Begin
+from stream.train.state import Kit
+from stream.train.trainer import Trainer
 
 if TYPE_CHECKING:
     from stream.archive.archiver import Archiver
@@ -107,15 +109,15 @@ def trainer_of(
     sweep(store, now())
     labels = labels_of(config)
     fit_labels(config, labels)
-    return Trainer(
-        config,
+    kit = Kit(
+        config=config,
         source=source_of(config),
         codec=codec_of(config, labels),
         labels=labels,
         dead_letters=Told(dead_letters_of(config, store), Counter() if refused is None else refused),
         lineage=lineage,
         membership=membership,
-        learners=[Running(name, config, store, stopping) for name in config.learners],
+        learners=[LearnerProcess(name, config, store, stopping) for name in config.learners],
         begin=begin,
         reopen=lambda: source_of(config, when_lost="stop"),
         presence=Presence(store, "trainer", now),
@@ -124,6 +126,7 @@ def trainer_of(
         stopping=stopping,
         progress=progress,
     )
+    return Trainer(kit)
 
 
 def archiver_of(

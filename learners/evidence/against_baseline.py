@@ -17,7 +17,7 @@ from learners.evidence.own_loss import OwnLoss
 from learners.evidence.paired import Paired
 
 
-class Versus:
+class AgainstBaseline:
     """Evidence about one learner and one baseline.
 
     ``switch`` is the ledger's entry by which serving last fell back or returned (0: none); another begins both anew.
@@ -68,7 +68,7 @@ class Versus:
         })  # fmt: skip
 
     @classmethod
-    def load(cls, data: bytes) -> "Versus":
+    def load(cls, data: bytes) -> "AgainstBaseline":
         """Return what :meth:`dump` wrote; raise :class:`StateRefusedError` when it does not decode."""
         try:
             saved: dict[str, Any] = msgspec.msgpack.decode(data)
@@ -84,7 +84,7 @@ class Evidence(msgspec.Struct):
     """What a snapshot carries of a learner's evidence: against its reference, the baseline, and its own past."""
 
     paired: Paired
-    versus: Versus | None = None
+    versus: AgainstBaseline | None = None
     own: OwnLoss | None = None
 
     def dump(self) -> bytes:
@@ -101,7 +101,7 @@ class Evidence(msgspec.Struct):
             raise StateRefusedError(f"the evidence does not decode: {cause}") from cause
         return cls(
             Paired.load(paired or b""),
-            Versus.load(versus) if versus is not None else None,
+            AgainstBaseline.load(versus) if versus is not None else None,
             OwnLoss.load(own) if own is not None else None,
         )
 

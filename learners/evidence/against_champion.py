@@ -22,7 +22,7 @@ class _Lot(msgspec.Struct):
     names: set[str]
 
 
-class Rivalry:
+class AgainstChampion:
     """Paired evidence of every challenger against the champion. Losses come learner by learner, batch by batch.
 
     A batch that not all learners were given whole is compared by nobody. Another champion begins everything anew.

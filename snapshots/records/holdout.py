@@ -7,13 +7,13 @@ scored: a version is a blob named by its digest, never changed.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from snapshots.errors import DamagedError
 from snapshots.records.held_rows import HeldRow, rows_of, spread
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part, Ranges
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from learners.event import Label
@@ -125,6 +125,11 @@ class Holdout:
 
     def __len__(self) -> int:
         return len(self._kept) + len(self._recent)
+
+    @property
+    def scale(self) -> float | None:
+        """The unit of errors of the newest version; None before there is one."""
+        return self.versions[-1].scale if self.versions else None
 
     def state(self) -> HoldoutState:
         """What a manifest says of it."""

@@ -6,11 +6,12 @@ the digest of itself, so that a single flipped byte in it is found.
 
 import hashlib
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from snapshots.errors import DamagedError, VersionMismatchError
+from snapshots.store.numbers import whole_in
 
 if TYPE_CHECKING:
     from snapshots.store.store import Store
@@ -47,7 +48,12 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A range of offsets per partition that is not in the model, and why; ``error`` is what the learner raised."""
+    """A range of offsets per partition that is not in the model, and why; ``error`` is what the learner raised.
+
+    ``kind``: undone by a revert, passed over while learning was stopped or before the learner was new, or refused by
+    the learner; empty in snapshots of before the field. The ``id`` of a revert's is the number of its ledger entry, and
+    that of a piece of it, left behind by a replay, goes on with a dot.
+    """
 
     id: str
     cause: str
@@ -55,6 +61,12 @@ class Quarantined(msgspec.Struct, frozen=True):
     events: int
     state: str = "skipped"
     error: str = ""
+    kind: Literal["", "revert", "stopped", "new", "refused"] = ""
+
+    @property
+    def reverted_by(self) -> int | None:
+        """The ledger entry of the revert that undid it; None when it was no revert."""
+        return whole_in(self.id.partition(".")[0]) if self.kind in ("", "revert") else None
 
 
 class Counts(msgspec.Struct):

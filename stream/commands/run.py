@@ -119,9 +119,9 @@ def train(config: Config, *, until_end: bool, give_way: bool, new_lineage: bool,
             logs.last_words(cause)
             return
     if until_end and refused:
-        printing.echo(f"holdfast: {_refused_in_words(refused, trainer.counts)}", err=True)
+        printing.echo(f"holdfast: {_refused_in_words(refused, trainer.state.counts)}", err=True)
     if until_end and not ended:
-        why = "a breaker is open, and breaker.when_open is wait" if trainer.waits() else "asked to stop"
+        why = "a breaker is open, and breaker.when_open is wait" if trainer.state.waits() else "asked to stop"
         printing.echo(f"holdfast: {why} before the end was reached", err=True)
         sys.exit(1)
 

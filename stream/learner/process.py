@@ -1,4 +1,4 @@
-"""One learner as the trainer drives it: its process, its counts, its line and its quarantine."""
+"""One learner as the trainer drives it: its process, and its account."""
 
 import contextlib
 import logging
@@ -14,20 +14,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-import msgspec
-
 from learners import errors as learner_errors
 from learners.errors import LearnersError
 from learners.event import Event
 from learners.labels import LabelValue
 from snapshots import errors as snapshot_errors
 from snapshots.errors import SnapshotsError
-from snapshots.records.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
+from snapshots.records.manifest import LearnerPart
 from snapshots.store.store import Store
 from stream import errors as stream_errors
 from stream.config import packed
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner import wire
+from stream.learner.account import Account
 from stream.process import lent_store
 from stream.record import Record
 from stream.settings import Config
@@ -41,11 +40,10 @@ _LOOK_SECONDS = 5
 _SILENT_SECONDS = 10
 
 
-class Running:
-    """``learnt`` and ``quarantined`` are this learner's; the other classes belong to the place (promise 2).
+class LearnerProcess:
+    """One learner, from outside. Orders are carried out in its own process, in the order of the calls made here.
 
-    Learning happens in the learner's own process (:mod:`stream.learner.worker`), in the order of the calls made here. What goes
-    wrong there is raised by the next call.
+    What goes wrong there (:mod:`stream.learner.worker`) is raised by the next call.
     """
 
     def __init__(self, name: str, config: Config, store: Store, stopping: Callable[[], bool]) -> None:
@@ -54,15 +52,11 @@ class Running:
         self.role = config.learners[name].role
         self.kind = config.learners[name].kind
         self.built_from: dict[str, Any] = {}
-        self.line = 0
-        self.learnt = 0
-        self.quarantined = 0
-        self.quarantine: list[Quarantined] = []
+        self.account = Account(name)
         self.reference: int | None = None
         self.compared: tuple[int | None, int, int] | None = None
         self.scored: Callable[[int, str, list[float] | None], None] = lambda _lot, _name, _losses: None
         self.waiting: Callable[[str], None] = lambda _why: None
-        self.stopped: Quarantined | None = None
         self.save_seconds = 0.0
         self._number = 0
         self._labels_sent = 0
@@ -138,7 +132,7 @@ class Running:
             )
         )
         if learn:
-            self.learnt += len(events)
+            self.account.learnt += len(events)
 
     def refer(self, snapshot: int) -> None:
         """Have the learner compared with this snapshot from here on."""
@@ -273,74 +267,17 @@ class Running:
             return "its socket is closed"
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}, its last words stand above"
 
-    # Counts ------------------------------------------------------------------------------------------------------
+    # Its account ------------------------------------------------------------------------------------------------
 
     def restore(self, part: LearnerPart) -> None:
         """Take counts, line and quarantine of a snapshot."""
-        self.line, self.learnt, self.quarantined = part.line, part.learnt, part.quarantined
-        self.quarantine, self.reference = list(part.quarantine), part.reference
-        self.stopped = None
+        self.account.restore(part)
+        self.reference = part.reference
 
     def forget(self) -> None:
         """Be new again."""
-        self.line = self.learnt = self.quarantined = 0
-        self.quarantine, self.stopped, self.reference = [], None, None
-
-    def pass_over(self, name: str, cause: str, ranges: Ranges, counts: Counts) -> None:
-        """Quarantine everything of these ranges that this learner has not learnt."""
-        before, self.quarantined = self.quarantined, counts.remaining() - self.learnt
-        self.quarantine.append(Quarantined(name, cause, ranges, self.quarantined - before))
-
-    def refuse(self, origin: Record, error: str) -> None:
-        """Quarantine one event that the learner raised at."""
-        ranges: Ranges = {origin.topic: {origin.partition: (origin.offset, origin.following)}}
-        name = f"refused-{origin.topic}-{origin.partition}-{origin.offset}"
-        self.quarantine.append(Quarantined(name, "refused", ranges, 1, error=error))
-        self.quarantined += 1
-
-    def refused(self) -> int:
-        """How many events are in quarantine because the learner raised at them."""
-        return sum(one.events for one in self.quarantine if one.cause == "refused")
-
-    def stop(self, name: str, cause: str, place: Place) -> None:
-        """Learn nothing more from here on: what comes is quarantined until :meth:`resume`."""
-        going_on = next((one for one in self.quarantine if one.id == name), None)
-        begins: Ranges = {t: {p: (offset, None) for p, offset in parts.items()} for t, parts in place.items()}
-        if going_on is None:
-            self.stopped = Quarantined(name, cause, begins, 0)
-            return
-        self.quarantine.remove(going_on)
-        for topic, partitions in going_on.ranges.items():
-            begins.setdefault(topic, {}).update({p: (begin, None) for p, (begin, _) in partitions.items()})
-        self.stopped = msgspec.structs.replace(going_on, ranges=begins)
-
-    def resume(self, place: Place) -> None:
-        """Learn again from here on."""
-        if self.stopped is not None:
-            self.quarantine.append(self._until(self.stopped, place))
-            self.stopped = None
-
-    def skip(self, count: int) -> None:
-        """Count events that are quarantined because learning is stopped."""
-        if self.stopped is not None:
-            self.quarantined += count
-            self.stopped = msgspec.structs.replace(self.stopped, events=self.stopped.events + count)
-
-    def _until(self, stopped: Quarantined, place: Place) -> Quarantined:
-        begins: Place = {t: {p: ends[0] for p, ends in parts.items()} for t, parts in stopped.ranges.items()}
-        return msgspec.structs.replace(stopped, ranges=between(begins, place))
-
-    def quarantine_at(self, place: Place) -> list[Quarantined]:
-        """The quarantine as a snapshot at this place holds it."""
-        return [*self.quarantine, *([self._until(self.stopped, place)] if self.stopped is not None else [])]
-
-    def verify(self, counts: Counts) -> None:
-        """Hold the accounting equation (promise 2); a difference is a fault of the program."""
-        if counts.remaining() != self.learnt + self.quarantined:
-            raise SnapshotsError(
-                f"the accounting of {self.name} does not add up: {counts} against {self.learnt} learnt and "
-                f"{self.quarantined} quarantined. No snapshot was written; please report this"
-            )
+        self.account = Account(self.name)
+        self.reference = None
 
 
 _ERRORS: dict[str, type[Exception]] = {
@@ -356,24 +293,3 @@ _ERRORS: dict[str, type[Exception]] = {
 def _resolve(waiting: "Future[Any] | None", result: object) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(result)
-
-
-def between(earlier: Place, later: Place) -> Ranges:
-    """The ranges of offsets from one place to another, per partition."""
-    ranges: Ranges = {}
-    for topic, partitions in later.items():
-        for partition, offset in partitions.items():
-            begin = earlier.get(topic, {}).get(partition, 0)
-            if begin < offset:
-                ranges.setdefault(topic, {})[partition] = (begin, offset)
-    return ranges
-
-
-def copy_place(place: Place) -> Place:
-    """A place that does not change when the trainer goes on."""
-    return {topic: dict(partitions) for topic, partitions in place.items()}
-
-
-def copy_counts(counts: Counts) -> Counts:
-    """Counts that do not change when the trainer goes on."""
-    return msgspec.structs.replace(counts, refused=dict(counts.refused))

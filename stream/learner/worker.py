@@ -20,7 +20,7 @@ import numpy as np
 
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.errors import FactoryRefusedError, LearnerRaisedError
-from learners.evidence.against_baseline import Evidence, Versus, concatenated
+from learners.evidence.against_baseline import AgainstBaseline, Evidence, concatenated
 from learners.evidence.losses import Floats, losses
 from learners.evidence.own_loss import OwnLoss
 from learners.evidence.paired import Paired
@@ -67,7 +67,7 @@ class Worker:
         self._metrics = Metrics(config.task)
         self._paired = self._no_evidence()
         self._reference: Learner | None = None
-        self._versus: Versus | None = None
+        self._versus: AgainstBaseline | None = None
         self._baseline: Baseline | None = None
         self._baseline_number = 0
         self._scored: list[_Scored] = []
@@ -174,7 +174,7 @@ class Worker:
             self._versus = None
         elif self._versus is None or self._versus.baseline != order.baseline:
             margin, most = self._config.fallback.margin, self._config.event.max_slices
-            self._versus = Versus(order.baseline, margin, most, switch=order.switch)
+            self._versus = AgainstBaseline(order.baseline, margin, most, switch=order.switch)
         else:
             self._versus.switched(order.switch)
 

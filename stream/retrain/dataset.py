@@ -86,7 +86,10 @@ def exclusions_of(lineage: Lineage, membership: Membership, by: str) -> Exclusio
     """What the lineage says now."""
     newest = lineage.newest()
     found: list[Quarantined] = [
-        one for name in (newest.learners if newest else {}) for one in lineage.quarantine(name) if one.id.isdigit()
+        one
+        for name in (newest.learners if newest else {})
+        for one in lineage.quarantine(name)
+        if one.reverted_by is not None
     ]
     return Exclusions(
         hashlib.sha256(membership.key).hexdigest()[:16],

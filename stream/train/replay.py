@@ -8,7 +8,7 @@ import msgspec
 from snapshots.records.manifest import Place, Quarantined, Ranges
 from snapshots.store.numbers import whole_in
 from stream.errors import CommandError, SourceLostError
-from stream.learner.process import copy_place
+from stream.learner.account import copy_place
 from stream.record import Record
 from stream.source.source import Source
 from stream.terminal.safe_text import shown

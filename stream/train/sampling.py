@@ -21,6 +21,10 @@ class Sampling:
         self._follows, self._elapsed = share is None, elapsed
         self._began, self._waited = elapsed(), 0.0
 
+    def of(self, before: int) -> slice:
+        """Which events of a lot are scored, when so many came before it: every ``stride``-th of the stream."""
+        return slice(-before % self.stride, None, self.stride)
+
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Around waiting for events."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learners.errors import StateRefusedError
-from learners.evidence.against_champion import Rivalry
+from learners.evidence.against_champion import AgainstChampion
 from learners.evidence.lane import alarm_at
 from learners.evidence.own_loss import OwnLoss
 from snapshots.records.decided import Decided
@@ -23,7 +23,7 @@ ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 
 def test_losses_meet_batch_by_batch_whoever_is_first() -> None:
     """A batch that one of them was not given whole is compared by nobody, and what nobody waits for is not kept."""
-    rivalry = Rivalry("a")
+    rivalry = AgainstChampion("a")
     rng = np.random.default_rng(1)
     for number in range(1, 301):
         slices = [["country=de"], ["country=fr"]] * 10
@@ -39,7 +39,7 @@ def test_losses_meet_batch_by_batch_whoever_is_first() -> None:
     assert found["b"]["high"] < 0 < found["c"]["low"]
     assert found["b"]["better"] > ALARM > found["c"]["better"]
     assert found["b"]["slices"]["country=fr"][3] == found["b"]["events"] / 2
-    again = Rivalry()
+    again = AgainstChampion()
     again.restore(rivalry.dump())
     assert (again.champion, again.figures()) == ("a", found)
     again.led_by("a")
@@ -53,7 +53,7 @@ def test_losses_meet_batch_by_batch_whoever_is_first() -> None:
 
 def test_two_equals_are_not_told_apart() -> None:
     """Twenty thousand looks: nobody is promoted."""
-    rivalry, rng = Rivalry("a"), np.random.default_rng(2)
+    rivalry, rng = AgainstChampion("a"), np.random.default_rng(2)
     for number in range(20_000):
         rivalry.expect(number, {"a", "b"}, None)
         d = np.clip(rng.normal(0, 0.2, 100), -1, 1)
@@ -65,7 +65,7 @@ def test_two_equals_are_not_told_apart() -> None:
 
 def test_threads_that_tell_at_once_lose_nothing() -> None:
     """Each learner's replies come in a thread of their own."""
-    rivalry = Rivalry("a")
+    rivalry = AgainstChampion("a")
     begin = threading.Barrier(3)
 
     def tell(name: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learners.errors import StateRefusedError
-from learners.evidence.against_baseline import Evidence, Versus
+from learners.evidence.against_baseline import AgainstBaseline, Evidence
 from learners.evidence.lane import alarm_at
 from learners.evidence.paired import Paired
 from snapshots.judging import fallback
@@ -21,7 +21,7 @@ ALARM = alarm_at(31_536_000, 1, 1, 1.0)
 RULES = Rules(31_536_000, return_events=5000)
 
 
-def feed(versus: Versus, rng: np.random.Generator, looks: int, worse: float, events: int = 100) -> int:
+def feed(versus: AgainstBaseline, rng: np.random.Generator, looks: int, worse: float, events: int = 100) -> int:
     """Let the online model be worse by so much; return after how many looks it falls back or returns, or -1."""
     for number in range(looks):
         d = np.clip(rng.normal(worse, 0.2, events), -1, 1)
@@ -36,7 +36,7 @@ def feed(versus: Versus, rng: np.random.Generator, looks: int, worse: float, eve
 
 def test_nothing_changes_and_nothing_happens() -> None:
     """Twenty thousand looks of two equals: no fall, and no return although that is looked at as well."""
-    versus = Versus(1, 0.01)
+    versus = AgainstBaseline(1, 0.01)
     assert feed(versus, np.random.default_rng(1), 20_000, 0.0) == -1
     figures = versus.figures()
     assert figures["low"] < 0 < figures["high"]
@@ -46,7 +46,7 @@ def test_nothing_changes_and_nothing_happens() -> None:
 @pytest.mark.parametrize(("worse", "most"), [(0.2, 5), (0.05, 20), (0.02, 150)])
 def test_a_loss_is_seen_in_time_after_a_long_good_time(worse: float, most: int) -> None:
     """Also when the online model was better for long: an average since the beginning would be blind."""
-    versus, rng = Versus(1, 0.005), np.random.default_rng(2)
+    versus, rng = AgainstBaseline(1, 0.005), np.random.default_rng(2)
     for _ in range(300):
         d = np.clip(rng.normal(-0.1, 0.2, 1000), -1, 1)
         versus.update((1 + d) / 2, (1 - d) / 2, None)
@@ -58,7 +58,7 @@ def test_a_loss_is_seen_in_time_after_a_long_good_time(worse: float, most: int) 
 
 
 def test_returning_begins_at_the_fall_and_takes_its_events() -> None:
-    versus, rng = Versus(1, 0.01), np.random.default_rng(3)
+    versus, rng = AgainstBaseline(1, 0.01), np.random.default_rng(3)
     assert feed(versus, rng, 100, 0.2) >= 0
     versus.switched(7)
     assert versus.figures()["return_events"] == 0
@@ -71,7 +71,7 @@ def test_returning_begins_at_the_fall_and_takes_its_events() -> None:
 
 
 def test_what_a_snapshot_carries_comes_back() -> None:
-    evidence = Evidence(Paired(0.01, 3), Versus(2, 0.02, switch=5))
+    evidence = Evidence(Paired(0.01, 3), AgainstBaseline(2, 0.02, switch=5))
     feed(evidence.versus, np.random.default_rng(4), 10, 0.1)  # type: ignore[arg-type]
     again = Evidence.load(evidence.dump())
     assert again.versus is not None
