@@ -87,8 +87,9 @@ class Lineage:
 
     ``numbers`` are the snapshots that count; ``void`` those that a trainer wrote after another had taken over;
     ``highest`` is the largest number of either. ``decisions`` are all entries of the ledger, ``entries`` those of the
-    present lineage, ``decided`` what they come to. ``looking``: a ledger that does not hold is noted in ``broken``, and what holds of it is shown;
-    else :class:`LedgerBrokenError` is raised. ``cut_back``: the newest snapshots that were signed for are gone.
+    present lineage, ``decided`` what they come to. ``looking``: a ledger that does not hold is noted in ``broken``, and
+    what holds of it is shown; else :class:`LedgerBrokenError` is raised. ``cut_back``: the newest snapshots that were
+    signed for are gone.
     """
 
     def __init__(self, store: Store, *, looking: bool = False) -> None:

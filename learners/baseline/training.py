@@ -153,8 +153,8 @@ def train(
 class Run:
     """One training run: model, optimiser, the best state so far, and where it stands.
 
-    ``agree`` makes one number of those of several processes (:mod:`learners.baseline.distributed`), ``spread`` wraps the model
-    so that they learn together.
+    ``agree`` makes one number of those of several processes (:mod:`learners.baseline.distributed`), ``spread`` wraps
+    the model so that they learn together.
     """
 
     def __init__(  # noqa: PLR0913  what a run is made of

@@ -2,9 +2,11 @@
 
 Three instruments, each for the whole stream and for every slice:
 
-* :class:`learners.evidence.lane.Lane`: looks at the same frozen rows. Scoring them again gives no new evidence each time, so a look counts by
+* :class:`learners.evidence.lane.Lane`: looks at the same frozen rows. Scoring them again gives no new evidence each
+time, so a look counts by
   being above a level that was held before, many times in a row; no probability is claimed for a single look.
-* :class:`learners.evidence.paired.Paired`: loss differences between the learner and its reference on the same fresh events, scored before either
+* :class:`learners.evidence.paired.Paired`: loss differences between the learner and its reference on the same fresh
+events, scored before either
   learns. The alarm is an e-detector of Shiryaev-Roberts kind: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a
   nonparametric framework for sequential change detection" (2023), theorem 2.4: while the mean difference stays at or
   below the tolerance, the expected number of looks to an alarm at threshold c is at least c, whatever the distribution.

@@ -1,8 +1,9 @@
 """The online learner against the baseline, on the same fresh events: evidence to fall back, and to return.
 
-Two e-detectors of :class:`learners.evidence.paired.Paired`. Falling back: loss(online) - loss(baseline) exceeds the margin; it
-goes on through reverts and new snapshots, and starts again with another baseline. Returning: loss(online) is below
-loss(baseline); it starts when serving falls back. Never an average since the beginning, which a long good time blinds.
+Two e-detectors of :class:`learners.evidence.paired.Paired`. Falling back: loss(online) - loss(baseline) exceeds the
+margin; it goes on through reverts and new snapshots, and starts again with another baseline. Returning: loss(online) is
+below loss(baseline); it starts when serving falls back. Never an average since the beginning, which a long good time
+blinds.
 """
 
 from collections.abc import Sequence

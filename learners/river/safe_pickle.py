@@ -1,9 +1,10 @@
 """Loading River's state without running anything else (promise 9).
 
-The bytes are read as data (:mod:`learners.river.pickle_as_data`), and what they describe is built here by a few rules: plain values;
-objects of exactly the classes in ``river_types.txt`` (and of ``learners.NAME.types``), created bare and given their
-attributes; and a fixed list of other things, each by a rule of its own in :mod:`learners.river.foreign_types`. A River class is
-never called, no method is, and nothing is imported that is not on the list. See docs/adr/0018.
+The bytes are read as data (:mod:`learners.river.pickle_as_data`), and what they describe is built here by a few rules:
+plain values; objects of exactly the classes in ``river_types.txt`` (and of ``learners.NAME.types``), created bare and
+given their attributes; and a fixed list of other things, each by a rule of its own in
+:mod:`learners.river.foreign_types`. A River class is never called, no method is, and nothing is imported that is not on
+the list. See docs/adr/0018.
 """
 
 import gc

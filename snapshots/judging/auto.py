@@ -1,4 +1,4 @@
-"""What follows from one snapshot with ``guard.moved = "auto"``: :mod:`snapshots.moved.yardsticks`, and slices gone quiet.
+"""What follows from one snapshot with ``guard.moved = "auto"``: the yardsticks, and slices gone quiet.
 
 The frozen holdout is a witness only for slices of which no events come any more: it is the only one there is, and a
 learner that forgets them is seen by nobody else.

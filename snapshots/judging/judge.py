@@ -1,8 +1,9 @@
 """The guard's judgement: does a snapshot load, does it predict, and has it forgotten? Reads the store, changes nothing.
 
 The fast lane tells at once what is damaged, not finite or dead. The holdout lane scores the frozen rows; the fresh lane
-reads the paired evidence that the snapshot carries. What follows is decided by :mod:`snapshots.judging.auto` (``guard.moved =
-"auto"``) or by the table of :mod:`snapshots.judging.table`, for the whole stream and for every slice; the worst slice wins.
+reads the paired evidence that the snapshot carries. What follows is decided by :mod:`snapshots.judging.auto`
+(``guard.moved = "auto"``) or by the table of :mod:`snapshots.judging.table`, for the whole stream and for every slice;
+the worst slice wins.
 """
 
 import logging

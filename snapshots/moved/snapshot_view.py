@@ -1,4 +1,4 @@
-"""What the guard has of one snapshot, as :mod:`snapshots.moved.yardsticks` asks for it: held-out rows, and models to be asked."""
+"""What the guard has of one snapshot, as the yardsticks ask for it: held-out rows, and models to be asked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol

@@ -3,8 +3,8 @@
 Both are scored on held-out rows that were set aside before either, so that a world that moves makes both worse alike. A
 snapshot that is worse there than the stream's own fluctuation explains is not promoted, and questions are asked of the
 rows that came since: is the learner better on them than what served, are the labels still to be believed
-(:mod:`snapshots.moved.label_checks`), did anything like it ever happen before? What is only a moved world is followed, what the
-fresh events prove to be harm is reverted, and while labels lie the older snapshot answers. docs/adr/0025.
+(:mod:`snapshots.moved.label_checks`), did anything like it ever happen before? What is only a moved world is followed,
+what the fresh events prove to be harm is reverted, and while labels lie the older snapshot answers. docs/adr/0025.
 """
 
 import functools

@@ -23,8 +23,8 @@ class Line(msgspec.Struct, frozen=True):
 class Decided(msgspec.Struct, frozen=True):
     """What counts after some entries; :func:`decided` makes it, and nothing changes it then. Entries are oldest first.
 
-    What becomes of baselines and erasures (``accepted``, ``retired``, ``outcomes``, ``asked``, ``declined``, ``erasures``) outlives
-    lineages, as the archive does; the rest is of the present one.
+    What becomes of baselines and erasures (``accepted``, ``retired``, ``outcomes``, ``asked``, ``declined``,
+    ``erasures``) outlives lineages, as the archive does; the rest is of the present one.
     """
 
     by_number: dict[int, Entry] = {}

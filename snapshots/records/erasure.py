@@ -1,7 +1,7 @@
 """Erasure: somebody asked to be deleted. The ledger keeps a salted hash of the ids only, and every process follows it.
 
-The hash is made of the keyed hash by which the holdout knows ids (:class:`snapshots.records.holdout.Membership`), so that
-neither the ledger nor the holdout's rows hold an id, and nobody without the lineage's key can try ids out.
+The hash is made of the keyed hash by which the holdout knows ids (:class:`snapshots.records.holdout.Membership`), so
+that neither the ledger nor the holdout's rows hold an id, and nobody without the lineage's key can try ids out.
 """
 
 import hashlib

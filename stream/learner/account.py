@@ -1,4 +1,4 @@
-"""The account of one learner: what it has learnt, what it has not and why, on which line. Pure: no process, no store."""
+"""The account of one learner: what it has learnt, what it has not and why, on which line. Pure."""
 
 from typing import Literal
 

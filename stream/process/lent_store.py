@@ -1,7 +1,8 @@
 """A store that is lent to a process behind the wall: it asks its parent, who looks what it may do.
 
-The process that loads models has neither files nor a network (:mod:`stream.process.wall`). What it reads and writes in the
-store goes over a socket to the parent that started it, which does no more than ``READABLE`` and ``may_create`` allow.
+The process that loads models has neither files nor a network (:mod:`stream.process.wall`). What it reads and writes in
+the store goes over a socket to the parent that started it, which does no more than ``READABLE`` and ``may_create``
+allow.
 """
 
 import contextlib

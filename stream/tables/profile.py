@@ -1,6 +1,7 @@
 """What a table holds, column by column, and what each column is good for: the way to ``check`` and ``init --from``.
 
-Two passes over the rows: the first decides what the cells mean (``stream.tables.columns``), the second looks at the values.
+Two passes over the rows: the first decides what the cells mean (``stream.tables.columns``), the second looks at the
+values.
 """
 
 import re
