@@ -5,81 +5,27 @@ this view; no process asks another.
 """
 
 import logging
-import secrets
 from collections.abc import Container
 
-import msgspec
-
-from snapshots.errors import DamagedError, LedgerBrokenError, RefusedError, SnapshotsError, WrongSignatureError
+from snapshots.errors import DamagedError, LedgerBrokenError
 from snapshots.records import cut as snapshots
 from snapshots.records import epochs as epochs_
 from snapshots.records import verdict as verdicts
+from snapshots.records.charter import Charter, taken
 from snapshots.records.decided import Decided, decided
 from snapshots.records.epochs import Epoch
-from snapshots.records.head import Present, remembered
+from snapshots.records.head import Present
 from snapshots.records.held_rows import HeldRow, read_version
-from snapshots.records.ledger import Decision, Entry, Ledger
+from snapshots.records.ledger import Entry, Ledger
 from snapshots.records.manifest import LearnerPart, Manifest, Quarantined, Ranges
 from snapshots.records.verdict import Verdict
-from snapshots.store.signed import SignedStore
 from snapshots.store.spans import numbers_of
-from snapshots.store.store import Store, claim
+from snapshots.store.store import Store
 
 log = logging.getLogger("holdfast.snapshots")
 #: no trainer leaves so many numbers out
 _REACH = 1000
 _UNTIL_COPY = ". Restore it from a copy of the store; if it was you: holdfast verify --adopt"
-_RESTORE = "Restore it from a copy of the store; until then nothing else can be checked"
-
-
-class Charter(msgspec.Struct, frozen=True):
-    """What a lineage is, fixed when its store is first used. ``key`` (hex, 32 bytes) decides holdout membership."""
-
-    name: str
-    task: str
-    key: str
-    created: float
-
-
-def decoded(data: bytes) -> Charter:
-    """The charter in the bytes of ``lineage.json``; raise :class:`DamagedError` when it is none."""
-    try:
-        return msgspec.json.decode(data, type=Charter)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as cause:
-        raise DamagedError(
-            f"lineage.json in the store is damaged: {cause}. Restore it from a copy of the store: it says which "
-            "lineage this is, and every signature is over it"
-        ) from cause
-
-
-def charter_trouble(store: Store) -> str:
-    """What is wrong with ``lineage.json``; empty when it holds, or the store is new.
-
-    It carries no signature: every other one is over it. Where none of several holds, it is the one that was changed.
-    """
-    data = store.get("lineage.json")
-    signed = [name for folder in ("ledger/head/", "epochs/", "ledger/") for name in store.names(folder)]
-    signed += [name for name in store.names("snapshots/") if name.endswith("/manifest.json")]
-    if data is None:
-        return f"it is gone, and {len(signed)} blobs of a lineage are there. {_RESTORE}" if signed else ""
-    try:
-        decoded(data)
-    except DamagedError as cause:
-        return str(cause)
-    wrong = [found for name in signed if (found := _wrongly_signed(store, name)) is not None]
-    if len(wrong) > 1 and all(wrong):
-        return f"no signature in the store holds, and all are over it: it was changed. {_RESTORE}"
-    return ""
-
-
-def _wrongly_signed(store: Store, name: str) -> bool | None:
-    """Whether its signature is wrong; None when it has none that counts."""
-    try:
-        return None if store.get(name) is None else False
-    except WrongSignatureError:
-        return True
-    except DamagedError:
-        return None
 
 
 class Lineage:
@@ -118,45 +64,8 @@ class Lineage:
         return twin
 
     def charter(self, name: str, task: str, now: float, *, anew: bool = False) -> Charter:
-        """Return the charter, writing it when the store is new; refuse a store that holds another lineage.
-
-        Where a signed lineage was seen before, an empty store is a new one only when that is meant (``anew``).
-        """
-        fresh = Charter(name=name, task=task, key=secrets.token_hex(32), created=now)
-        data = self.store.get("lineage.json")
-        if data is None:
-            if not anew:
-                self._refuse_emptied()
-            claim(self.store, "lineage.json", msgspec.json.encode(fresh) + b"\n")
-            data = self.store.get("lineage.json") or b""
-        found = decoded(data)
-        if (found.name, found.task) != (name, task) and not self._begun():
-            self.store.delete("lineage.json")  # a start with another name or task, that came to nothing
-            claim(
-                self.store, "lineage.json", msgspec.json.encode(msgspec.structs.replace(fresh, key=found.key)) + b"\n"
-            )
-            return self.charter(name, task, now)
-        if (found.name, found.task) != (name, task):
-            raise RefusedError(
-                f"the store holds lineage {found.name!r} (task {found.task}), not {name!r} (task {task}). "
-                "Set store.url to a directory of its own"
-            )
-        return found
-
-    def _refuse_emptied(self) -> None:
-        """Refuse to begin in silence where a signed lineage was."""
-        store = self.store
-        if isinstance(store, SignedStore) and store.verifies and remembered(store.seen):
-            raise RefusedError(
-                "the store holds no lineage, and one was seen from here before: it was emptied, or store.url is "
-                "another. Restore it from a copy. If it was you: holdfast train --new-lineage begins anew (or remove "
-                f"{store.seen})"
-            )
-
-    def _begun(self) -> bool:
-        """Tell whether there is a snapshot, a decision or an archive; a start that came to nothing leaves none."""
-        snapshots = (name for name in self.store.names("snapshots/") if name.endswith("/manifest.json"))
-        return any(snapshots) or any(self.store.names(folder) for folder in ("ledger/", "archive/"))
+        """Return the charter, as :func:`snapshots.records.charter.taken` does."""
+        return taken(self.store, name, task, now, anew=anew)
 
     def refresh(self) -> "Lineage":
         """Look for new snapshots, verdicts, epochs and entries."""
@@ -413,44 +322,3 @@ class Lineage:
                 Quarantined(id=str(line.number), cause=cause, ranges=ranges, events=0, state="open", kind="revert"),
             ]
         return found
-
-    def decide_revert(self, learner: str | None, number: int | None, **details: str | bool) -> Decision:
-        """Return the decision to revert, or raise :class:`RefusedError` and change nothing.
-
-        Without ``number``: to the passing snapshot before the one that serves. ``details``: by, why, stay.
-        """
-        self.refresh()
-        learner = learner or self.champion()
-        newest = self.newest()
-        if newest is None or learner is None:
-            raise RefusedError("there is no snapshot yet, so there is nothing to revert")
-        if learner not in newest.learners:
-            raise RefusedError(f"there is no learner {learner!r}; this lineage has {', '.join(newest.learners)}")
-        serving = self.serving(learner)
-        if number is None:
-            earlier = [n for n in self.ancestry(learner) if serving is None or n < serving]
-            if not earlier:
-                raise RefusedError(f"{learner} has no passing snapshot before {serving}; nothing was changed")
-            number = earlier[-1]
-        self._check_target(learner, number, serving)
-        return Decision(action="revert", learner=learner, snapshot=number, **details)  # type: ignore[arg-type]
-
-    def _check_target(self, learner: str, number: int, serving: int | None) -> None:
-        manifest = self.manifest(number)
-        if manifest is None:
-            why = self.damaged.get(number, "it does not exist")
-            raise RefusedError(f"snapshot {number} cannot be reverted to: {why}. See: holdfast snapshots list")
-        if learner not in manifest.learners:
-            raise RefusedError(f"snapshot {number} holds no {learner}")
-        if number == serving:
-            raise RefusedError(f"snapshot {number} of {learner} already serves; nothing was changed")
-        if not self.passed(number, learner):
-            found = self.verdict(number, learner)
-            raise RefusedError(
-                f"snapshot {number} of {learner} has not passed the guard "
-                f"({found.verdict + ': ' + found.why if found else 'not judged yet'}); nothing was changed"
-            )
-        try:
-            snapshots.verify_all(self.store, manifest)
-        except SnapshotsError as cause:
-            raise RefusedError(f"snapshot {number} is damaged: {cause}; nothing was changed") from cause

@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 
-from snapshots.lineage import Charter
+from snapshots.records.charter import Charter
 from snapshots.records.cut import Shared
 from snapshots.records.epochs import Epoch
 from snapshots.records.head import Head

@@ -30,7 +30,7 @@ class Unguarded:
 
 
 class Frozen:
-    """The table of ``snapshots.judging``, with ``guard.moved`` and ``breaker.jump``: a frozen holdout, and fresh events beside it."""
+    """The table of ``snapshots.judging``: a frozen holdout, and fresh events beside it."""
 
     def __init__(self, moved: str = "hold", jump: float = 0.4) -> None:
         self.moved, self.jump, self.checks = moved, jump, 0

@@ -162,7 +162,7 @@ class _Reference:
 
 
 class _Breaker:
-    """``stream.guard.breaker``: three reverts in an hour, or a jump, stop learning; 5,000 events are tried 15 min later."""
+    """``stream.guard.breaker``: three reverts in an hour, or a jump, stop learning; it is tried 15 min later."""
 
     def __init__(self, jump: float) -> None:
         self.state, self.since, self.reverts, self.jump = "closed", -1.0, [], jump  # type: ignore[var-annotated]

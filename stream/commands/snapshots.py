@@ -12,6 +12,7 @@ import msgspec
 
 from snapshots import Lineage, SnapshotsError
 from snapshots.errors import DamagedError, RefusedError
+from snapshots.judging.reverts import decide_revert
 from snapshots.records import cut as cuts
 from snapshots.records import manifest as manifests
 from snapshots.records.ledger import Action, Decision, Entry
@@ -155,7 +156,7 @@ def snapshots_revert(
     learner, number = _target(target, config.learners, previous=previous)
     lineage = lineage_of(config)
     entry = lineage.ledger.append(
-        time.time(), lambda _: lineage.decide_revert(learner, number, by=operator(), why=why, stay=stay)
+        time.time(), lambda _: decide_revert(lineage, learner, number, by=operator(), why=why, stay=stay)
     )
     if as_json:
         printing.as_json(msgspec.to_builtins(entry))

@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
-from snapshots.lineage import charter_trouble
 from snapshots.records import baselines, epochs, verdict
 from snapshots.records import cut as cuts
+from snapshots.records.charter import charter_trouble
 from snapshots.records.head import Heads
 from snapshots.records.held_rows import read_version
 from snapshots.store.numbers import number_in

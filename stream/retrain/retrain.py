@@ -6,7 +6,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,16 +15,13 @@ from typing import Any
 import msgspec
 
 from learners.baseline.served import About, Baseline, pack
-from learners.errors import LearnersError
 from snapshots import Lineage
-from snapshots.errors import DamagedError, ElsewhereError, NothingToLearnError, RefusedError, SnapshotsError
-from snapshots.judging import gates
+from snapshots.errors import ElsewhereError, NothingToLearnError, RefusedError, SnapshotsError
 from snapshots.judging.gates import Gate
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records.baselines import BaselineManifest
 from snapshots.records.decided import decided
-from snapshots.records.held_rows import HeldRow, read_version, spread
 from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.records.membership import Membership
 from snapshots.store.lease import Lease
@@ -32,6 +29,8 @@ from stream.archive.files import Archive
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
 from stream.retrain.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
+from stream.retrain.gating import Gating, read_baseline
+from stream.retrain.refusals import refuse_erased, refuse_nothing_new, refuse_unfit
 from stream.retrain.triggers import Order
 from stream.settings import Config
 from stream.source.codec import Codec
@@ -78,7 +77,8 @@ class Retraining:
     ) -> None:
         self.config, self.lineage, self.archive = config, lineage, archive
         self.codec, self.labels, self.membership = codec, labels, membership
-        self.now, self.sleep, self.say = now, sleep, say
+        self.now, self.say = now, say
+        self.gating = Gating(config, lineage, now, sleep, say)
 
     def gather(self, warm: Warm | None = None, work: Path | None = None) -> tuple[Dataset, Path]:
         """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
@@ -110,23 +110,13 @@ class Retraining:
         work = self.config.base / f"{self.config.retrain.work}-dry-run"
         try:
             dataset, folder = self.gather(work=work)
-            doubts = self.doubts(folder)
+            doubts = self.gating.doubts(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         current = self.lineage.decided.baseline
         manifest = baselines.read(self.lineage.store, current) if current is not None else None
         same = manifest is not None and manifest.data_version == dataset.version
         return Plan(dataset, self._device(), self._kind(), current, same, doubts)
-
-    def doubts(self, folder: Path) -> list[str]:
-        """Why the gates can hardly pass, as far as that is seen before anything is trained."""
-        newest, _ = self.held(folder)
-        current, against = self.current()
-        found = gates.doubts(newest, current, self.config.task, self.rules(), against)
-        done = self.lineage.decided.outcomes
-        if done and done[-1].action == "refuse_baseline" and done[-1].by == "gate":
-            found.append(f"the last one, baseline {done[-1].baseline}, was turned down: {done[-1].why}")
-        return found
 
     def _device(self) -> str:
         from learners.baseline.training import device_of  # noqa: PLC0415  torch, an optional extra
@@ -143,9 +133,9 @@ class Retraining:
         """
         with self.alone(order) as lease:
             made = self.make(order, warm)
-            found = self.gate(*made, order.since)
+            found = self.gating.gate(*made, order.since)
             lease.check()
-            entry = self.decide(made[0], found, order.expected)
+            entry = self.gating.decide(made[0], found, order.expected)
         self.clean(made[2])
         return Outcome(made[0], found, entry)
 
@@ -154,15 +144,15 @@ class Retraining:
         with self.alone(order) as lease:
             beside = self.config.base / f"{self.config.retrain.work}-warm"
             both = [self.make(order, warm=True, work=beside), self.make(order, warm=False)]
-            gates_ = [self.gate(manifest, model, both[1][2], order.since) for manifest, model, _ in both]
+            gates_ = [self.gating.gate(manifest, model, both[1][2], order.since) for manifest, model, _ in both]
             lease.check()
             gains = [next((g.figure for g in found if g.name == "holdout"), None) for found in gates_]
             passed = [all(gate.passed for gate in found) for found in gates_]
             second = int(passed[1] and (not passed[0] or (gains[1] or 0.0) >= (gains[0] or 0.0)))
-            entries: dict[int, Entry] = {second: self.decide(both[second][0], gates_[second])}
+            entries: dict[int, Entry] = {second: self.gating.decide(both[second][0], gates_[second])}
             other = both[1 - second][0]
             against = f"baseline {both[second][0].number}, made beside it, is better" if passed[second] else ""
-            entries[1 - second] = self.decide(other, gates_[1 - second], instead=against)
+            entries[1 - second] = self.gating.decide(other, gates_[1 - second], instead=against)
         shutil.rmtree(beside, ignore_errors=True)
         self.clean(both[1][2])
         return [Outcome(both[i][0], gates_[i], entries[i]) for i in (0, 1)]
@@ -178,12 +168,14 @@ class Retraining:
                 yield lease
             except NothingToLearnError as cause:
                 if order.after is not None:  # who asked has to be answered, or would ask again at once
-                    self.say_skipped(order, str(cause))
+                    self.ended("retrain_skipped", order, str(cause))
                 raise
             except RefusedError:
                 raise
             except Exception as cause:
-                self.say_failed(order, cause, self.now() - began)
+                with contextlib.suppress(SnapshotsError):
+                    said = f"{type(cause).__name__}: {cause}"
+                    self.ended("retrain_failed", order, said, max(0.0, self.now() - began))
                 raise
 
     def make(
@@ -197,7 +189,7 @@ class Retraining:
             try:
                 start, state = self.start()
                 dataset, folder = self.gather(start, work)
-                self.refuse_unfit(start, dataset)
+                refuse_unfit(self.lineage, self._recipe(), start, dataset)
             except RefusedError as cause:
                 if warm:
                     raise
@@ -205,7 +197,7 @@ class Retraining:
                 start = state = None
         if start is None:
             dataset, folder = self.gather()
-            self.refuse_nothing_new(order, dataset)
+            refuse_nothing_new(self.lineage, self._recipe(), order, dataset)
         manifest, model = self.train(dataset, folder, order, start, state)
         if self.lineage.refresh().decided.last_erasing_retrain > erased:
             raise RefusedError(
@@ -213,44 +205,10 @@ class Retraining:
             )
         return manifest, model, folder
 
-    def refuse_nothing_new(self, order: Order, dataset: Dataset) -> None:
-        """Refuse to make again, of the same data and by the same recipe, the baseline that counts."""
-        number = self.lineage.decided.baseline
-        manifest = baselines.read(self.lineage.store, number) if number is not None else None
-        same = manifest is not None and manifest.data_version == dataset.version and manifest.warm_from is None
-        if manifest is not None and same and not order.again and manifest.recipe == msgspec.to_builtins(self._recipe()):
-            raise NothingToLearnError(
-                f"nothing is new since baseline {number}: the same data and recipe; nothing was changed. With --again "
-                "it is made all the same"
-            )
-
-    def refuse_unfit(self, start: Warm, dataset: Dataset) -> None:
-        """Refuse to go on from a baseline whose weights do not fit what is to be trained."""
-        manifest = baselines.read(self.lineage.store, start.number)
-        recipe = msgspec.to_builtins(self._recipe())
-        was = manifest.recipe if manifest is not None else {}
-        changed = [key for key in ("kind", "factory", "rank") if was.get(key) != recipe[key]]
-        outputs = manifest.trained.get("outputs", dataset.outputs) if manifest is not None else dataset.outputs
-        if outputs != dataset.outputs:
-            changed.append(f"the number of classes, {outputs} then and {dataset.outputs} now")
-        if changed:
-            raise RefusedError(
-                f"baseline {start.number} cannot be gone on from, since this is another: {', '.join(changed)}. Leave "
-                "out --warm"
-            )
-
-    def say_skipped(self, order: Order, why: str) -> None:
-        """Write into the ledger that there was nothing to learn."""
-        decision = Decision("retrain_skipped", f"retrain on {platform.node()}", why, cause=order.kind)
+    def ended(self, action: Action, order: Order, why: str, seconds: float = 0.0) -> None:
+        """Write into the ledger that nothing came of it; also of a retrain by hand or by cron."""
+        decision = Decision(action, f"retrain on {platform.node()}", why, cause=order.kind, seconds=round(seconds, 3))
         self.lineage.ledger.append(self.now(), lambda _: decision)
-
-    def say_failed(self, order: Order, cause: Exception, seconds: float) -> None:
-        """Write into the ledger that it failed, so that also a retrain by hand or by cron is seen to have."""
-        by = f"retrain on {platform.node()}"
-        why = f"{type(cause).__name__}: {cause}"
-        decision = Decision("retrain_failed", by, why, cause=order.kind, seconds=round(max(0.0, seconds), 3))
-        with contextlib.suppress(SnapshotsError):
-            self.lineage.ledger.append(self.now(), lambda _: decision)
 
     def clean(self, folder: Path) -> None:
         """Forget the state after each epoch, and old baselines that nothing needs."""
@@ -355,109 +313,6 @@ class Retraining:
             f"training: epoch {progress.epoch}{loss}, {progress.rows_per_second:,.0f} rows/s",
             progress.rows, progress.most_rows,
         )  # fmt: skip
-
-    # Gates -----------------------------------------------------------------------------------------------------------
-
-    def gate(self, manifest: BaselineManifest, model: Baseline, folder: Path, since: float | None) -> list[Gate]:
-        """Hold a candidate against the baseline that counts, on rows that were never learnt."""
-        self.lineage.refresh()
-        current, against = self.current()
-        newest, floors = self.held(folder)
-        if since is not None:
-            floors = [*floors, *([newest] if newest is not None else [])]
-            newest = self.younger(since, manifest.number)
-        return gates.all_gates(
-            model, current, self.config.task, newest, floors, self.rules(), against=against,
-            megabytes=manifest.model.bytes / 1e6, seconds=float(manifest.trained["seconds"]),
-        )  # fmt: skip
-
-    def current(self) -> tuple[Baseline | None, str]:
-        """What a candidate is held against, and what that is called."""
-        number = self.lineage.decided.baseline
-        try:
-            if number is not None:
-                return read_baseline(self.lineage, number), f"baseline {number}"
-        except (DamagedError, LearnersError) as cause:
-            log.error("the candidate is held against the shares of the labels: %s", cause)
-            return None, f"the shares of the labels, since baseline {number} cannot be loaded,"
-        return None, "the shares of the labels"
-
-    def rules(self) -> gates.Rules:
-        """The limits of the gates, from the configuration."""
-        rules, limits = self.config.gates, self.config.holdout
-        return gates.Rules(
-            rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
-            rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds, rules.max_calibration_loss,
-        )  # fmt: skip
-
-    def held(self, folder: Path) -> tuple[gates.Rows | None, list[gates.Rows]]:
-        """The newest sealed holdout, and the older ones; before there is one, the held-out rows of the archive."""
-        newest = self.lineage.newest()
-        versions = newest.holdout.versions if newest is not None else []
-        if not versions:
-            rows = msgspec.msgpack.decode((folder / "held.msgpack").read_bytes(), type=list[HeldRow])
-            return (
-                gates.Rows("the archive that are held out", rows, spread([row.label for row in rows])) if rows else None
-            ), []
-        found = [
-            gates.Rows(f"holdout {one.number}", read_version(self.lineage.store, one), one.scale)
-            for one in versions[-3:]
-        ]
-        return found[-1], found[:-1]
-
-    def younger(self, since: float, number: int) -> gates.Rows:
-        """Seal the held-out rows that came after the trigger, for these gates alone; wait until there are enough.
-
-        The guard's holdout stays what it is: whether it may follow a change is for ``guard.moved`` to say.
-        """
-        rules = self.config.gates
-        until = self.now() + rules.wait_seconds
-        while len(rows := self.lineage.refresh().held_since(since)) < rules.fresh_rows and self.now() < until:
-            self.say("waiting for held-out rows younger than the trigger", len(rows), rules.fresh_rows)
-            self.sleep(1.0)
-        part = baselines.put(self.lineage.store, number, "holdout", msgspec.msgpack.encode(rows))
-        newest = self.lineage.newest()
-        scale = newest.holdout.versions[-1].scale if newest is not None and newest.holdout.versions else 0.0
-        scale = scale or (spread([row.label for row in rows]) if rows else 1.0)
-        return gates.Rows(f"{part.name}, all younger than the trigger", rows, scale)
-
-    def decide(
-        self, manifest: BaselineManifest, found: Sequence[Gate], expected: float = 0.0, instead: str = ""
-    ) -> Entry:
-        """Accept the baseline, refuse it (``instead``: since another is better), or ask for somebody's approval."""
-        failed = [gate for gate in found if not gate.passed]
-        action: Action
-        if instead and not failed:
-            action, why = "refuse_baseline", instead
-        elif failed:
-            action, why = "refuse_baseline", "; ".join(f"{gate.name}: {gate.why}" for gate in failed)
-        elif self.config.gates.sign_off:
-            action = "await_approval"
-            why = f"every gate is passed, and gates.sign_off asks: holdfast approve {manifest.number}, or reject"
-        else:
-            action, why = "accept_baseline", next(gate.why for gate in found if gate.name == "holdout")
-        builtin = [msgspec.to_builtins(gate) for gate in found]
-        took = manifest.trained["seconds"] * manifest.trained["processes"]
-        decision = Decision(
-            action, "gate", why, baseline=manifest.number, cause=manifest.trigger, gates=builtin, seconds=took,
-            expected=expected,
-        )  # fmt: skip
-        return self.lineage.ledger.append(self.now(), lambda _: decision)
-
-
-def refuse_erased(manifest: BaselineManifest, entries: Sequence[Entry]) -> None:
-    """Refuse a baseline that may have learnt events that were erased since."""
-    last = decided(entries).last_erasing_retrain
-    if last > manifest.trained.get("erased", 0):
-        raise RefusedError(
-            f"baseline {manifest.number} may have learnt events that were erased since (ledger entry {last}); train "
-            "anew"
-        )
-
-
-def read_baseline(lineage: Lineage, number: int) -> Baseline:
-    """A baseline, verified before it is loaded."""
-    return Baseline(baselines.model_of(lineage.store, number)[1])
 
 
 def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str, now: float) -> Entry:

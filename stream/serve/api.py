@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, ValidationError
 
 from snapshots.errors import RefusedError, SnapshotsError
+from snapshots.judging.reverts import decide_revert
 from stream.errors import ConfigError, StreamError, TooLargeError
 from stream.parts import intake_of, trusted_intake_of
 from stream.serve.current import Server
@@ -279,7 +280,7 @@ def _revert(server: Server, wanted: RevertRequest) -> bytes:
     lineage = server.view()
     entry = lineage.ledger.append(
         server.now(),
-        lambda _: lineage.decide_revert(wanted.learner, wanted.snapshot, by=by, why=wanted.why, stay=wanted.stay),
+        lambda _: decide_revert(lineage, wanted.learner, wanted.snapshot, by=by, why=wanted.why, stay=wanted.stay),
     )
     return msgspec.json.encode(entry)
 

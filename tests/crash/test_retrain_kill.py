@@ -21,7 +21,7 @@ from test_points import HOOK
 from unit.test_retrain import RULES, archived, mixed
 
 from snapshots.records import baselines
-from stream.retrain.retrain import read_baseline
+from stream.retrain.gating import read_baseline
 
 pytest.importorskip("torch")
 KILLS = int(os.environ.get("HOLDFAST_TEST_RETRAINS", "2"))
