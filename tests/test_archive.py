@@ -16,6 +16,7 @@ from samples import numbers
 
 from learners.extras import install
 from snapshots.store.local import LocalStore
+from stream.archive import rewriting
 from stream.archive.files import Archive, File, Part, Row, active
 from stream.compose import erasing_of
 from stream.errors import CommandError
@@ -111,7 +112,7 @@ def test_small_files_are_put_together_and_old_ones_go(folder: Callable[..., Fold
     archive = Archive(LocalStore(here.path / "store"))
     assert 1 < len(archive.files()) < 3000 / 50 - 16
     assert kept(here) == valid(events)
-    assert archive.forget_old(1e12, seconds=1.0, most_bytes=0)
+    assert rewriting.forget_old(archive, 1e12, seconds=1.0, most_bytes=0)
     assert len(archive.files()) == 1
     here.write(lines(100, first=9000))
     here.run("archive", "run", "--until-end")
@@ -127,8 +128,8 @@ def test_a_rewrite_that_was_cut_off_leaves_one_truth(tmp_path: Path) -> None:
         assert archive.write(part, begin, begin + 10, rows[begin : begin + 10], 1.0)
     assert archive.write(part, 0, 20, rows[:20], 1.0, generation=1)
     assert [(file.begin, file.next) for file in archive.files()] == [(0, 20), (20, None)]
-    assert archive.sweep(2.0) == 0  # somebody may be reading them
-    assert archive.sweep(1.0 + 7 * 3600) == 2
+    assert rewriting.sweep(archive, 2.0) == 0  # somebody may be reading them
+    assert rewriting.sweep(archive, 1.0 + 7 * 3600) == 2
     assert [row for file in archive.files() for row in archive.rows(file)] == rows
     assert archive.ends() == {part: 30}
 
@@ -218,12 +219,12 @@ def test_the_archive_is_kept_within_a_size(tmp_path: Path) -> None:
             assert archive.write(part, begin, begin + 100, rows, 1.0)
     sizes = {file.name: len(archive.bytes_of(file)) for file in archive.files()}
     most = int(sum(sizes.values()) * 0.55)
-    gone = archive.forget_old(2.0, seconds=0.0, most_bytes=most)
+    gone = rewriting.forget_old(archive, 2.0, seconds=0.0, most_bytes=most)
     left = archive.files()
     assert sum(sizes[file.name] for file in left) <= most
     assert [(file.part.partition, file.begin) for file in gone] == [("0", n) for n in (0, 100, 200, 300)] + [("1", 0)]
     assert [file.begin for file in left if file.part.partition == "0"] == [400]
-    archive.forget_old(2.0, seconds=0.0, most_bytes=1)
+    rewriting.forget_old(archive, 2.0, seconds=0.0, most_bytes=1)
     assert [(file.part.partition, file.begin) for file in archive.files()] == [("0", 400), ("1", 400)]
 
 
@@ -235,10 +236,10 @@ def test_what_was_put_together_is_kept_for_who_reads_it_and_never_counts_again(t
     for begin in range(0, 100, 10):
         assert archive.write(part, begin, begin + 10, rows[begin : begin + 10], 1.0)
     listed = archive.files()
-    assert archive.compact(2.0, events=1000, fewest=2) == 10
+    assert rewriting.compact(archive, 2.0, events=1000, fewest=2) == 10
     assert len(archive.files()) == 1
     assert [row for file in listed for row in archive.rows(file)] == rows
     assert archive.write(part, 100, 101, [Row(100, 101, 1e6, "x", b"{}")], 3.0)
-    (gone,) = archive.forget_old(2e6, seconds=1.5e6, most_bytes=0)
+    (gone,) = rewriting.forget_old(archive, 2e6, seconds=1.5e6, most_bytes=0)
     assert (gone.begin, gone.next) == (0, 100)
     assert [file.begin for file in archive.files()] == [100]

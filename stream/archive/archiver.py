@@ -14,7 +14,8 @@ from snapshots.errors import DamagedError, RefusedError, StoreError
 from snapshots.records.erasure import Erased, erasures
 from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
-from stream.archive.eraser import meant, rewriting
+from stream.archive import rewriting
+from stream.archive.eraser import meant
 from stream.archive.files import IMPORTED, NO_ID, Archive, Part, Row, place_of
 from stream.errors import CommandError, SourceAwayError
 from stream.process.presence import Presence
@@ -102,7 +103,7 @@ class Archiver:
     def begin(self) -> None:
         """Open the source where the archive ends; where it has nothing yet, where the lineage began."""
         self._open.clear()
-        swept = self.archive.sweep(self.now())
+        swept = rewriting.sweep(self.archive, self.now())
         if swept:
             log.info("%d files that a rewrite had replaced are removed", swept)
         place = self.first_place()
@@ -186,8 +187,8 @@ class Archiver:
         for part, file in self._open.items():
             file.rows = [row for row in file.rows if not is_meant(part, row)]
         newest = {file.part: file for file in self.archive.files()}
-        with rewriting(self.archive.store, self.now).held():
-            erased = self.archive.erase(list(newest.values()), is_meant, self.now())
+        with rewriting.lease_of(self.archive.store, self.now).held():
+            erased = rewriting.erase(self.archive, list(newest.values()), is_meant, self.now())
             gone = sum(len(rows) for _, rows in erased)
         if gone:
             log.warning("%d events just written are erased, as ledger entry %d asks", gone, found[-1].seq)
@@ -197,11 +198,14 @@ class Archiver:
         rules = self.config
         gone = []
         try:
-            with contextlib.suppress(RefusedError), rewriting(self.archive.store, self.now).held():
-                self.archive.compact(self.now(), events=_COMPACTED * rules.every_events)
-                self.archive.sweep(self.now())
-                gone = self.archive.forget_old(
-                    self.now(), seconds=rules.keep_days * _DAY_SECONDS, most_bytes=int(rules.keep_gigabytes * 1e9)
+            with contextlib.suppress(RefusedError), rewriting.lease_of(self.archive.store, self.now).held():
+                rewriting.compact(self.archive, self.now(), events=_COMPACTED * rules.every_events)
+                rewriting.sweep(self.archive, self.now())
+                gone = rewriting.forget_old(
+                    self.archive,
+                    self.now(),
+                    seconds=rules.keep_days * _DAY_SECONDS,
+                    most_bytes=int(rules.keep_gigabytes * 1e9),
                 )
         except DamagedError as cause:
             log.error("the archive is not put together: %s", cause)

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import orjson
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from learners.event import Features
@@ -29,23 +29,20 @@ from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
 from snapshots.store import private_files
-from snapshots.store.lease import Lease
-from snapshots.store.store import Store, flush_directory
+from snapshots.store.store import flush_directory
+from stream.archive import rewriting
 from stream.archive.files import IMPORTED, Archive, File, Part, Row
 from stream.dead_letters.reader import files_of
-from stream.dead_letters.writer import SUFFIX, producer_settings
+from stream.dead_letters.writer import SUFFIX
 from stream.errors import CommandError
-from stream.process.presence import has_ended, this_process
 from stream.record import Record
 from stream.settings import Config
 from stream.source import lines
 from stream.source.codec import Codec
-from stream.source.kafka import client
+from stream.source.kafka_client import client, producer, producer_settings
 from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.forget")
-#: whoever rewrites files of the archive holds this lease
-REWRITING, _LEASE_SECONDS = "archive", 60.0
 _WAIT_SECONDS = 10.0
 #: how long nothing may come from a broker
 _PATIENCE_SECONDS = 60.0
@@ -67,11 +64,6 @@ class Report(msgspec.Struct):
     snapshots: list[int]
     pinned: list[int]
     baselines: list[int]
-
-
-def rewriting(store: Store, now: Callable[[], float]) -> Lease:
-    """The lease of whoever rewrites files of the archive: compaction and erasure never cross."""
-    return Lease(store, REWRITING, this_process(), _LEASE_SECONDS, now, has_ended)
 
 
 def meant(codec: Codec, erased: Erased) -> Callable[[Part, Row], bool]:
@@ -156,16 +148,15 @@ class Erasing:
 
     def _archived(self, erased: Erased) -> Iterator[tuple[File, list[Row]]]:
         with self._alone():
-            yield from self.archive.erase(
-                self.archive.files(), meant(self.codec, erased), self.now(),
+            yield from rewriting.erase(self.archive, self.archive.files(), meant(self.codec, erased), self.now(),
                 lambda done, whole: self.say("archive", done, whole),
             )  # fmt: skip
-            self.archive.sweep(self.now(), 0.0)  # what was put together lately may hold it still
+            rewriting.sweep(self.archive, self.now(), 0.0)  # what was put together lately may hold it still
 
     def _alone(self) -> Any:
         """Hold the archive's lease; wait while the archiver puts files together."""
-        lease = rewriting(self.lineage.store, self.now)
-        until = self.now() + _LEASE_SECONDS + _WAIT_SECONDS
+        lease = rewriting.lease_of(self.lineage.store, self.now)
+        until = self.now() + rewriting.LEASE_SECONDS + _WAIT_SECONDS
         while lease.holder() is not None and self.now() < until:
             self.say("waiting for the archiver", 0, 1)
             self.sleep(0.5)
@@ -255,11 +246,7 @@ class Erasing:
         gone = sum(self._is_meant(one, wanted) for one in self._read(consumer, topic, partition, low, high))
         if not gone:
             return 0
-        producer = client(
-            Producer,
-            {"message.max.bytes": 10_000_000, **producer_settings(self.config.source.kafka), "acks": "all",
-             "enable.idempotence": True}, log,
-        )  # fmt: skip
+        writer = producer(self.config.source.kafka, log)
         failed: list[str] = []
         for one in self._read(consumer, topic, partition, low, high):
             if self._is_meant(one, wanted):
@@ -269,16 +256,16 @@ class Erasing:
                 continue
             while True:
                 try:
-                    producer.produce(
+                    writer.produce(
                         topic, one.value(), one.key(), partition, headers=one.headers(),
                         timestamp=max(0, one.timestamp()[1]),
                         on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
                     )  # fmt: skip
                     break
                 except BufferError:  # many are on their way
-                    producer.poll(0.5)
-            producer.poll(0)
-        if producer.flush(60) or failed:
+                    writer.poll(0.5)
+            writer.poll(0)
+        if writer.flush(60) or failed:
             raise CommandError(
                 f"{topic}: dead letters could not be written again ({failed[0] if failed else 'no answer'}), so none "
                 "was deleted; archive and holdout are done. Run this again"

@@ -7,19 +7,17 @@ the whole file or none: each event is there exactly once. What rewrites files (c
 counts. No disposition is stored: what a learner made of an event changes later.
 """
 
-import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from learners.extras import install
-from snapshots.errors import DamagedError, RefusedError
+from snapshots.errors import DamagedError
 from snapshots.records.manifest import Place
-from snapshots.store.size_limits import ARCHIVED
 from snapshots.store.store import Store, claim
 from stream.errors import CommandError
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"archive/([^/]+)/([^/]+)/([^/]+)/(\d{20})(?:-(\d{20})\.(\d+))?\.parquet")
 _META = b"holdfast"
-#: what a rewrite replaced is kept for so long: whoever reads the archive has listed it before
-_READ_SECONDS = 6 * 3600.0
 #: stands for the id of a topic that has none
 NO_ID = "-"
 #: the topic of what was brought in with ``holdfast archive import``
@@ -111,7 +107,7 @@ class Archive:
 
     def files(self, folder: str = "archive/") -> list[File]:
         """The files that count, by topic, partition and offset."""
-        found = [_parsed(name) for name in self.store.names(folder)]
+        found = [parsed(name) for name in self.store.names(folder)]
         return active([one for one in found if one is not None])
 
     def ends(self) -> dict[Part, int]:
@@ -219,27 +215,6 @@ class Archive:
             last, ended = file, about.next
             yield file, about, wrong
 
-    def compact(self, now: float, *, events: int, fewest: int = 8) -> int:
-        """Put runs of small files of a partition into one, up to so many events each; return how many are gone."""
-        gone = 0
-        run: list[File] = []
-        for file in [*self.readable(), None]:
-            small = file is not None and self.about(file).events < events
-            fits = (
-                small and run and file is not None and file.part == run[-1].part
-                and self.about(run[-1]).next == file.begin
-                and sum(self.about(one).events for one in (*run, file)) <= events
-                and sum(self.size(one) for one in (*run, file)) <= ARCHIVED // 2
-            )  # fmt: skip
-            if fits and file is not None:
-                run.append(file)
-                continue
-            if len(run) >= fewest:
-                rows = [row for one in run for row in self.rows(one)]
-                gone += self.replace(run, rows, now, keep=True)
-            run = [file] if small and file is not None else []
-        return gone
-
     def readable(self) -> list[File]:
         """The files whose metadata can be read; the others are noted in ``damaged``."""
         found = []
@@ -263,105 +238,6 @@ class Archive:
                 count += sum(row.offset >= end for row in self.rows(file))
         return count
 
-    def drop(self, name: str) -> tuple[int, int]:
-        """Delete a file by its name, or everything that was imported under a name; return files and events.
-
-        Whoever calls holds the lease ``archive``. Of a file that is damaged no events are counted.
-        """
-        chosen = [one for one in self.files() if one.name == name or (one.part.topic, one.part.partition) == (
-            IMPORTED, name)]  # fmt: skip
-        if not chosen:
-            raise RefusedError(f"the archive has no file and no import {name!r}; see holdfast archive show, or verify")
-        events = 0
-        for file in chosen:
-            with contextlib.suppress(DamagedError):
-                events += self.about(file).events
-            self._remove(file)
-        return len(chosen), events
-
-    def replace(self, files: Sequence[File], rows: Sequence[Row], now: float, *, keep: bool = False) -> int:
-        """Put one file with these rows in the place of a run of files; a crash in between leaves what counts clear.
-
-        ``keep``: leave the replaced ones to :meth:`sweep`, since a retrain may be reading them.
-        """
-        begin, following = files[0].begin, self.about(files[-1]).next
-        generation = max(file.generation for file in files) + 1
-        if not self.write(files[0].part, begin, following, rows, now, generation):
-            raise RefusedError(f"{files[0].part.folder} is being rewritten by somebody else; nothing was changed")
-        for file in () if keep else files:
-            self._remove(file)
-        return len(files)
-
-    def _remove(self, file: File) -> None:
-        """Delete a file, and before it what it had replaced and :meth:`sweep` has left: it would count again."""
-        end = file.next
-        if end is None:
-            self.store.delete(file.name)
-            return
-        for name in self.store.names(file.part.folder):
-            left = _parsed(name)
-            if left is not None and left.generation < file.generation and file.begin <= left.begin < end:
-                self.store.delete(name)
-        self.store.delete(file.name)
-
-    def erase(
-        self, files: Sequence[File], erased: Callable[[Part, Row], bool], now: float,
-        say: Callable[[int, int], None] = lambda _done, _whole: None,
-    ) -> Iterator[tuple[File, list[Row]]]:  # fmt: skip
-        """Rewrite those files that hold an event to be erased, and yield each with those events.
-
-        Whoever calls holds the lease ``archive``. ``say`` is told how many files of how many were looked at. Damaged
-        files are left as they are, and noted in ``damaged``.
-        """
-        for number, file in enumerate(files):
-            try:
-                rows = self.rows(file)
-            except DamagedError as cause:
-                self.damaged[file.name] = str(cause)
-                continue
-            gone = [row for row in rows if erased(file.part, row)]
-            if gone:
-                doomed = set(map(id, gone))
-                self.replace([file], [row for row in rows if id(row) not in doomed], now)
-                yield file, gone
-            say(number + 1, len(files))
-
-    def sweep(self, now: float, seconds: float = _READ_SECONDS) -> int:
-        """Delete files that a rewrite replaced so long ago that nobody reads them any more; return how many."""
-        counting = self.files()
-        names = {file.name for file in counting}
-        gone = 0
-        for name in self.store.names("archive/"):
-            left = _parsed(name)
-            if left is None or name in names:
-                continue
-            over = [one for one in counting if one.part == left.part and one.begin <= left.begin]
-            if over and now - self.about(over[-1]).created >= seconds:
-                self.store.delete(name)
-                gone += 1
-        return gone
-
-    def forget_old(self, now: float, *, seconds: float, most_bytes: int) -> list[File]:
-        """Delete the oldest files beyond an age or a size in total (0: no limit), never a partition's newest."""
-        files = self.readable()
-        newest = {file.part: file for file in self.files()}
-        dated = [
-            (self.about(one).last_time or self.about(one).created, one) for one in files if one != newest[one.part]
-        ]
-        gone = [file for moment, file in dated if seconds and moment < now - seconds]
-        if most_bytes:
-            sizes = {file: self.size(file) for file in files}
-            total = sum(sizes.values()) - sum(sizes[one] for one in gone)
-            for _, file in sorted(dated, key=lambda one: (one[0], one[1])):
-                if total <= most_bytes:
-                    break
-                if file not in gone:
-                    gone.append(file)
-                    total -= sizes[file]
-        for file in gone:
-            self._remove(file)
-        return gone
-
 
 def _quoted(name: str) -> str:
     """A name that is one step of a path, and not hidden."""
@@ -369,7 +245,8 @@ def _quoted(name: str) -> str:
     return "%2E" + found[1:] if found.startswith(".") else found
 
 
-def _parsed(name: str) -> File | None:
+def parsed(name: str) -> File | None:
+    """The file that a name in the store stands for; None for a foreign name."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None

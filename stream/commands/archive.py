@@ -159,15 +159,15 @@ def archive_drop(config: Config, names: tuple[str, ...], why: str) -> None:
 
     What a topic still holds of the newest file of a partition is archived again.
     """
-    from stream.archive.eraser import rewriting  # noqa: PLC0415  the same
+    from stream.archive import rewriting  # noqa: PLC0415  the same
     from stream.archive.files import Archive  # noqa: PLC0415  a command imports what it needs
 
     refuse_absent(config)
     lineage = lineage_of(config)
     kept = Archive(lineage.store)
-    with rewriting(lineage.store, time.time).held():
+    with rewriting.lease_of(lineage.store, time.time).held():
         for name in names:
-            files, events = kept.drop(name)
+            files, events = rewriting.drop(kept, name)
             decision = Decision("archive_drop", operator(), why or name, cause=name)
             entry = lineage.ledger.append(time.time(), lambda _, made=decision: made)  # type: ignore[misc]
             printing.echo(f"ledger entry {entry.seq}: {name} is out of the archive: {files} files, {events:,} events")

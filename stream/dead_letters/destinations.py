@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from snapshots import Lineage
 from snapshots.store import private_files
 from snapshots.store.store import Store, claim, flush_directory
 from stream.dead_letters.reader import Letter, between, partitions_of, reader
 from stream.dead_letters.replay import Way
-from stream.dead_letters.writer import producer_settings
 from stream.errors import CommandError
 from stream.settings import Config
 from stream.source import lines
-from stream.source.kafka import client
+from stream.source.kafka_client import producer
 
 log = logging.getLogger("holdfast.dead_letter")
 _HEADER = "holdfast.replay"
@@ -84,14 +83,8 @@ class IntoKafka:
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config, self._store = config, store
-        self._producer = client(
-            Producer,
-            {
-                "linger.ms": 5, "message.max.bytes": 10_000_000, "log_level": 2,
-                **producer_settings(config.source.kafka), "transactional.id": f"holdfast-{config.name}-dead-letters",
-                "acks": "all", "enable.idempotence": True,
-            }, log,
-        )  # fmt: skip
+        transactional = f"holdfast-{config.name}-dead-letters"
+        self._producer = producer(config.source.kafka, log, transactional_id=transactional)
         try:  # ends what one who was cut off had begun
             self._producer.init_transactions(_SECONDS)
         except KafkaException as cause:

@@ -21,7 +21,7 @@ from snapshots.store.store import Store
 from stream.dead_letters.writer import PREFIX, SUFFIX
 from stream.errors import CommandError
 from stream.settings import Config
-from stream.source.kafka import client
+from stream.source.kafka_client import client
 
 log = logging.getLogger("holdfast.dead_letter")
 #: what a letter that was too large for the broker is called in the store

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from snapshots.store import private_files
@@ -25,7 +25,7 @@ from snapshots.store.store import Store, claim, flush_directory
 from stream.errors import GaveUpError
 from stream.record import Record
 from stream.source import lines
-from stream.source.kafka import Settings, client
+from stream.source.kafka_client import Settings, client, producer, producer_settings
 from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.dead_letter")
@@ -165,20 +165,7 @@ class KafkaDeadLetters:
         self._lineage = lineage
         self._store = store
         self._settings = producer_settings(settings)
-        self._producer = client(
-            Producer,
-            {
-                "linger.ms": 5,
-                "reconnect.backoff.max.ms": 1000,
-                "message.timeout.ms": 10_000,
-                "message.max.bytes": 10_000_000,
-                "log_level": 2,
-                **self._settings,
-                "acks": "all",
-                "enable.idempotence": True,
-            },
-            log,
-        )
+        self._producer = producer({"message.timeout.ms": 10_000, **settings}, log)
         self._open: set[int] = set()
         self._again: deque[tuple[Record, Refusal]] = deque()
         self._too_large: deque[tuple[Record, Refusal]] = deque()
@@ -267,17 +254,3 @@ class KafkaDeadLetters:
         """Let go of the producer; what was not acknowledged is sent again after the next start."""
         self._producer.purge()
         self._producer.flush(1)
-
-
-def producer_settings(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The librdkafka settings that a producer takes: those of the consumer without what only a consumer knows."""
-    return {key: value for key, value in settings.items() if key not in _CONSUMER_ONLY}
-
-
-_CONSUMER_ONLY = {
-    "fetch.wait.max.ms", "fetch.min.bytes", "fetch.max.bytes", "max.partition.fetch.bytes",
-    "queued.max.messages.kbytes",
-    "queued.min.messages", "check.crcs", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms",
-    "group.protocol", "group.instance.id", "partition.assignment.strategy", "client.rack", "allow.auto.create.topics",
-    "fetch.message.max.bytes", "fetch.error.backoff.ms", "fetch.queue.backoff.ms",
-}  # fmt: skip

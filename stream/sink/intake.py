@@ -13,18 +13,17 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from learners.event import Event
 from learners.labels import Labels, LabelValue
 from snapshots.store import private_files
 from snapshots.store.store import flush_directory
-from stream.dead_letters.writer import producer_settings
 from stream.errors import SourceAwayError, TooLargeError
 from stream.record import Record
 from stream.source import lines
 from stream.source.codec import Codec
-from stream.source.kafka import Settings, client
+from stream.source.kafka_client import Settings, producer
 from stream.source.refusal import Reason, Refusal
 
 log = logging.getLogger("holdfast.intake")
@@ -99,20 +98,7 @@ class KafkaIntake:
 
     def __init__(self, settings: Settings, topic: str, seconds: float) -> None:
         self._topic = topic
-        self._producer = client(
-            Producer,
-            {
-                "linger.ms": 2,
-                "reconnect.backoff.max.ms": 1000,  # a broker that is back is used again within a second
-                "message.max.bytes": 10_000_000,
-                "log_level": 2,
-                **producer_settings(settings),
-                "message.timeout.ms": round(seconds * 1000),
-                "acks": "all",
-                "enable.idempotence": True,
-            },
-            log,
-        )
+        self._producer = producer({"linger.ms": 2, **settings}, log, message_timeout_ms=round(seconds * 1000))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="intake", daemon=True)
         self._thread.start()

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from snapshots.store import private_files
-from stream.dead_letters.writer import producer_settings
 from stream.errors import CommandError, SourceAwayError
 from stream.settings import Config
 from stream.source import lines
-from stream.source.kafka import client
+from stream.source.kafka_client import client, producer, producer_settings
 
 log = logging.getLogger("holdfast.produce")
 
@@ -36,18 +35,7 @@ class KafkaSink:
     def __init__(self, config: Config, topic: str) -> None:
         settings = producer_settings(config.source.kafka)
         self._topic = topic
-        self._producer = client(
-            Producer,
-            {
-                "linger.ms": 5,
-                "message.max.bytes": 10_000_000,
-                "log_level": 2,
-                **settings,
-                "acks": "all",
-                "enable.idempotence": True,
-            },
-            log,
-        )
+        self._producer = producer(config.source.kafka, log)
         self._done = 0
         self._failed: KafkaError | None = None
         self._create(settings)

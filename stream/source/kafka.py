@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import (
@@ -18,8 +18,9 @@ from confluent_kafka.admin import AdminClient
 
 from snapshots.records.manifest import Place
 from snapshots.store.redaction import without_values
-from stream.errors import ConfigError, SourceAwayError, SourceError, SourceLostError
+from stream.errors import SourceAwayError, SourceError, SourceLostError
 from stream.record import Record
+from stream.source.kafka_client import Settings, client
 
 log = logging.getLogger("holdfast.kafka")
 _DISCOVER_SECONDS = 5.0
@@ -37,9 +38,6 @@ _GO_ON = (
     '. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn everything that is '
     "there again: holdfast train --new-lineage"
 )
-#: settings whose values are no secrets, since they are ours
-_OURS = {"group.id", "isolation.level", "auto.offset.reset", "acks"}
-Settings = Mapping[str, str | int | float | bool]
 
 
 def _made_anew(topic: str, was: str, now: str) -> str:
@@ -47,17 +45,6 @@ def _made_anew(topic: str, was: str, now: str) -> str:
         f"topic {topic!r} was made anew: its id was {was} and is {now}. What the old topic held and was not learnt is "
         "lost, and the place points into a topic that is gone"
     )
-
-
-def client(kind: Callable[..., Any], settings: Mapping[str, Any], logger: logging.Logger) -> Any:
-    """Make a client of the library; a setting that it does not take is a :class:`ConfigError` that names it."""
-    try:
-        return kind(dict(settings), logger=logger)
-    except KafkaException as cause:
-        error = cause.args[0]
-        said = error.str() if isinstance(error, KafkaError) else str(error)
-        said = without_values(said, {key: value for key, value in settings.items() if key not in _OURS})
-        raise ConfigError(f"[source.kafka]: {said}. The settings are those of librdkafka") from cause
 
 
 class KafkaSource:

@@ -16,6 +16,7 @@ from snapshots.errors import RefusedError
 from snapshots.records import baselines
 from snapshots.records.decided import decided
 from snapshots.store.lease import Lease
+from stream.archive import rewriting
 from stream.archive.eraser import Erasing
 from stream.archive.files import IMPORTED, Archive, Part, Row
 from stream.compose import retraining_of
@@ -160,9 +161,9 @@ def test_events_since_are_counted_through_retention_and_compaction(folder: Calla
     retraining_of(here.config).run(Order("by hand"))
     assert (facts(here).events, due(here)) == (0, None)
     write(900, 150)
-    archive.forget_old(2e9, seconds=2e9 - 1.7e9 - 450, most_bytes=0)
+    rewriting.forget_old(archive, 2e9, seconds=2e9 - 1.7e9 - 450, most_bytes=0)
     assert facts(here).events == 150
-    archive.compact(2.0, events=10_000, fewest=2)
+    rewriting.compact(archive, 2.0, events=10_000, fewest=2)
     assert facts(here).events == 150
     write(1050, 60)
     assert (facts(here).events, due(here)) == (210, "labels")
