@@ -149,7 +149,8 @@ def drill(
     s3-down, against a demo stream in a folder of its own, or (but for the last three) with --against a staging
     deployment. Exit 0 when it passed, else 1.
     """
-    from stream.demo.drill import DRILLS, Drill, stage_of, stage_of_its_own  # noqa: PLC0415  a command imports what it needs
+    from stream.demo.drills import DRILLS, play  # noqa: PLC0415  a command imports what it needs
+    from stream.demo.stage import stage_of, stage_of_its_own  # noqa: PLC0415  the same
 
     if name not in DRILLS:
         raise CommandError(f"there is no drill {name!r}; there are {', '.join(DRILLS)}")
@@ -158,9 +159,8 @@ def drill(
             stage = stage_of(load(against, os.environ), name, rate, really=really)
         else:
             stage = stage_of_its_own(folder or Path(temporary) / "drill", rate, os.environ, name, store)
-        card = Drill(name, stage, seconds).run(
-            lambda text: printing.echo(text, err=True), stopping_of("what the drill started ends; up to 9 s")
-        )
+        stopping = stopping_of("what the drill started ends; up to 9 s")
+        card = play(name, stage, seconds, lambda text: printing.echo(text, err=True), stopping)
     if as_json:
         printing.as_json(msgspec.to_builtins(card))
     else:
