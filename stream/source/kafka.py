@@ -8,32 +8,22 @@ from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     KafkaError,
     KafkaException,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from snapshots.records.manifest import Place
-from snapshots.store.redaction import without_values
 from stream.errors import SourceAwayError, SourceError, SourceLostError
 from stream.record import Record
-from stream.source.kafka_client import Settings, client
+from stream.source.kafka_broker import HINTS, NOT_THERE, Broker
+from stream.source.kafka_client import Settings
 
 log = logging.getLogger("holdfast.kafka")
 _DISCOVER_SECONDS = 5.0
-_METADATA_SECONDS = 4.0
-_DESCRIBE_SECONDS = 2.0
 _CREATE_TIME = 1
 _LOG_APPEND_TIME = 2
 _AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
-_NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
-_HINTS = {
-    KafkaError._AUTHENTICATION: ". Mend sasl.username and sasl.password in [source.kafka]",  # noqa: SLF001
-    KafkaError._SSL: ". Mend ssl.ca.location in [source.kafka], or renew the broker's certificate if it has expired",  # noqa: SLF001
-}
 _GO_ON = (
     '. To go on regardless: source.when_lost = "go_on" (the ledger keeps what was lost); to learn everything that is '
     "there again: holdfast train --new-lineage"
@@ -66,13 +56,9 @@ class KafkaSource:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.losses: list[str] = []
-        self._topics = topics
         self._when_lost = when_lost
         self._ids: dict[str, str] = {}
-        self._held: list[Any] = []
         self._marked: dict[tuple[str, int], int] | None = None
-        self._admin: AdminClient | None = None
-        self._settings = settings
         self._start = start
         self._poll_seconds = poll_seconds
         self._now = now
@@ -80,68 +66,9 @@ class KafkaSource:
         self._positions: dict[tuple[str, int], int] = {}
         self._names: dict[int, str] = {}
         self._end: dict[tuple[str, int], int] | None = None
-        self._trouble: KafkaError | None = None
+        self._broker = Broker(topics, settings, group)
+        self._consumer = self._broker.consumer
         self._stumbled: SourceAwayError | SourceError | None = None
-        self._consumer = client(
-            Consumer,
-            {
-                "allow.auto.create.topics": False,
-                "fetch.wait.max.ms": 50,
-                "reconnect.backoff.max.ms": 1000,
-                "fetch.queue.backoff.ms": 5,  # its default of a second starves a fast learner
-                "queued.max.messages.kbytes": 32768,
-                "log_level": 2,
-                **settings,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-                "error_cb": self._note,
-            },
-            log,
-        )
-
-    def _said(self, error: KafkaError) -> str:
-        return without_values(error.str(), self._settings, but_harmless=True)
-
-    def _note(self, error: KafkaError) -> None:
-        self._trouble = error
-
-    def _partitions(self) -> dict[str, list[int]]:
-        """The partitions of every topic; :class:`SourceAwayError` when a topic or the broker is not there."""
-        found = {}
-        for topic in self._topics:
-            try:
-                metadata = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
-            except KafkaException as cause:
-                raise self._away(cause) from cause
-            if metadata.error is not None or not metadata.partitions:
-                reason = metadata.error.str() if metadata.error else "it has no partitions"
-                raise SourceAwayError(f"topic {topic!r} is not there: {reason}. Create it, or mend source.topics")
-            found[topic] = sorted(metadata.partitions)
-        return found
-
-    def _away(self, cause: KafkaException) -> SourceAwayError:
-        """What to say when the broker does not answer: a wrong password is told by the library's callback only."""
-        self._held += self._consumer.consume(1, 0)  # lets the library call back; a record that comes is kept
-        trouble, self._trouble = self._trouble, None
-        reason = self._said(trouble if trouble is not None else cause.args[0])
-        hint = _HINTS.get(trouble.code() if trouble is not None else None, "")
-        return SourceAwayError(f"no answer from the broker: {reason}{hint}")
-
-    def _described(self) -> dict[str, str]:
-        """The id of every topic, which is another when the topic was made anew."""
-        if self._admin is None:
-            self._admin = client(AdminClient, self._settings, log)
-        try:
-            found = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_DESCRIBE_SECONDS)
-            return {topic: str(one.result().topic_id) for topic, one in found.items()}
-        except KafkaException as cause:
-            if cause.args[0].code() in _NOT_THERE:
-                raise SourceAwayError(f"a topic is not there: {cause.args[0].str()}") from cause
-            raise self._away(cause) from cause
 
     def identities(self) -> dict[str, str]:
         """The id of each topic, as the broker gave it when it was made.
@@ -155,26 +82,17 @@ class KafkaSource:
 
     def _refuse_made_anew(self) -> None:
         """Raise :class:`SourceLostError` when a topic that is being read is another than it was."""
-        now = self._described()
+        now = self._broker.identities()
         anew = [topic for topic, name in self._ids.items() if now.get(topic, name) != name]
         if anew:
             raise SourceLostError(_made_anew(anew[0], self._ids[anew[0]], now[anew[0]]) + _GO_ON)
-
-    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_METADATA_SECONDS
-            )
-        except KafkaException as cause:
-            raise SourceAwayError(f"{topic}[{partition}]: {cause.args[0].str()}") from cause
-        return low, high
 
     def resolve(self) -> Place:
         """Where each partition now begins, or with ``latest`` where it now ends."""
         which = 1 if self._start == "latest" else 0
         return {
-            topic: {str(partition): self._watermarks(topic, partition)[which] for partition in partitions}
-            for topic, partitions in self._partitions().items()
+            topic: {str(partition): self._broker.watermarks(topic, partition)[which] for partition in partitions}
+            for topic, partitions in self._broker.partitions().items()
         }
 
     def open(self, place: Place, topics: dict[str, str]) -> Place:
@@ -182,7 +100,7 @@ class KafkaSource:
         if self._positions:
             self._consumer.unassign()
         self._positions.clear()
-        self._held.clear()
+        self._broker.held.clear()
         self._stumbled = None
         self._end = dict(self._marked) if self._marked is not None else None
         place = {topic: dict(partitions) for topic, partitions in place.items()}
@@ -192,7 +110,7 @@ class KafkaSource:
 
     def _check_ids(self, known: dict[str, str]) -> list[str]:
         """Return the topics that are not those they were; raise :class:`SourceLostError` unless it is to go on."""
-        self._ids = self._described()
+        self._ids = self._broker.identities()
         anew = [topic for topic, name in known.items() if self._ids.get(topic, name) != name]
         for topic in anew:
             self._lose(_made_anew(topic, known[topic], self._ids[topic]))
@@ -201,12 +119,12 @@ class KafkaSource:
     def _assign(self, place: Place) -> Place:
         """Assign every partition that is not assigned yet; all of them or, when the broker is away, none."""
         fresh: dict[tuple[str, int], int] = {}
-        for topic, partitions in self._partitions().items():
+        for topic, partitions in self._broker.partitions().items():
             for partition in partitions:
                 if (topic, partition) in self._positions:
                     continue
                 named = place.get(topic, {}).get(str(partition))
-                low, high = self._watermarks(topic, partition)
+                low, high = self._broker.watermarks(topic, partition)
                 if named is not None and not low <= named <= high:
                     named = place[topic][str(partition)] = self._lost(topic, partition, named, low, high)
                 fresh[topic, partition] = named or 0
@@ -245,8 +163,8 @@ class KafkaSource:
         if self._now() >= self._discover_at:
             self._discover()
         try:
-            messages = [*self._held, *self._consumer.consume(limit, self._poll_seconds)]
-            self._held.clear()
+            messages = [*self._broker.held, *self._consumer.consume(limit, self._poll_seconds)]
+            self._broker.held.clear()
         except KafkaException as cause:
             raise SourceAwayError(str(cause)) from cause
         records = []
@@ -264,11 +182,11 @@ class KafkaSource:
     def _raise_trouble(self) -> None:
         """Raise what went wrong, but only when no record waits to be delivered first."""
         stumbled, self._stumbled = self._stumbled, None
-        trouble, self._trouble = self._trouble, None
+        trouble, self._broker.trouble = self._broker.trouble, None
         if stumbled is not None:
             raise stumbled
-        if trouble is not None and (trouble.code() in _AWAY or trouble.code() in _HINTS):
-            raise SourceAwayError(f"no answer from the broker: {self._said(trouble)}{_HINTS.get(trouble.code(), '')}")
+        if trouble is not None and (trouble.code() in _AWAY or trouble.code() in HINTS):
+            raise self._broker.absent(trouble)
 
     def _discover(self) -> None:
         """Pick up partitions that were added; an absent broker is no news here."""
@@ -307,12 +225,14 @@ class KafkaSource:
         elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
             topic, partition = message.topic(), message.partition()
             self._refuse_made_anew()
-            at = self._lost(topic, partition, self._positions[topic, partition], *self._watermarks(topic, partition))
+            at = self._lost(
+                topic, partition, self._positions[topic, partition], *self._broker.watermarks(topic, partition)
+            )
             self._positions[topic, partition] = at
             self._consumer.incremental_unassign([TopicPartition(topic, partition)])
             self._consumer.incremental_assign([TopicPartition(topic, partition, at)])
-        elif code in _AWAY or code in _NOT_THERE or error.retriable():
-            self._discover_at = 0.0 if code in _NOT_THERE else self._discover_at
+        elif code in _AWAY or code in NOT_THERE or error.retriable():
+            self._discover_at = 0.0 if code in NOT_THERE else self._discover_at
             raise SourceAwayError(error.str())
         else:
             raise SourceError(f"{message.topic()}[{message.partition()}]: {error.str()}")
@@ -320,8 +240,8 @@ class KafkaSource:
     def mark_end(self) -> None:
         """Remember where every partition ends now."""
         ends = {
-            (topic, partition): self._watermarks(topic, partition)[1]
-            for topic, partitions in self._partitions().items()
+            (topic, partition): self._broker.watermarks(topic, partition)[1]
+            for topic, partitions in self._broker.partitions().items()
             for partition in partitions
         }
         self._marked = {place: end for place, end in ends.items() if self._positions.get(place, 0) < end}
