@@ -23,6 +23,7 @@ fix: $(VENV)/test.stamp  ## mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/promises.py
+	$(BIN)/python scripts/architecture.py
 
 bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)

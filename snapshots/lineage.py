@@ -7,16 +7,16 @@ this view; no process asks another.
 import logging
 from collections.abc import Container
 
+from snapshots.decisions import epochs as epochs_
+from snapshots.decisions.charter import Charter, taken
+from snapshots.decisions.decided import Decided, decided
+from snapshots.decisions.epochs import Epoch
+from snapshots.decisions.head import Present
+from snapshots.decisions.ledger import Entry, Ledger
 from snapshots.errors import DamagedError, LedgerBrokenError
 from snapshots.records import cut as snapshots
-from snapshots.records import epochs as epochs_
 from snapshots.records import verdict as verdicts
-from snapshots.records.charter import Charter, taken
-from snapshots.records.decided import Decided, decided
-from snapshots.records.epochs import Epoch
-from snapshots.records.head import Present
 from snapshots.records.held_rows import HeldRow, read_version
-from snapshots.records.ledger import Entry, Ledger
 from snapshots.records.manifest import LearnerPart, Manifest, Quarantined, Ranges
 from snapshots.records.verdict import Verdict
 from snapshots.store.spans import numbers_of
@@ -64,7 +64,7 @@ class Lineage:
         return twin
 
     def charter(self, name: str, task: str, now: float, *, anew: bool = False) -> Charter:
-        """Return the charter, as :func:`snapshots.records.charter.taken` does."""
+        """Return the charter, as :func:`snapshots.decisions.charter.taken` does."""
         return taken(self.store, name, task, now, anew=anew)
 
     def refresh(self) -> "Lineage":

@@ -9,12 +9,12 @@ import click
 import msgspec
 import pytest
 
-from snapshots.records.charter import Charter
+from snapshots.decisions.charter import Charter
+from snapshots.decisions.epochs import Epoch
+from snapshots.decisions.head import Head
+from snapshots.decisions.ledger import Entry
 from snapshots.records.cut import Shared
-from snapshots.records.epochs import Epoch
-from snapshots.records.head import Head
 from snapshots.records.held_rows import HeldRow
-from snapshots.records.ledger import Entry
 from snapshots.records.manifest import LearnerPart, Manifest
 from snapshots.records.verdict import Verdict
 from snapshots.store.lease import Word
@@ -53,6 +53,21 @@ def script(name: str) -> Any:
 def test_the_reference_is_what_the_code_says() -> None:
     """Commands, options, endpoints, metrics and reasons; python scripts/reference.py writes it again."""
     assert doc("docs/reference.md") == script("reference").text()
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_imports() -> None:
+    """As the modules import each other; python scripts/architecture.py draws it again."""
+    assert doc("docs/architecture.md") == script("architecture").text()
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    """In one line, and holds at most a dozen files, but for the commands, of which each group has one."""
+    architecture = script("architecture")
+    rooms = architecture.rooms()
+    for name in rooms:
+        files = [one for one in architecture.modules() if architecture.room(one) == name and one != name]
+        assert len(files) <= (15 if name == "stream.commands" else 12), name
+        assert f"| `{name.replace('.', '/')}` |  |" not in architecture.table(), name
 
 
 def test_every_promise_names_the_tests_that_hold_it() -> None:

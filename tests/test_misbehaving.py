@@ -17,7 +17,7 @@ from samples import numbers
 from vowpalwabbit import Workspace
 
 from learners.river.factory_digest import digest
-from snapshots.records.ledger import Decision
+from snapshots.decisions.ledger import Decision
 
 #: a scaler raises at a text where numbers are expected, after it has changed some of its counts
 BESIDE = {

@@ -12,9 +12,9 @@ from lineages import Folder, wait_for
 from samples import numbers
 
 from snapshots import LocalStore
+from snapshots.decisions.head import Heads
+from snapshots.decisions.ledger import Decision, Ledger
 from snapshots.errors import LedgerBrokenError
-from snapshots.records.head import Heads
-from snapshots.records.ledger import Decision, Ledger
 from snapshots.store.signed import SignedStore, new_key
 from stream.archive.files import Archive, Row
 
@@ -363,7 +363,7 @@ def test_what_is_done_to_heads_between_two_looks_is_seen(
     inner.delete("ledger/head/000000000003.json")
     (newest.with_name("000000000006.json")).write_bytes(data)  # a gap, which only a list shows: no head of ours
     assert reader.read() == found
-    monkeypatch.setattr("snapshots.records.head._LIST_SECONDS", 0.0)
+    monkeypatch.setattr("snapshots.decisions.head._LIST_SECONDS", 0.0)
     reader._list_at = 0.0
     assert reader.read() == found
 

@@ -3,9 +3,9 @@
 import msgspec
 
 from learners.evidence.lane import alarm_at
+from snapshots.decisions.ledger import Action
 from snapshots.judging import baseline_standing
 from snapshots.lineage import Lineage
-from snapshots.records.ledger import Action
 
 _DAY_SECONDS = 86_400.0
 

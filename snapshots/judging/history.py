@@ -2,9 +2,9 @@
 
 import msgspec
 
+from snapshots.decisions.decided import line_of
+from snapshots.decisions.ledger import Entry
 from snapshots.records import verdict as verdicts
-from snapshots.records.decided import line_of
-from snapshots.records.ledger import Entry
 from snapshots.records.verdict import Verdict
 from snapshots.store.store import Store
 

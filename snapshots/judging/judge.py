@@ -20,6 +20,7 @@ from learners.evidence.losses import WHOLE, losses
 from learners.labels import Labels
 from learners.learner import Learner
 from learners.prequential import opinion
+from snapshots.decisions.trusted import Trusted
 from snapshots.errors import DamagedError
 from snapshots.judging import looks as looks_
 from snapshots.judging.auto import Moving
@@ -31,7 +32,6 @@ from snapshots.moved.yardsticks import Lagged
 from snapshots.records import cut as snapshots
 from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.records.manifest import HoldoutVersion, LearnerPart, Manifest
-from snapshots.records.trusted import Trusted
 from snapshots.records.verdict import Finding, Verdict
 from snapshots.store.store import Store
 

@@ -8,12 +8,12 @@ deleted.
 import logging
 from collections.abc import Callable, Sequence
 
+from snapshots.decisions.head import Present
 from snapshots.errors import DamagedError
 from snapshots.judging import looks as looks_
 from snapshots.lineage import Lineage
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
-from snapshots.records.head import Present
 from snapshots.records.retention import Keep, kept
 from snapshots.store.spans import numbers_of
 from snapshots.store.store import claim

@@ -1,9 +1,9 @@
 """A revert that somebody asks for: to which snapshot, and whether it may be done."""
 
+from snapshots.decisions.ledger import Decision
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.lineage import Lineage
 from snapshots.records import cut as snapshots
-from snapshots.records.ledger import Decision
 
 
 def decide_revert(lineage: Lineage, learner: str | None, number: int | None, **details: str | bool) -> Decision:

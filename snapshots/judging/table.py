@@ -9,8 +9,8 @@ from learners.evidence.findings import ORDER, Found, Fresh, Holdout, finding, fr
 from learners.evidence.lane import MEDIAN_LOOKS, Lane, alarm_at, looks_in_a_row
 from learners.evidence.losses import WHOLE
 from learners.evidence.paired import Paired
+from snapshots.decisions.ledger import Entry
 from snapshots.judging.looks import Looks, Wait
-from snapshots.records.ledger import Entry
 from snapshots.records.manifest import LearnerPart, Manifest
 from snapshots.records.verdict import Finding, Verdict
 

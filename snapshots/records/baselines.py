@@ -11,7 +11,6 @@ import msgspec
 
 from snapshots.errors import DamagedError, NumberTakenError
 from snapshots.records import manifest as manifests
-from snapshots.records.ledger import Entry
 from snapshots.records.manifest import Part, sealed
 from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim
@@ -108,10 +107,3 @@ def remove(store: Store, number: int) -> None:
     store.delete(_name(number))
     for name in store.names(f"baselines/{number:06d}/"):
         store.delete(name)
-
-
-def state_of(number: int, entries: list[Entry]) -> str:
-    """What became of a baseline: ``accepted``, ``refused``, ``waiting`` or, while nothing was decided, ``new``."""
-    words = {"accept_baseline": "accepted", "refuse_baseline": "refused", "await_approval": "waiting"}
-    found = [words[entry.action] for entry in entries if entry.baseline == number and entry.action in words]
-    return found[-1] if found else "new"

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.erasure import Erased, erasures
 from snapshots.errors import DamagedError, RefusedError, StoreError
-from snapshots.records.erasure import Erased, erasures
 from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
 from stream.archive import rewriting

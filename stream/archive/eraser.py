@@ -21,11 +21,12 @@ from confluent_kafka.admin import AdminClient
 
 from learners.event import Features
 from snapshots import Lineage
-from snapshots.records import baselines, erasure, trusted
+from snapshots.decisions import erasure, trusted
+from snapshots.decisions.erasure import BY_ID, Erased, erasures
+from snapshots.decisions.ledger import Decision, Entry
+from snapshots.records import baselines
 from snapshots.records import cut as snapshots
-from snapshots.records.erasure import BY_ID, Erased, erasures
 from snapshots.records.held_rows import read_version, rows_of
-from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
 from snapshots.store import private_files

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from snapshots.records.erasure import Erased, erasures
-from snapshots.records.ledger import Decision
+from snapshots.decisions.erasure import Erased, erasures
+from snapshots.decisions.ledger import Decision
 from stream.commands.base import (
     FILE,
     Group,

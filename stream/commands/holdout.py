@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from snapshots.decisions import trusted
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import RefusedError
-from snapshots.records import trusted
 from snapshots.records.holdout import FEWEST_ROWS
-from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import HoldoutState
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent
 from stream.errors import CommandError

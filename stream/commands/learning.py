@@ -4,8 +4,8 @@ import time
 
 import click
 
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError
-from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import Group, configured, lineage_of, operator, why_option
 from stream.settings import Config
 from stream.terminal import printing

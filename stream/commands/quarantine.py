@@ -5,8 +5,8 @@ import time
 import click
 import msgspec
 
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import RefusedError
-from snapshots.records.ledger import Decision, Entry
 from stream.commands.base import (
     Group,
     configured,

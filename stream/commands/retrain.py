@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from learners.extras import install
+from snapshots.decisions.decided import baseline_state, decided
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import ElsewhereError, NothingToLearnError, RefusedError
 from snapshots.records import baselines
-from snapshots.records.decided import decided
-from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import (
     Group,
     absent,
@@ -132,7 +132,7 @@ def _refuse_without(*modules: str) -> None:
 
 
 def _came_of(outcome: Any) -> dict[str, Any]:
-    state = baselines.state_of(outcome.manifest.number, [outcome.entry])
+    state = baseline_state(outcome.manifest.number, [outcome.entry])
     return {**_row(outcome.manifest, state, outcome.entry.why), "gates": outcome.entry.gates}
 
 
@@ -223,7 +223,7 @@ def retrain_list(config: Config, *, as_json: bool) -> None:
     for number in reversed(baselines.numbers(lineage.store)):
         manifest = baselines.read(lineage.store, number)
         if manifest is not None:
-            row = _row(manifest, baselines.state_of(number, entries), _why(entries, number))
+            row = _row(manifest, baseline_state(number, entries), _why(entries, number))
             rows.append({**row, "gates": _gates(entries, number)})
     counts = lineage.decided.baseline
     for row in rows:
@@ -257,7 +257,7 @@ def retrain_show(config: Config, number: int, *, as_json: bool) -> None:
     manifest = baselines.read(lineage.store, number)
     if manifest is None:
         raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
-    found = _row(manifest, baselines.state_of(number, lineage.ledger.entries()), _why(lineage.ledger.entries(), number))
+    found = _row(manifest, baseline_state(number, lineage.ledger.entries()), _why(lineage.ledger.entries(), number))
     found["gates"] = _gates(lineage.ledger.entries(), number)
     printing.as_json(found) if as_json else _show(found)
 

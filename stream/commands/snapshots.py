@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.judging.reverts import decide_revert
 from snapshots.records import cut as cuts
 from snapshots.records import manifest as manifests
-from snapshots.records.ledger import Action, Decision, Entry
 from stream.commands.base import (
     FILE,
     Group,

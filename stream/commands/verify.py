@@ -8,10 +8,11 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
-from snapshots.records import baselines, epochs, verdict
+from snapshots.decisions import epochs
+from snapshots.decisions.charter import charter_trouble
+from snapshots.decisions.head import Heads
+from snapshots.records import baselines, verdict
 from snapshots.records import cut as cuts
-from snapshots.records.charter import charter_trouble
-from snapshots.records.head import Heads
 from snapshots.records.held_rows import read_version
 from snapshots.store.numbers import number_in
 from snapshots.store.signed import FOLDERS, SignedStore

@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError
-from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.store.size_limits import escaped
 from stream.dead_letters.reader import Letter
 from stream.errors import CommandError

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from snapshots.records.ledger import Entry
+from snapshots.decisions.ledger import Entry
 from stream.demo.drill import Card, Drill
 from stream.demo.waits import first_harm
 from stream.errors import CommandError

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import time
 
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import DamagedError
 from snapshots.records import cut as snapshots
-from snapshots.records.ledger import Decision, Entry
 from stream.demo.drill import AWAY_SECONDS, SETTLE_SECONDS, Card, Drill
 from stream.errors import CommandError
 from stream.process import interpreter

@@ -7,8 +7,8 @@ predicted and scored, and quarantined (or the trainer waits, ``breaker.when_open
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.ledger import Action, Entry
 from snapshots.moved import jumps
-from snapshots.records.ledger import Action, Entry
 from snapshots.records.manifest import Manifest
 from stream.settings import Breaker
 from stream.source.refusal import counted

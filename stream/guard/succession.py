@@ -6,8 +6,8 @@ from typing import Protocol
 
 from learners.evidence.lane import alarm_at
 from snapshots import Lineage
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.judging import baseline_standing, fallback
-from snapshots.records.ledger import Decision, Entry
 from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from snapshots import Lineage
+from snapshots.decisions import trusted
 from snapshots.errors import RefusedError, SnapshotsError
-from snapshots.records import trusted
 from snapshots.records.held_rows import HeldRow
 from snapshots.store.size_limits import escaped
 from stream.errors import StreamError

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.judging import looks as looks_
 from snapshots.judging.judge import target_of
 from snapshots.judging.table import Rules
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
-from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.records.verdict import Verdict
 from stream.guard.breaker import Step, next_step
 from stream.guard.judge_process import Judging

@@ -9,13 +9,13 @@ import msgspec
 from learners.baseline.served import Baseline
 from learners.errors import LearnersError
 from snapshots import Lineage
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import DamagedError
 from snapshots.judging import gates
 from snapshots.judging.gates import Gate
 from snapshots.records import baselines
 from snapshots.records.baselines import BaselineManifest
 from snapshots.records.held_rows import HeldRow, read_version, spread
-from snapshots.records.ledger import Action, Decision, Entry
 from stream.settings import Config
 
 log = logging.getLogger("holdfast.retrain")

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.decided import decided
+from snapshots.decisions.ledger import Entry
 from snapshots.errors import NothingToLearnError, RefusedError
 from snapshots.records import baselines
 from snapshots.records.baselines import BaselineManifest
-from snapshots.records.decided import decided
-from snapshots.records.ledger import Entry
 from stream.retrain.dataset import Dataset, Warm
 from stream.retrain.triggers import Order
 

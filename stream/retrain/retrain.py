@@ -16,13 +16,13 @@ import msgspec
 
 from learners.baseline.served import About, Baseline, pack
 from snapshots import Lineage
+from snapshots.decisions.decided import baseline_state, decided
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import ElsewhereError, NothingToLearnError, RefusedError, SnapshotsError
 from snapshots.judging.gates import Gate
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records.baselines import BaselineManifest
-from snapshots.records.decided import decided
-from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.records.membership import Membership
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
@@ -218,7 +218,7 @@ class Retraining:
         counts, last = self.lineage.decided.baseline, self.lineage.decided.baseline_before
         numbers = baselines.numbers(self.lineage.store)
         for number in numbers[: -self.config.retrain.keep]:
-            if number not in (counts, last) and baselines.state_of(number, entries) != "waiting":
+            if number not in (counts, last) and baseline_state(number, entries) != "waiting":
                 baselines.remove(self.lineage.store, number)
 
     def lease(self) -> Lease:
@@ -319,7 +319,7 @@ def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str
     """Approve or reject a baseline that waits, or put back one that was accepted before."""
 
     def decide(entries: list[Entry]) -> Decision:
-        state = baselines.state_of(number, entries)
+        state = baseline_state(number, entries)
         if baselines.read(lineage.store, number) is None:
             raise RefusedError(f"baseline {number} does not exist. See: holdfast retrain list")
         if action == "use" and state != "accepted":

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records import baselines
-from snapshots.records.ledger import Action, Decision, Entry
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
 from stream.errors import StreamError

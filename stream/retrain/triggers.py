@@ -10,9 +10,9 @@ from cronsim import CronSim, CronSimError
 from learners import drift
 from learners.event import Features
 from snapshots import Lineage
+from snapshots.decisions.decided import Decided, decided
 from snapshots.records import baselines
 from snapshots.records.baselines import BaselineManifest
-from snapshots.records.decided import Decided, decided
 from stream.archive.files import Archive
 from stream.errors import ConfigError
 from stream.record import Record

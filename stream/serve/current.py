@@ -16,11 +16,11 @@ from learners import Features, LearnersError, Prediction
 from learners.event import Task
 from learners.labels import Labels, LabelValue
 from snapshots import Lineage
+from snapshots.decisions.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
 from snapshots.judging import baseline_standing
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
-from snapshots.records.epochs import is_void
 from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
 from stream.parts import codec_of, import_kind, labels_of, reach_modules, store_of, types_of

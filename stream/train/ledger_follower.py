@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from learners.event import Event
+from snapshots.decisions.erasure import Erased, erasures
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import DamagedError, LineageTakenError, SnapshotsError
 from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
-from snapshots.records.erasure import Erased, erasures
-from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Quarantined
 from stream.errors import SourceAwayError, SourceLostError
 from stream.learner.account import between

@@ -4,7 +4,7 @@ import contextlib
 import logging
 
 from learners.errors import FactoryRefusedError
-from snapshots.records.ledger import Decision
+from snapshots.decisions.ledger import Decision
 from stream.errors import RaisedAtError
 from stream.learner.process import LearnerProcess
 from stream.process import logs

@@ -2,11 +2,11 @@
 
 import logging
 
+from snapshots.decisions.ledger import Decision
 from snapshots.errors import LedgerBrokenError
 from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
 from snapshots.records.cut import Shared
-from snapshots.records.ledger import Decision
 from snapshots.records.manifest import Counts, Durations, HoldoutState, Manifest
 from stream.learner.account import between, copy_counts, copy_place
 from stream.train.cut import Cutter

@@ -10,9 +10,9 @@ from learners.event import Event, slices_of
 from learners.evidence.against_champion import AgainstChampion
 from learners.labels import Labels
 from snapshots import Lineage
-from snapshots.records.erasure import Erased
+from snapshots.decisions.erasure import Erased
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.records.holdout import Holdout, Sizes
-from snapshots.records.ledger import Decision, Entry
 from snapshots.records.manifest import Counts, Place
 from snapshots.records.membership import Membership
 from stream.dead_letters.writer import DeadLetters

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from learners import Event, LearnersError
+from snapshots.decisions.ledger import Decision
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records.held_rows import HeldRow
-from snapshots.records.ledger import Decision
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner.process import LearnerProcess
 from stream.record import Record

@@ -9,13 +9,13 @@ from concurrent.futures import TimeoutError as NotYet
 import msgspec
 
 from snapshots import Lineage
+from snapshots.decisions import epochs as epochs_
+from snapshots.decisions.epochs import Epoch
+from snapshots.decisions.head import Present
 from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
 from snapshots.judging import pruning
 from snapshots.records import cut as snapshots
-from snapshots.records import epochs as epochs_
 from snapshots.records.cut import Cut, Shared
-from snapshots.records.epochs import Epoch
-from snapshots.records.head import Present
 from snapshots.records.manifest import Durations, LearnerPart, Manifest
 from snapshots.records.retention import Keep
 from snapshots.store.store import claim

@@ -343,7 +343,7 @@ def test_a_hiccup_while_partitions_are_looked_up_skips_none(
     for _ in range(2):
         added = stand.add_partition()
         stand.put(added, values(5, f"p{added}-"))
-    watermarks, stumbled = source._watermarks, []
+    watermarks, stumbled = source._broker.watermarks, []
 
     def stumbling(name: str, partition: int) -> tuple[int, int]:
         if partition == 3 and not stumbled:
@@ -351,7 +351,7 @@ def test_a_hiccup_while_partitions_are_looked_up_skips_none(
             raise SourceAwayError("just now")
         return watermarks(name, partition)
 
-    monkeypatch.setattr(source, "_watermarks", stumbling)
+    monkeypatch.setattr(source._broker, "watermarks", stumbling)
     assert sorted(by_partition(read(source, 10))) == ["2", "3"]
     assert stumbled
     source.close()

@@ -14,12 +14,12 @@ from samples import numbers
 from test_kill import LEARNERS
 
 from snapshots import Lineage, LocalStore
+from snapshots.decisions import epochs
+from snapshots.decisions.epochs import Epoch, is_void
+from snapshots.decisions.ledger import Decision
 from snapshots.errors import DamagedError, LineageTakenError
 from snapshots.records import cut as snapshots
-from snapshots.records import epochs
 from snapshots.records import manifest as manifests
-from snapshots.records.epochs import Epoch, is_void
-from snapshots.records.ledger import Decision
 from stream.compose import trainer_of
 
 

@@ -9,7 +9,7 @@ from lineages import Folder
 from samples import numbers
 from test_spine import create
 
-from snapshots.records import trusted
+from snapshots.decisions import trusted
 
 pytestmark = pytest.mark.kafka
 

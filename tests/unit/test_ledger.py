@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from snapshots import LocalStore
+from snapshots.decisions.decided import line_of
+from snapshots.decisions.ledger import Decision, Entry, Ledger
 from snapshots.errors import LedgerBrokenError, RefusedError, TooMuchError
 from snapshots.judging.history import served_at
-from snapshots.records.decided import line_of
-from snapshots.records.ledger import Decision, Entry, Ledger
 from snapshots.records.verdict import Verdict
 from snapshots.store.signed import SignedStore, new_key
 from snapshots.store.size_limits import SIGNATURE

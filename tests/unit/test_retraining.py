@@ -12,9 +12,9 @@ import pytest
 from lineages import Folder
 from unit.test_retrain import RULES, mixed
 
+from snapshots.decisions.decided import decided
 from snapshots.errors import RefusedError
 from snapshots.records import baselines
-from snapshots.records.decided import decided
 from snapshots.store.lease import Lease
 from stream.archive import rewriting
 from stream.archive.eraser import Erasing

@@ -11,9 +11,9 @@ from learners.errors import StateRefusedError
 from learners.evidence.against_champion import AgainstChampion
 from learners.evidence.lane import alarm_at
 from learners.evidence.own_loss import OwnLoss
-from snapshots.records.decided import Decided
-from snapshots.records.decided import decided as folded
-from snapshots.records.ledger import Decision, Entry
+from snapshots.decisions.decided import Decided
+from snapshots.decisions.decided import decided as folded
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.records.manifest import HoldoutState
 from stream.guard.succession import Answering
 from stream.settings import Config

@@ -15,8 +15,8 @@ from unit.test_retrain import RULES, archived, mixed
 
 from learners import drift
 from learners.drift import Moved
-from snapshots.records.decided import decided
-from snapshots.records.ledger import Entry
+from snapshots.decisions.decided import decided
+from snapshots.decisions.ledger import Entry
 from stream.errors import ConfigError
 from stream.retrain import triggers
 from stream.retrain.triggers import Facts, Trigger

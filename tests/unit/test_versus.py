@@ -10,11 +10,11 @@ from learners.errors import StateRefusedError
 from learners.evidence.against_baseline import AgainstBaseline, Evidence
 from learners.evidence.lane import alarm_at
 from learners.evidence.paired import Paired
+from snapshots.decisions.decided import Decided, decided
+from snapshots.decisions.ledger import Entry
 from snapshots.judging import fallback
 from snapshots.judging.baseline_standing import Standing
 from snapshots.judging.fallback import Rules
-from snapshots.records.decided import Decided, decided
-from snapshots.records.ledger import Entry
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)

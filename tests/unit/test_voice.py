@@ -11,7 +11,7 @@ from lineages import Folder
 from samples import numbers
 
 from snapshots import Lineage
-from snapshots.records import trusted
+from snapshots.decisions import trusted
 from snapshots.records.held_rows import HeldRow
 from stream.compose import voice_of
 from stream.config import check
@@ -174,7 +174,7 @@ def test_files_of_checked_labels_without_number_fit_the_ledger(here: Folder) -> 
 def test_lots_are_written_before_they_fill_the_memory(here: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also within the ten seconds; the guard keeps no more of them than it asks for."""
     monkeypatch.setattr("stream.guard.trusted_labels._HELD_BYTES", 20_000)
-    monkeypatch.setattr("snapshots.records.trusted._MOST", 100)
+    monkeypatch.setattr("snapshots.decisions.trusted._MOST", 100)
     checked(here, 0, 2000)
     with voice(here, Clock()) as one:
         for _ in range(6):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from snapshots.records.ledger import Entry
+from snapshots.decisions.ledger import Entry
 from stream.serve.http.requests import Problem
 
 _CODES = {

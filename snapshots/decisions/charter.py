@@ -4,8 +4,8 @@ import secrets
 
 import msgspec
 
+from snapshots.decisions.head import remembered
 from snapshots.errors import DamagedError, RefusedError, WrongSignatureError
-from snapshots.records.head import remembered
 from snapshots.store.signed import SignedStore
 from snapshots.store.store import Store, claim
 

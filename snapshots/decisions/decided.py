@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from snapshots.records.ledger import Entry
+from snapshots.decisions.ledger import Entry
 
 BreakerState = Literal["closed", "open", "half_open"]
 _BREAKER: dict[str, BreakerState] = {"open_breaker": "open", "half_open": "half_open", "close_breaker": "closed"}
@@ -178,3 +178,10 @@ def _of_learner(found: Decided, entry: Entry, name: str) -> None:
             found.stops.pop(name, None)
         case _:
             pass
+
+
+def baseline_state(number: int, entries: Sequence[Entry]) -> str:
+    """What became of a baseline: ``accepted``, ``refused``, ``waiting`` or, while nothing was decided, ``new``."""
+    words = {"accept_baseline": "accepted", "refuse_baseline": "refused", "await_approval": "waiting"}
+    found = [words[entry.action] for entry in entries if entry.baseline == number and entry.action in words]
+    return found[-1] if found else "new"

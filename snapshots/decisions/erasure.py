@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from learners.event import Features
+from snapshots.decisions.ledger import Decision, Entry
 from snapshots.records.held_rows import HeldRow
-from snapshots.records.ledger import Decision, Entry
 from snapshots.records.membership import Membership
 
 #: an erasure by the event's own id, and not by the value of a feature

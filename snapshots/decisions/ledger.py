@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from snapshots.decisions.head import Head, Heads, Present
 from snapshots.errors import DamagedError, LedgerBrokenError, TooMuchError
-from snapshots.records.head import Head, Heads, Present
 from snapshots.store.signed import SignedStore
 from snapshots.store.size_limits import SIGNATURE, most_bytes
 from snapshots.store.store import Store, claim

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from snapshots.decisions.ledger import Decision, Entry, Ledger
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.records.held_rows import HeldRow, rows_of
-from snapshots.records.ledger import Decision, Entry, Ledger
 from snapshots.records.manifest import Place
 from snapshots.store.store import Store, claim
 
