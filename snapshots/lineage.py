@@ -6,6 +6,7 @@ this view; no process asks another.
 
 import logging
 from collections.abc import Container
+from typing import TYPE_CHECKING
 
 from snapshots.decisions import epochs as epochs_
 from snapshots.decisions.charter import Charter, taken
@@ -17,10 +18,13 @@ from snapshots.errors import DamagedError, LedgerBrokenError
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
 from snapshots.records.held_rows import HeldRow, read_version
-from snapshots.records.manifest import LearnerPart, Manifest, Quarantined, Ranges
+from snapshots.records.manifest import LearnerPart, Manifest, Quarantined
 from snapshots.records.verdict import Verdict
 from snapshots.store.spans import numbers_of
 from snapshots.store.store import Store
+
+if TYPE_CHECKING:
+    from snapshots.records.place import Ranges
 
 log = logging.getLogger("holdfast.snapshots")
 #: no trainer leaves so many numbers out

@@ -45,7 +45,7 @@ BEGIN = """
 import ctypes, fcntl, json, os, pathlib, socket, subprocess, sys
 libc = ctypes.CDLL(None)
 OUT, PORT, PARENT = sys.argv[1], int(sys.argv[2]), os.getppid()
-from stream import wall
+from stream.process import wall
 said = wall.put_up([pathlib.Path(sys.argv[3])])
 did = []
 def asked(request):

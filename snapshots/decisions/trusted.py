@@ -8,7 +8,7 @@ import msgspec
 from snapshots.decisions.ledger import Decision, Entry, Ledger
 from snapshots.errors import DamagedError, RefusedError
 from snapshots.records.held_rows import HeldRow, rows_of
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from snapshots.store.store import Store, claim
 
 _FOLDER = "trusted/"

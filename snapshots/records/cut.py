@@ -16,7 +16,8 @@ from snapshots.errors import DamagedError, NumberTakenError, VersionMismatchErro
 from snapshots.records import manifest as manifests
 from snapshots.records.held_rows import HeldRow, rows_of
 from snapshots.records.holdout import Tails
-from snapshots.records.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part, Place
+from snapshots.records.manifest import FORMAT, Counts, Durations, HoldoutState, LearnerPart, Manifest, Part
+from snapshots.records.place import Place
 from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim
 

@@ -13,7 +13,8 @@ import msgspec
 
 from snapshots.errors import DamagedError
 from snapshots.records.held_rows import HeldRow, rows_of, spread
-from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part, Ranges
+from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part
+from snapshots.records.place import Ranges, within
 
 if TYPE_CHECKING:
     from learners.event import Label
@@ -171,8 +172,16 @@ class Holdout:
 
         Until there is a full version the candidate goes on growing; after that only what is short stays in it.
         """
-        good = [row for row in self._recent if not any(_within(row, ranges) for ranges in left_out)]
-        kept = [row for row in self._kept if self._short(row) and not any(_within(row, ranges) for ranges in left_out)]
+        good = [
+            row
+            for row in self._recent
+            if not any(within(ranges, row.topic, row.partition, row.offset) for ranges in left_out)
+        ]
+        kept = [
+            row
+            for row in self._kept
+            if self._short(row) and not any(within(ranges, row.topic, row.partition, row.offset) for ranges in left_out)
+        ]
         kept = kept[-max(self.sizes.rows // 2, 1) :]
         rows = [*kept, *(good[-max(self.sizes.rows - len(kept), 1) :] if self._full() else good)]
         if not rows:
@@ -259,8 +268,3 @@ class Holdout:
 def _part(what: str, data: bytes) -> Part:
     digest = hashlib.sha256(data).hexdigest()
     return Part(f"holdout/{what}-{digest}", len(data), digest)
-
-
-def _within(row: HeldRow, ranges: Ranges) -> bool:
-    found = ranges.get(row.topic, {}).get(row.partition)
-    return found is not None and found[0] <= row.offset and (found[1] is None or row.offset < found[1])

@@ -15,12 +15,9 @@ from snapshots.store.numbers import whole_in
 
 if TYPE_CHECKING:
     from snapshots.store.store import Store
+from snapshots.records.place import Place, Ranges
 
 FORMAT = 4
-#: topic → partition → next offset
-Place = dict[str, dict[str, int]]
-#: topic → partition → [from, to), ``to`` exclusive, None while open
-Ranges = dict[str, dict[str, tuple[int, int | None]]]
 
 
 #: upper bounds, in seconds, of how long it took to write a snapshot
@@ -82,6 +79,10 @@ class Counts(msgspec.Struct):
     def remaining(self) -> int:
         """Records that are neither dead-lettered, unlabelled, duplicate nor held out."""
         return self.consumed - self.dead_lettered - self.unlabelled - self.duplicate - self.held_out
+
+    def copy(self) -> "Counts":
+        """Counts that do not change when the trainer goes on."""
+        return msgspec.structs.replace(self, refused=dict(self.refused))
 
 
 class HoldoutVersion(msgspec.Struct, frozen=True):

@@ -12,12 +12,13 @@ import msgspec
 from snapshots import Lineage
 from snapshots.decisions.erasure import Erased, erasures
 from snapshots.errors import DamagedError, RefusedError, StoreError
-from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
+from snapshots.records.place import Place
 from stream.archive import rewriting
 from stream.archive.eraser import meant
 from stream.archive.files import IMPORTED, NO_ID, Archive, Part, Row, place_of
 from stream.errors import CommandError, SourceAwayError
+from stream.process.patience import patiently
 from stream.process.presence import Presence
 from stream.record import Record
 from stream.settings import ArchiveConfig
@@ -26,7 +27,6 @@ from stream.source.refusal import Refusal
 from stream.source.source import Source
 
 log = logging.getLogger("holdfast.archive")
-_BACKOFF_SECONDS = 10.0
 _DAY_SECONDS = 86_400.0
 #: a file is written when its events take so many bytes, whatever their number
 _FILE_BYTES = 32 * 2**20
@@ -218,19 +218,14 @@ class Archiver:
 
     def patiently(self, what: Callable[[], object]) -> None:
         """Do it, trying again while source or store are away; :class:`InterruptedError` when asked to stop."""
-        delay = 0.2
-        while True:
-            try:
-                what()
-            except (SourceAwayError, StoreError, RefusedError) as cause:
-                if self.stopping():
-                    raise InterruptedError from cause
-                log.error("%s; trying again", cause)
-                self.presence.say(state="waiting", why=str(cause), events=self.events, waiting=0)
-                self.sleep(delay)
-                delay = min(2 * delay, _BACKOFF_SECONDS)
-            else:
-                return
+
+        def trouble(cause: Exception, _: float) -> None:
+            if self.stopping():
+                raise InterruptedError from cause
+            log.error("%s; trying again", cause)
+            self.presence.say(state="waiting", why=str(cause), events=self.events, waiting=0)
+
+        patiently(what, (SourceAwayError, StoreError, RefusedError), trouble, self.sleep)
 
 
 class Brought(msgspec.Struct):

@@ -27,8 +27,8 @@ from snapshots.decisions.ledger import Decision, Entry
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records.held_rows import read_version, rows_of
-from snapshots.records.manifest import Place
 from snapshots.records.membership import Membership
+from snapshots.records.place import Place
 from snapshots.store import private_files
 from snapshots.store.store import flush_directory
 from stream.archive import rewriting

@@ -17,7 +17,7 @@ import msgspec
 
 from learners.extras import install
 from snapshots.errors import DamagedError
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from snapshots.store.store import Store, claim
 from stream.errors import CommandError
 

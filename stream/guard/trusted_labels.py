@@ -17,7 +17,7 @@ from stream.source.refusal import counted
 from stream.source.source import Source
 
 if TYPE_CHECKING:
-    from snapshots.records.manifest import Place
+    from snapshots.records.place import Place
 
 log = logging.getLogger("holdfast.guard")
 _LIMIT = 500

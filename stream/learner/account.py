@@ -5,7 +5,8 @@ from typing import Literal
 import msgspec
 
 from snapshots.errors import SnapshotsError
-from snapshots.records.manifest import Counts, LearnerPart, Place, Quarantined, Ranges
+from snapshots.records.manifest import Counts, LearnerPart, Quarantined
+from snapshots.records.place import Place, Ranges, between
 from stream.record import Record
 
 
@@ -81,24 +82,3 @@ class Account:
                 f"the accounting of {self.name} does not add up: {counts} against {self.learnt} learnt and "
                 f"{self.quarantined} quarantined. No snapshot was written; please report this"
             )
-
-
-def between(earlier: Place, later: Place) -> Ranges:
-    """The ranges of offsets from one place to another, per partition."""
-    ranges: Ranges = {}
-    for topic, partitions in later.items():
-        for partition, offset in partitions.items():
-            begin = earlier.get(topic, {}).get(partition, 0)
-            if begin < offset:
-                ranges.setdefault(topic, {})[partition] = (begin, offset)
-    return ranges
-
-
-def copy_place(place: Place) -> Place:
-    """A place that does not change when the trainer goes on."""
-    return {topic: dict(partitions) for topic, partitions in place.items()}
-
-
-def copy_counts(counts: Counts) -> Counts:
-    """Counts that do not change when the trainer goes on."""
-    return msgspec.structs.replace(counts, refused=dict(counts.refused))

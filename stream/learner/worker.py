@@ -30,12 +30,14 @@ from snapshots import SnapshotsError, Store
 from snapshots.errors import RefusedError, StoreError
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
+from snapshots.records.manifest import Part
 from stream import parts
 from stream.config import unpacked
 from stream.errors import StreamError
 from stream.learner import wire
 from stream.process import logs, wall
 from stream.process.lent_store import borrowed
+from stream.process.patience import patiently
 from stream.settings import Config
 
 if TYPE_CHECKING:
@@ -306,23 +308,20 @@ class Worker:
         self, order: wire.Save, parts: dict[str, bytes], figures: dict[str, Any], reference: int | None, seconds: float
     ) -> None:
         """Write the parts, trying again while the store is away."""
-        delay = 0.2
-        while True:
-            try:
-                model, metrics, evidence = (
-                    snapshots.put(self._store, order.snapshot, f"{self._name}.{what}", data)
-                    for what, data in parts.items()
-                )
-            except StoreError as cause:
-                log.error("snapshot %d of %s is not written: %s; trying again", order.snapshot, self._name, cause)
-                time.sleep(delay)
-                delay = min(delay * 2, _BACKOFF_SECONDS)
-            except SnapshotsError as cause:
-                self._reply(wire.Failed("Save", type(cause).__name__, str(cause), order.order))
-                return
-            else:
-                self._reply(wire.Saved(order.order, model, metrics, evidence, reference, figures, seconds))
-                return
+
+        def put() -> list[Part]:
+            named = {f"{self._name}.{what}": data for what, data in parts.items()}
+            return [snapshots.put(self._store, order.snapshot, name, data) for name, data in named.items()]
+
+        def trouble(cause: Exception, _: float) -> None:
+            log.error("snapshot %d of %s is not written: %s; trying again", order.snapshot, self._name, cause)
+
+        try:
+            model, metrics, evidence = patiently(put, StoreError, trouble, time.sleep, _BACKOFF_SECONDS)
+        except SnapshotsError as cause:
+            self._reply(wire.Failed("Save", type(cause).__name__, str(cause), order.order))
+        else:
+            self._reply(wire.Saved(order.order, model, metrics, evidence, reference, figures, seconds))
 
 
 def main() -> None:

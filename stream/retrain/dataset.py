@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,13 +25,16 @@ from snapshots import Lineage
 from snapshots.errors import NothingToLearnError
 from snapshots.records import cut as snapshots
 from snapshots.records.held_rows import HeldRow
-from snapshots.records.manifest import Quarantined, Ranges
 from snapshots.records.membership import Membership
+from snapshots.records.place import Ranges, within
 from snapshots.store.confined import make_folder
 from stream.archive.files import NO_ID, Archive, File, Row, digest_of
 from stream.record import Record
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
+
+if TYPE_CHECKING:
+    from snapshots.records.manifest import Quarantined
 
 _SAMPLE_ROWS = 100_000
 _CHUNK_ROWS = 1 << 17
@@ -69,17 +72,11 @@ class Exclusions(msgspec.Struct, frozen=True):
         part = file.part
         if part.id != self.ids.get(part.topic, NO_ID):
             return False
-        return _within(self.quarantined, part.topic, part.partition, offset) and not _within(
-            self.replayed, part.topic, part.partition, offset
+        undone, learnt = (
+            any(within(ranges, part.topic, part.partition, offset) for ranges in many)
+            for many in (self.quarantined, self.replayed)
         )
-
-
-def _within(many: list[Ranges], topic: str, partition: str, offset: int) -> bool:
-    for ranges in many:
-        span = ranges.get(topic, {}).get(partition)
-        if span is not None and span[0] <= offset and (span[1] is None or offset < span[1]):
-            return True
-    return False
+        return undone and not learnt
 
 
 def exclusions_of(lineage: Lineage, membership: Membership, by: str) -> Exclusions:

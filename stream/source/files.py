@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from stream.errors import SourceAwayError, SourceLostError
 from stream.record import Record
 from stream.source import lines

@@ -13,7 +13,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from stream.errors import SourceAwayError, SourceError, SourceLostError
 from stream.record import Record
 from stream.source.kafka_broker import HINTS, NOT_THERE, Broker

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from stream.record import Record
 
 

@@ -4,8 +4,8 @@ import logging
 import math
 
 from snapshots.records.cut import Cut, Shared
-from snapshots.records.manifest import Durations, LearnerPart, Part, Place
-from stream.learner.account import copy_counts, copy_place
+from snapshots.records.manifest import Durations, LearnerPart, Part
+from snapshots.records.place import Place, copy_place
 from stream.learner.process import LearnerProcess
 from stream.train.state import Kit, State
 from stream.train.writer import Draft, encode_shared
@@ -96,7 +96,7 @@ class Cutter:
             place=place,
             topics=self.kit.source.identities(),
             newest_event=state.newest_event,
-            counts=copy_counts(state.counts),
+            counts=state.counts.copy(),
             holdout=state.holdout.state(),
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(shared),

@@ -12,8 +12,8 @@ from snapshots.errors import DamagedError, LineageTakenError, SnapshotsError
 from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
 from snapshots.records.manifest import Quarantined
+from snapshots.records.place import between
 from stream.errors import SourceAwayError, SourceLostError
-from stream.learner.account import between
 from stream.learner.process import LearnerProcess
 from stream.process import logs
 from stream.record import Record

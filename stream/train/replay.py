@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from snapshots.records.manifest import Place, Quarantined, Ranges
+from snapshots.records.manifest import Quarantined
+from snapshots.records.place import Place, Ranges, copy_place
 from snapshots.store.numbers import whole_in
 from stream.errors import CommandError, SourceLostError
-from stream.learner.account import copy_place
 from stream.record import Record
 from stream.source.source import Source
 from stream.terminal.safe_text import shown

@@ -8,7 +8,7 @@ from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
 from snapshots.records.cut import Shared
 from snapshots.records.manifest import Counts, Durations, HoldoutState, Manifest
-from stream.learner.account import between, copy_counts, copy_place
+from snapshots.records.place import between, copy_place
 from stream.train.cut import Cutter
 from stream.train.recent import RecentIds
 from stream.train.state import Kit, State
@@ -70,7 +70,7 @@ class Resuming:
             log.error("rows of the next holdout are lost: %s", damage)
         state.place, state.counts, state.newest_event = {}, Counts(), 0.0
         if newest is not None:
-            state.place, state.counts = copy_place(newest.place), copy_counts(newest.counts)
+            state.place, state.counts = copy_place(newest.place), newest.counts.copy()
             state.newest_event = newest.newest_event
             state.writer.written = Durations(list(newest.written.counts), newest.written.seconds)
         self._load_learners(newest)

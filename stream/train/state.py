@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from learners.event import Event, slices_of
 from learners.evidence.against_champion import AgainstChampion
@@ -13,11 +13,12 @@ from snapshots import Lineage
 from snapshots.decisions.erasure import Erased
 from snapshots.decisions.ledger import Decision, Entry
 from snapshots.records.holdout import Holdout, Sizes
-from snapshots.records.manifest import Counts, Place
+from snapshots.records.manifest import Counts
 from snapshots.records.membership import Membership
 from stream.dead_letters.writer import DeadLetters
 from stream.errors import GaveUpError, SourceAwayError
 from stream.learner.process import LearnerProcess
+from stream.process.patience import patiently
 from stream.process.presence import Presence
 from stream.settings import Config
 from stream.source.codec import Codec
@@ -28,9 +29,11 @@ from stream.train.recent import RecentIds, RecentRows
 from stream.train.sampling import Sampling
 from stream.train.writer import Writer
 
+if TYPE_CHECKING:
+    from snapshots.records.place import Place
+
 log = logging.getLogger("holdfast.trainer")
 FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
-_BACKOFF_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,17 +158,12 @@ class State:
 
         Raises :class:`GaveUpError` when the process is asked to end before it succeeds.
         """
-        delay = 0.2
-        while True:
-            try:
-                action()
-            except SourceAwayError as cause:
-                if self.kit.stopping():
-                    raise GaveUpError(str(cause)) from cause
-                meanwhile()
-                log.warning("%s; trying again in %.1f s", cause, delay)
-                self.say("waiting", str(cause))
-                self.kit.sleep(delay)
-                delay = min(delay * 2, _BACKOFF_SECONDS)
-            else:
-                return
+
+        def trouble(cause: Exception, seconds: float) -> None:
+            if self.kit.stopping():
+                raise GaveUpError(str(cause)) from cause
+            meanwhile()
+            log.warning("%s; trying again in %.1f s", cause, seconds)
+            self.say("waiting", str(cause))
+
+        patiently(action, SourceAwayError, trouble, self.kit.sleep)

@@ -22,6 +22,7 @@ from snapshots.store.store import claim
 from stream.errors import GaveUpError
 from stream.learner.wire import Saved
 from stream.process import logs
+from stream.process.patience import patiently
 
 log = logging.getLogger("holdfast.trainer")
 _BACKOFF_SECONDS = 5.0
@@ -99,24 +100,25 @@ class Writer:
         self._pending = self._pool.submit(self._write, draft)
 
     def _write(self, draft: Draft) -> Manifest:
-        began, delay = self._now(), 0.2
-        parts = self._parts(draft)
-        while True:
-            try:
-                self.refuse_superseded()
-                for name, data in draft.blobs.items():
-                    claim(self._view.store, name, data)
-                manifest = snapshots.write(self._view.store, self.number, draft.cut, parts)
-            except NumberTakenError:
-                parts = self._renumber(parts)
-            except StoreError as cause:
-                if self._ending() and delay > 1:
-                    raise
-                log.error("snapshot %s is not written: %s; learning goes on, trying again", self.number, cause)
-                self._sleep(delay)
-                delay = min(delay * 2, _BACKOFF_SECONDS)
-            else:
-                break
+        began = self._now()
+        parts = [self._parts(draft)]
+
+        def write() -> Manifest:
+            self.refuse_superseded()
+            for name, data in draft.blobs.items():
+                claim(self._view.store, name, data)
+            while True:
+                try:
+                    return snapshots.write(self._view.store, self.number, draft.cut, parts[-1])
+                except NumberTakenError:
+                    parts.append(self._renumber(parts[-1]))
+
+        def trouble(cause: Exception, seconds: float) -> None:
+            if self._ending() and seconds > 1:
+                raise cause
+            log.error("snapshot %s is not written: %s; learning goes on, trying again", self.number, cause)
+
+        manifest = patiently(write, StoreError, trouble, self._sleep, _BACKOFF_SECONDS)
         seconds = max(0.0, self._now() - began)
         self.written.add(seconds)
         consumed = draft.cut.counts.consumed

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from lineages import wait_for
 
-from snapshots.records.manifest import Place
+from snapshots.records.place import Place
 from stream.errors import SourceAwayError, SourceLostError
 from stream.record import Record
 from stream.source.files import FilesSource

@@ -35,7 +35,7 @@ LEARNERS = {
 KEEP = {"last": 1_000_000, "minutely": 0, "hourly": 0, "daily": 0}
 #: what dies every other second is started again soon, or after a minute nothing would be left to kill
 UP = (
-    "import sys; from stream import supervise; supervise._LONGEST_DELAY = 0.5; "
+    "import sys; from stream.process import supervise; supervise._LONGEST_DELAY = 0.5; "
     "from stream.cli import main; main(['--config', sys.argv[1], 'up'])"
 )
 

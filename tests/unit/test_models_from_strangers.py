@@ -46,7 +46,7 @@ import json, os, pickle, random, struct, sys, warnings
 sys.path[:0] = json.loads(sys.argv[3])
 warnings.simplefilter("ignore")
 from estimators import estimators, trained
-from learners import safe_pickle
+from learners.river import safe_pickle
 from learners.errors import LearnersError
 from learners.labels import Labels
 from learners.vw.arguments import Trial
@@ -84,7 +84,7 @@ def mutated(body):
             c = draw.randrange(len(data)); a, b = sorted((at, c)); piece = data[a:b][:40]; data[c:c] = piece
         else: data[at:at + 8] = struct.pack("<q", draw.choice([-1, 0, 1 << 31, 1 << 40, -(1 << 62)]))
     return bytes(data)
-from stream import wall
+from stream.process import wall
 print(json.dumps(wall.put_up()), flush=True)
 BAD = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.", "code.__new__",
        "function.__new__", "exec", "ctypes.", "shutil.", "os.remove", "os.rename", "os.mkdir", "pty.", "builtins.input")
