@@ -9,6 +9,7 @@
     ├── UnsafeStateError        a pickle that names something outside the allow-list
     ├── StateRefusedError       model or metric bytes that do not load, or were written by another version
     ├── BudgetUsedUpError       a full retrain that would need more time than its budget leaves
+    ├── BaselineMissingError    a baseline that is to answer is not there
     └── LearnerRaisedError      a learner raised while predicting or learning; it is no longer what it was
 """
 
@@ -39,6 +40,10 @@ class StateRefusedError(LearnersError):
 
 class BudgetUsedUpError(LearnersError):
     """Training was cut off before its first epoch was done; the message says how many seconds were left."""
+
+
+class BaselineMissingError(LearnersError):
+    """onnxruntime is not installed, so that no baseline can be asked."""
 
 
 class LearnerRaisedError(LearnersError):

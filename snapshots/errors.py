@@ -11,7 +11,9 @@
     ├── NumberTakenError        a snapshot's number exists with other bytes
     ├── KeyRefusedError         [signing] names a file that is no key, or is not there
     ├── LedgerBrokenError       the chain of digests in the ledger does not hold
+    ├── LeaseLostError          somebody else took a lease; what was done under it does not count
     └── RefusedError            a decision that cannot be taken; nothing was changed
+        ├── ElsewhereError      somebody else does it just now, or has done it
         ├── TooMuchError        a decision that is larger than an entry of the ledger may be
         └── NothingToLearnError a retrain that has no data, or none that is new: no failure
 """
@@ -59,6 +61,10 @@ class RefusedError(SnapshotsError):
 
 class ElsewhereError(RefusedError):
     """Somebody else does this just now, or has done it; the message says who."""
+
+
+class LeaseLostError(SnapshotsError):
+    """Somebody else took the lease: what is done under it counts no more."""
 
 
 class TooMuchError(RefusedError):

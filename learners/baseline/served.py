@@ -13,16 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.baseline.encoding import Encoder, Encoding
-from learners.errors import LearnersError, StateRefusedError
+from learners.errors import BaselineMissingError, StateRefusedError
 from learners.event import Features, Prediction, Task
 from learners.extras import install
 from learners.labels import LabelValue
 
 _MAGIC = b"holdfast baseline 1\n"
-
-
-class BaselineMissingError(LearnersError):
-    """onnxruntime is not installed, so that no baseline can be asked."""
 
 
 class About(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from snapshots.errors import DamagedError, ElsewhereError, SnapshotsError
+from snapshots.errors import DamagedError, ElsewhereError, LeaseLostError, SnapshotsError
 from snapshots.store.numbers import number_in
 from snapshots.store.store import Store, claim
 
@@ -24,10 +24,6 @@ class Word(msgspec.Struct, frozen=True):
 
     by: str
     until: float
-
-
-class LeaseLostError(SnapshotsError):
-    """Somebody else took the lease: what is done under it counts no more."""
 
 
 class Lease:

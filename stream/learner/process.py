@@ -14,15 +14,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from learners import errors as learner_errors
-from learners.errors import LearnersError
 from learners.event import Event
 from learners.labels import LabelValue
-from snapshots import errors as snapshot_errors
-from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import LearnerPart
 from snapshots.store.store import Store
-from stream import errors as stream_errors
 from stream.config import packed
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner import wire
@@ -241,7 +236,7 @@ class LearnerProcess:
 
     def _failed(self, reply: wire.Failed) -> None:
         message = reply.message if self.name in reply.message else f"learners.{self.name}: {reply.message}"
-        cause: Exception = _ERRORS.get(reply.kind, StreamError)(message)
+        cause: Exception = wire.error_of(reply.kind, message)
         waiting: Future[Any] | None = self._loaded
         if reply.order == "Save":
             waiting, cause = self._saves.pop(reply.number, None), self._trouble or cause
@@ -278,16 +273,6 @@ class LearnerProcess:
         """Be new again."""
         self.account = Account(self.name)
         self.reference = None
-
-
-_ERRORS: dict[str, type[Exception]] = {
-    name: kind
-    for module in (learner_errors, snapshot_errors, stream_errors)
-    for name, kind in vars(module).items()
-    if isinstance(kind, type)
-    and issubclass(kind, (LearnersError, SnapshotsError, StreamError))
-    and kind.__init__ is Exception.__init__
-}
 
 
 def _resolve(waiting: "Future[Any] | None", result: object) -> None:

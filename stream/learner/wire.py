@@ -1,12 +1,16 @@
 """What the trainer and the process of a learner say to each other: msgpack frames over a socket of their own."""
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import msgspec
 
+from learners.errors import LearnersError
 from learners.event import Label
 from learners.labels import LabelValue
+from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import Part
+from stream.errors import StreamError
 
 
 class _Message(msgspec.Struct, tag=True, array_like=True, gc=False):
@@ -135,3 +139,17 @@ Reply: TypeAlias = Loaded | Learnt | Raised | Saved | Failed
 encode = msgspec.msgpack.Encoder().encode
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def error_of(kind: str, message: str) -> Exception:
+    """An error that crossed a process, as what it was raised as; as a :class:`StreamError` when it is none of ours."""
+    found = next((one for one in _ours() if one.__name__ == kind), StreamError)
+    return found.__new__(found, message)  # what is said is all that crosses: no constructor is asked for more
+
+
+def _ours() -> Iterator[type[Exception]]:
+    """Every class of error that our packages raise on purpose."""
+    waiting: list[type[Exception]] = [LearnersError, SnapshotsError, StreamError]
+    while waiting:
+        waiting += (found := waiting.pop()).__subclasses__()
+        yield found
