@@ -20,7 +20,8 @@ from sklearn.linear_model import SGDClassifier
 
 from learners.baseline.batches import Rows
 from learners.baseline.networks import Shape
-from learners.baseline.training import Hooks, Recipe, device_of, train
+from learners.baseline.recipe import Recipe
+from learners.baseline.training import Hooks, device_of, train
 
 _NUMBERS, _TEXTS, _VALUES = 13, 26, 10_000
 #: memory bandwidth in bytes a second, by what the device calls itself (NVIDIA's data sheets)

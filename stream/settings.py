@@ -6,20 +6,24 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from learners.baseline.recipe import Recipe
+from learners.bounded import (
+    MOST,
+    Amount,
+    Count,
+    Fraction,
+    Positive,
+    Seconds,
+    SecondsOrNone,
+    Several,
+    Share,
+)
+from snapshots.judging.fallback import Switching
+from snapshots.judging.gates import Limits
+from snapshots.judging.table import JudgingSettings
+from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.retention import Keep
 
-# Every number has both ends: no setting may be infinite, or so large that no clock or file could hold it.
-_MOST, _LONGEST = 10**12, 1e9
-Fraction = Annotated[float, Meta(ge=0, lt=1)]
-Share = Annotated[float, Meta(gt=0, le=1)]
-Positive = Annotated[float, Meta(gt=0, le=_MOST)]
-Amount = Annotated[float, Meta(ge=0, le=_MOST)]
-Gain = Annotated[float, Meta(ge=-1, le=1)]
-#: as long as a clock can be asked to wait, which is about 30 years
-Seconds = Annotated[float, Meta(gt=0, le=_LONGEST)]
-SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST)]
-Count = Annotated[int, Meta(ge=0, le=_MOST)]
-Several = Annotated[int, Meta(ge=1, le=_MOST)]
 #: a name or an address without port; ``*.`` before a name stands for all below it
 Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
 
@@ -53,13 +57,13 @@ class EventPaths(_Table):
     positive: str | int | float | bool = 1
     negative: str | int | float | bool | None = None
     labels: list[str | int | float | bool] = []
-    max_labels: Annotated[int, Meta(ge=2, le=_MOST)] = 1000
+    max_labels: Annotated[int, Meta(ge=2, le=MOST)] = 1000
     fold_labels: bool = False
     slices: list[str] = []
     max_slices: Count = 200
     time_format: Literal["auto", "s", "ms", "iso"] = "auto"
     max_ahead_seconds: Seconds = 86400.0
-    max_bytes: Annotated[int, Meta(ge=64, le=_MOST)] = 1_048_576
+    max_bytes: Annotated[int, Meta(ge=64, le=MOST)] = 1_048_576
     recent_ids: Count = 20_000
     max_refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
     decoder: str | None = None
@@ -114,7 +118,7 @@ class Holdout(_Table):
     rate: Fraction = 0.02
     rows: Several = 5000
     by: str = "id"
-    min_slice_rows: Several = 200
+    min_slice_rows: Several = FEWEST_ROWS
     min_class_rows: Several = 50
     floor_tolerance: Positive = 0.1
     trusted: Trusted = msgspec.field(default_factory=Trusted)
@@ -126,20 +130,10 @@ class MetricsConfig(_Table):
     window: Several = 2000
 
 
-class GuardConfig(_Table):
+class GuardConfig(JudgingSettings, kw_only=True):
     """How the guard judges, how sure it has to be, and how often it looks for new snapshots."""
 
-    tolerance: Positive = 0.01
-    false_reverts_per_year: Positive = 1.0
-    moved: Literal["auto", "hold", "revert", "follow"] = "auto"
-    hold_events: Count = 50_000
-    hold_seconds: SecondsOrNone = 900.0
-    wait_events: Count = 5000
-    wait_seconds: SecondsOrNone = 900.0
-    look_events: Count = 50
-    reference_events: Count = 10_000
     sample: Share | Literal["auto"] = "auto"
-    act: bool = True
     poll_seconds: Seconds = 0.1
 
     @property
@@ -194,32 +188,19 @@ class ArchiveConfig(_Table):
     keep_gigabytes: Amount = 0.0
 
 
-class RetrainConfig(_Table):
+class RetrainConfig(Recipe, kw_only=True):
     """How and when a full retrain over the archive is done."""
 
     enabled: bool = False
-    kind: Literal["linear", "fm", "dcn"] = "dcn"
-    factory: str = ""
     numbers: Literal["standardised", "binned"] = "standardised"
     bins: Annotated[int, Meta(ge=2, le=1000)] = 32
     max_features: Several = 256
     min_count: Several = 5
     max_values: Several = 1_000_000
-    rank: Annotated[int, Meta(ge=1, le=1024)] = 16
-    epochs: Several = 50
-    patience: Count = 5
-    batch: Count = 0
-    rate: Amount = 0.0
-    decay: Amount = 0.01
-    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    half_life_days: Amount = 0.0
-    class_weight: Literal["none", "balanced"] = "none"
-    seed: Count = 1
-    mixed_precision: bool = True
     device: str = "auto"
     processes: Count = 0
     warm: bool = False
-    fewest_rows: Annotated[int, Meta(ge=2, le=_MOST)] = 1000
+    fewest_rows: Annotated[int, Meta(ge=2, le=MOST)] = 1000
     work: str = "retrain-work"
     keep: Several = 10
     schedule: str = ""
@@ -239,30 +220,18 @@ class RetrainConfig(_Table):
     lease_seconds: Seconds = 120.0
 
 
-class GatesConfig(_Table):
+class GatesConfig(Limits, kw_only=True):
     """What a full retrain has to show before it becomes the baseline."""
 
-    min_gain: Gain = 0.0
-    tolerance: Amount = 0.01
-    retrains_per_year: Positive = 365.0
-    max_slice_loss: Amount = 0.02
-    floor_tolerance: Amount = 0.05
-    p99_ms: Positive = 5.0
-    max_megabytes: Positive = 500.0
-    max_seconds: Seconds = 86_400.0
-    max_calibration_loss: Amount = 0.02
     sign_off: bool = False
-    fresh_rows: Annotated[int, Meta(ge=100, le=_MOST)] = 500
+    fresh_rows: Annotated[int, Meta(ge=100, le=MOST)] = 500
     wait_seconds: SecondsOrNone = 3600.0
 
 
-class Fallback(_Table):
+class Fallback(Switching, kw_only=True):
     """When serving falls back to the baseline, and when it returns."""
 
     margin: Positive = 0.01
-    false_switches_per_year: Positive = 1.0
-    return_events: Count = 5000
-    trips_per_day: Several = 3
 
 
 class Serve(_Table):
@@ -276,7 +245,7 @@ class Serve(_Table):
     read_token_file: str = ""
     events_seconds: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
-    max_bytes: Annotated[int, Meta(ge=64, le=_MOST)] = 1_048_576
+    max_bytes: Annotated[int, Meta(ge=64, le=MOST)] = 1_048_576
     max_instances: Several = 10_000
     max_connections: Several = 10_000
     quiet_seconds: Seconds = 30.0

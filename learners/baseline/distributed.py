@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from learners.baseline.batches import Rows, Share
 from learners.baseline.networks import Shape
-from learners.baseline.training import Hooks, Progress, Recipe, Run, Trained
+from learners.baseline.recipe import Recipe
+from learners.baseline.training import Hooks, Progress, Run, Trained
 from learners.errors import BudgetUsedUpError
 from learners.event import Task
 

@@ -8,7 +8,7 @@ import io
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,38 +18,18 @@ from torch import Tensor, nn
 
 from learners.baseline.batches import ALONE, Batches, Rows, Share
 from learners.baseline.calibration import calibrated, losses_of, mean_loss
-from learners.baseline.networks import Kind, Served, Shape, build
+from learners.baseline.networks import Served, Shape, build
+from learners.baseline.recipe import Recipe
 from learners.errors import BudgetUsedUpError, FactoryRefusedError
 from learners.event import Task
 
+_DAY_SECONDS = 86_400.0
 _TOLD_ROWS = 1 << 16
 #: the budget is looked at once in so many batches
 _LOOKED = 64
 _RATES = {"linear": 0.02, "fm": 0.005, "dcn": 0.001}
 #: rows of a batch at most, by whether there is a GPU
 _LARGEST_BATCH = {False: 4096, True: 65_536}
-
-
-class Recipe(msgspec.Struct, frozen=True):
-    """How to train.
-
-    ``half_life_seconds`` 0: events of all times count the same. ``batch`` 0: a 32nd of the rows, within bounds.
-    ``rate`` 0: by kind, which is what the real data sets of docs/baseline.md learn well with.
-    """
-
-    kind: Kind = "dcn"
-    factory: str = ""
-    rank: int = 16
-    epochs: int = 50
-    patience: int = 5
-    batch: int = 0
-    rate: float = 0.0
-    decay: float = 0.01
-    validation: float = 0.1
-    half_life_seconds: float = 0.0
-    class_weight: Literal["none", "balanced"] = "none"
-    seed: int = 1
-    mixed_precision: bool = True
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -96,9 +76,9 @@ def device_of(wanted: str = "auto") -> torch.device:
 def _weights(rows: Rows, recipe: Recipe, task: Task, count: int) -> npt.NDArray[np.float32]:
     """Weights of the loss: the events' own, times class, times age."""
     found = np.array(rows.weights[:count], np.float32)
-    if recipe.half_life_seconds > 0:
+    if recipe.half_life_days > 0:
         age = rows.times[count - 1] - rows.times[:count]
-        found *= np.exp2(-age / recipe.half_life_seconds).astype(np.float32)
+        found *= np.exp2(-age / (_DAY_SECONDS * recipe.half_life_days)).astype(np.float32)
     if recipe.class_weight == "balanced" and task != "regression":
         classes = np.asarray(rows.labels[:count], np.int64)
         counts = np.bincount(classes).astype(np.float64)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from learners.bounded import Count, Positive, Several
 from learners.evidence.lane import alarm_at
 from snapshots.decisions.ledger import Action
 from snapshots.judging import baseline_standing
@@ -10,13 +11,12 @@ from snapshots.lineage import Lineage
 _DAY_SECONDS = 86_400.0
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """``false_switches_per_year``: the budget of false alarms; ``trips_per_day``: after so many it stays."""
+class Switching(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What ``[fallback]`` says: the budget of false alarms, and after how many trips a day it stays."""
 
-    looks_a_year: float
-    false_switches_per_year: float = 1.0
-    return_events: int = 5000
-    trips_per_day: int = 3
+    false_switches_per_year: Positive = 1.0
+    return_events: Count = 5000
+    trips_per_day: Several = 3
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -27,8 +27,8 @@ class Switch(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Switch | None:
-    """The switch that is due for the champion; None when serving stays where it is."""
+def next_switch(lineage: Lineage, learner: str, rules: Switching, looks_a_year: float, now: float) -> Switch | None:
+    """The switch that is due for the champion; None when serving stays where it is. ``now``: Unix seconds."""
     newest, baseline = lineage.newest(), lineage.decided.baseline
     part = newest.learners.get(learner) if newest is not None else None
     if part is None or baseline is None:
@@ -39,7 +39,7 @@ def next_switch(lineage: Lineage, learner: str, rules: Rules, now: float) -> Swi
     fallen = last is not None and last.action == "fall_back"
     if fresh and fresh["switch"] != (last.seq if last is not None else 0):
         fresh = {}  # from before the last switch
-    alarm = alarm_at(rules.looks_a_year, 1, 1, rules.false_switches_per_year)
+    alarm = alarm_at(looks_a_year, 1, 1, rules.false_switches_per_year)
     if not fallen:
         judged = baseline_standing.newest(lineage)
         if judged is not None and judged.verdict == "fail":
@@ -57,7 +57,7 @@ def _falls(lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float
 
 
 def _returns(
-    lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float, rules: Rules, now: float
+    lineage: Lineage, learner: str, baseline: int, fresh: dict[str, float], alarm: float, rules: Switching, now: float
 ) -> Switch | None:
     if not fresh or lineage.decided.breaker(learner) != "closed" or lineage.serving(learner) is None:
         return None

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from learners.bounded import Amount, Gain, Positive, Seconds
 from learners.event import Features, Prediction, Task
 from learners.evidence.losses import WHOLE, losses
 from snapshots.records.held_rows import HeldRow
+from snapshots.records.holdout import FEWEST_ROWS
 
 _LATENCY_ROWS = 1000
 _BINS, _BIN_ROWS = 15, 200
@@ -23,19 +25,27 @@ _FEWEST_ROWS = 100
 _ERROR = 0.05
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """Limits. Losses and gains in [0, 1]; ``retrains_per_year`` divides the error of the paired interval."""
+class Limits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What ``[gates]`` asks of a candidate. Losses and gains in [0, 1].
 
-    min_gain: float = 0.0
-    tolerance: float = 0.01
-    retrains_per_year: float = 365.0
-    max_slice_loss: float = 0.02
-    min_slice_rows: int = 200
-    floor_tolerance: float = 0.05
-    p99_ms: float = 5.0
-    max_megabytes: float = 500.0
-    max_seconds: float = 86_400.0
-    max_calibration_loss: float = 0.02
+    ``retrains_per_year`` divides the error of the paired interval.
+    """
+
+    min_gain: Gain = 0.0
+    tolerance: Amount = 0.01
+    retrains_per_year: Positive = 365.0
+    max_slice_loss: Amount = 0.02
+    floor_tolerance: Amount = 0.05
+    p99_ms: Positive = 5.0
+    max_megabytes: Positive = 500.0
+    max_seconds: Seconds = 86_400.0
+    max_calibration_loss: Amount = 0.02
+
+
+class Rules(Limits, kw_only=True):
+    """The same, with the rows that a slice needs (``[holdout]``)."""
+
+    min_slice_rows: int = FEWEST_ROWS
 
 
 class Asked(Protocol):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from learners.bounded import Count, Positive, SecondsOrNone
 from learners.evidence.findings import ORDER, Found, Fresh, Holdout, finding, fresh_finding, holdout_finding
 from learners.evidence.lane import MEDIAN_LOOKS, Lane, alarm_at, looks_in_a_row
 from learners.evidence.losses import WHOLE
@@ -21,23 +22,28 @@ REPEATED_SECONDS = 30 * 86_400.0
 _EASY_LOOKS = 17
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """How the guard judges; see ``[guard]`` and ``[holdout]`` in docs/configuration.md. Losses lie in [0, 1]."""
+class JudgingSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How the guard judges, as ``[guard]`` in docs/configuration.md has it. Losses lie in [0, 1]."""
 
-    tolerance: float = 0.01
-    floor_tolerance: float = 0.1
-    false_reverts_per_year: float = 1.0
-    looks_a_year: float = 31_536_000.0
-    min_slice_rows: int = 200
-    look_events: int = 50
-    reference_events: int = 10_000
-    sample: float = 0.1
-    wait_events: int = 5000
-    wait_seconds: float = 900.0
+    tolerance: Positive = 0.01
+    false_reverts_per_year: Positive = 1.0
     moved: Literal["auto", "hold", "revert", "follow"] = "auto"
-    hold_events: int = 50_000
-    hold_seconds: float = 900.0
+    hold_events: Count = 50_000
+    hold_seconds: SecondsOrNone = 900.0
+    wait_events: Count = 5000
+    wait_seconds: SecondsOrNone = 900.0
+    look_events: Count = 50
+    reference_events: Count = 10_000
     act: bool = True
+
+
+class Rules(JudgingSettings, kw_only=True):
+    """The same, with what it takes from elsewhere: ``[holdout]``, the pace of snapshots, and the share of events."""
+
+    floor_tolerance: float
+    looks_a_year: float
+    min_slice_rows: int
+    sample: float
 
 
 class Case:

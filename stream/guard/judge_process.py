@@ -153,7 +153,7 @@ class _Bench:
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config, self._lineage = config, Lineage(store)
-        self._judge = Judge(self._lineage, Rules())
+        self._judge: Judge | None = None
 
     def answer(self, question: _Question) -> bytes:
         """The answer as bytes; what begins with an exclamation mark is a store that is away."""
@@ -165,6 +165,7 @@ class _Bench:
                         self._lineage, question.number, self._config.task, self._config.guard.tolerance, question.now
                     )
                 )
+            self._judge = self._judge or Judge(self._lineage, question.rules)
             self._judge.rules = question.rules
             labels = parts.labels_of(self._config)
             types = parts.types_of(self._config, question.learner)

@@ -63,11 +63,7 @@ class Answering:
 
     def watch_baseline(self, champion: str) -> None:
         """Let the baseline answer when the champion has become worse, and the champion when it is better again."""
-        rules = self.config.fallback
-        limits = fallback.Rules(
-            self._looks(), rules.false_switches_per_year, rules.return_events, rules.trips_per_day
-        )  # fmt: skip
-        step = fallback.next_switch(self.lineage, champion, limits, self.now())
+        step = fallback.next_switch(self.lineage, champion, self.config.fallback, self._looks(), self.now())
         if step is None:
             return
         was, number = self.lineage.decided.switch(champion), self.lineage.decided.baseline

@@ -13,7 +13,7 @@ from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.judging import looks as looks_
 from snapshots.judging.judge import target_of
-from snapshots.judging.table import Rules
+from snapshots.judging.table import JudgingSettings, Rules
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
 from snapshots.records.verdict import Verdict
@@ -60,22 +60,12 @@ def looks_a_year(config: Config, lineage: Lineage) -> float:
 
 def rules_of(config: Config) -> Rules:
     """How ``[guard]`` and ``[holdout]`` have snapshots judged."""
-    guard = config.guard
     return Rules(
-        tolerance=guard.tolerance,
+        **{name: getattr(config.guard, name) for name in JudgingSettings.__struct_fields__},
         floor_tolerance=config.holdout.floor_tolerance,
-        false_reverts_per_year=guard.false_reverts_per_year,
         looks_a_year=_planned(config),
         min_slice_rows=config.holdout.min_slice_rows,
-        look_events=guard.look_events,
-        reference_events=guard.reference_events,
-        sample=guard.share or _LEAST_SAMPLED,
-        wait_events=guard.wait_events,
-        wait_seconds=guard.wait_seconds,
-        moved=guard.moved,
-        hold_events=guard.hold_events,
-        hold_seconds=guard.hold_seconds,
-        act=guard.act,
+        sample=config.guard.share or _LEAST_SAMPLED,
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from snapshots.records.place import Ranges, within
 from snapshots.store.confined import make_folder
 from stream.archive.files import NO_ID, Archive, File, Row, digest_of
 from stream.record import Record
+from stream.settings import RetrainConfig
 from stream.source.codec import Codec
 from stream.source.refusal import Refusal
 
@@ -44,14 +45,8 @@ _RESUMED_SECONDS = 86_400.0
 DRIFT_ROWS = 2000
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """How features become columns: at most so many features, and places for values seen so often."""
-
-    numbers: Literal["standardised", "binned"] = "standardised"
-    bins: int = 32
-    max_features: int = 256
-    min_count: int = 5
-    max_values: int = 1_000_000
+#: how features become columns: the settings of [retrain] that other data are made by
+_CHOSEN = ("numbers", "bins", "max_features", "min_count", "max_values")
 
 
 class Exclusions(msgspec.Struct, frozen=True):
@@ -168,7 +163,7 @@ class Gathering:
         labels: Labels,
         membership: Membership,
         exclusions: Exclusions,
-        choice: Choice,
+        choice: RetrainConfig,
         work: Path,
         *,
         most_held: int = 5000,
@@ -182,7 +177,17 @@ class Gathering:
         self.exclusions, self.choice, self.work, self.say = exclusions, choice, work, say
         self.slices, self.warm, self.now = slices, warm, now
         self.basis = hashlib.sha256(
-            msgspec.json.encode((exclusions, choice, warm, decoding, labels.names, list(slices), most_held))
+            msgspec.json.encode(
+                (
+                    exclusions,
+                    {one: getattr(choice, one) for one in _CHOSEN},
+                    warm,
+                    decoding,
+                    labels.names,
+                    list(slices),
+                    most_held,
+                )
+            )
         ).hexdigest()
         self.held: deque[HeldRow] = deque(maxlen=most_held)
 

@@ -75,11 +75,8 @@ class Gating:
 
     def rules(self) -> gates.Rules:
         """The limits of the gates, from the configuration."""
-        rules, limits = self.config.gates, self.config.holdout
-        return gates.Rules(
-            rules.min_gain, rules.tolerance, rules.retrains_per_year, rules.max_slice_loss, limits.min_slice_rows,
-            rules.floor_tolerance, rules.p99_ms, rules.max_megabytes, rules.max_seconds, rules.max_calibration_loss,
-        )  # fmt: skip
+        limits = {name: getattr(self.config.gates, name) for name in gates.Limits.__struct_fields__}
+        return gates.Rules(**limits, min_slice_rows=self.config.holdout.min_slice_rows)
 
     def held(self, folder: Path) -> tuple[gates.Rows | None, list[gates.Rows]]:
         """The newest sealed holdout, and the older ones; before there is one, the held-out rows of the archive."""

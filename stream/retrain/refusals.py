@@ -1,10 +1,10 @@
 """What a retrain is refused for: nothing new, weights that do not fit, events erased since."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from learners.baseline.recipe import Recipe
 from snapshots import Lineage
 from snapshots.decisions.decided import decided
 from snapshots.decisions.ledger import Entry
@@ -15,7 +15,7 @@ from stream.retrain.dataset import Dataset, Warm
 from stream.retrain.triggers import Order
 
 
-def refuse_nothing_new(lineage: Lineage, recipe: Any, order: Order, dataset: Dataset) -> None:
+def refuse_nothing_new(lineage: Lineage, recipe: Recipe, order: Order, dataset: Dataset) -> None:
     """Refuse to make again, of the same data and by the same recipe, the baseline that counts."""
     number = lineage.decided.baseline
     manifest = baselines.read(lineage.store, number) if number is not None else None
@@ -27,7 +27,7 @@ def refuse_nothing_new(lineage: Lineage, recipe: Any, order: Order, dataset: Dat
         )
 
 
-def refuse_unfit(lineage: Lineage, recipe: Any, start: Warm, dataset: Dataset) -> None:
+def refuse_unfit(lineage: Lineage, recipe: Recipe, start: Warm, dataset: Dataset) -> None:
     """Refuse to go on from a baseline whose weights do not fit what is to be trained."""
     manifest = baselines.read(lineage.store, start.number)
     wanted = msgspec.to_builtins(recipe)

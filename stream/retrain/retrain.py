@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from learners.baseline.recipe import Recipe
 from learners.baseline.served import About, Baseline, pack
 from snapshots import Lineage
 from snapshots.decisions.decided import baseline_state, decided
@@ -28,7 +29,7 @@ from snapshots.store.lease import Lease
 from stream.archive.files import Archive
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
-from stream.retrain.dataset import Choice, Dataset, Gathering, Warm, exclusions_of, rows_of
+from stream.retrain.dataset import Dataset, Gathering, Warm, exclusions_of, rows_of
 from stream.retrain.gating import Gating, read_baseline
 from stream.retrain.refusals import refuse_erased, refuse_nothing_new, refuse_unfit
 from stream.retrain.triggers import Order
@@ -83,11 +84,10 @@ class Retraining:
     def gather(self, warm: Warm | None = None, work: Path | None = None) -> tuple[Dataset, Path]:
         """Bring the archive's events into arrays, without what must not be learnt; ``warm``: only those since."""
         rules = self.config.retrain
-        choice = Choice(rules.numbers, rules.bins, rules.max_features, rules.min_count, rules.max_values)
         erased = self.lineage.refresh().decided.last_erasing_retrain
         gathering = Gathering(
             self.archive, self.codec, self.labels, self.membership,
-            exclusions_of(self.lineage, self.membership, self.config.holdout.by), choice,
+            exclusions_of(self.lineage, self.membership, self.config.holdout.by), rules,
             work or self.config.base / rules.work, most_held=self.config.holdout.rows, slices=self.config.event.slices,
             decoding=msgspec.json.encode((self.config.task, self.config.event, erased)), now=self.now,
             warm=warm, say=self.say,
@@ -286,16 +286,8 @@ class Retraining:
         baselines.write(store, manifest)
         return manifest, Baseline(blob)
 
-    def _recipe(self) -> Any:
-        from learners.baseline.training import Recipe  # noqa: PLC0415  torch, an optional extra
-
-        rules = self.config.retrain
-        return Recipe(
-            kind=rules.kind, factory=rules.factory, rank=rules.rank, epochs=rules.epochs, patience=rules.patience,
-            batch=rules.batch, rate=rules.rate, decay=rules.decay, validation=rules.validation,
-            half_life_seconds=86_400.0 * rules.half_life_days, class_weight=rules.class_weight, seed=rules.seed,
-            mixed_precision=rules.mixed_precision,
-        )  # fmt: skip
+    def _recipe(self) -> Recipe:
+        return Recipe(**{name: getattr(self.config.retrain, name) for name in Recipe.__struct_fields__})
 
     def start(self) -> tuple[Warm, bytes]:
         """What a warm start goes on from: the baseline that counts."""

@@ -16,6 +16,7 @@ from lineages import Folder
 from samples import numbers
 
 from learners.baseline.encoding import Encoder, Encoding, Number, bin_of, hash_of
+from learners.baseline.recipe import Recipe
 from learners.baseline.served import About, Baseline, pack
 from learners.errors import BudgetUsedUpError, FactoryRefusedError, StateRefusedError
 from learners.event import Features
@@ -110,7 +111,7 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(kind: str) -> None:
     labels = (numbers_[:, 0] + (places[:, 0] > 10) > 0.5).astype(np.float32)
     rows = Rows(numbers_, places, labels, np.ones(900, np.float32), np.arange(900, dtype=np.float64))
     shape = networks.Shape(3, 2, 20, 1)
-    recipe = training.Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
+    recipe = Recipe(kind=kind, epochs=4, patience=9)  # type: ignore[arg-type]
     kept: list[bytes] = []
     device = torch.device("cpu")
     whole = training.train(rows, shape, "binary", recipe, device, hooks=training.Hooks(keep=kept.append))
@@ -141,7 +142,7 @@ def test_what_is_served_is_what_was_trained(task: str, kind: str) -> None:
     shape = networks.Shape(encoding.width, encoding.fields, encoding.places, outputs)
     y = labels[task].astype(np.float32)
     rows = Rows(raw, places.astype(np.int32), y, np.ones(count, np.float32), np.arange(count) * 1.0)
-    recipe = training.Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
+    recipe = Recipe(kind=kind, epochs=15, rate=0.02)  # type: ignore[arg-type]
     trained = training.train(rows, shape, task, recipe, torch.device("cpu"))  # type: ignore[arg-type]
     graph = networks.export(trained.served, shape)
     baseline = Baseline(pack(About(task, ["x", "y", "z"] if task == "multiclass" else [], encoding), graph))  # type: ignore[arg-type]
@@ -309,13 +310,13 @@ def test_several_processes_take_the_step_that_one_takes() -> None:
     (AdamW's first step has the sign of the gradient, so where that is nothing but rounding it may differ.) Over several
     batches: the same after a kill in between.
     """
-    one = training.Recipe(kind="fm", epochs=1, batch=10_000)
+    one = Recipe(kind="fm", epochs=1, batch=10_000)
     alone = training.train(made_up(), SHAPE, "binary", one, CPU)
     together = distributed.train_together(made_up, SHAPE, "binary", one, CPU, 2)
     for name, weight in alone.state.items():
         far = (weight - together.state[name]).abs() > 1e-5
         assert far.float().mean() < 0.01, name
-    more = training.Recipe(kind="fm", epochs=3, batch=128, patience=9)
+    more = Recipe(kind="fm", epochs=3, batch=128, patience=9)
     kept: list[bytes] = []
     whole = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=training.Hooks(keep=kept.append))
     again = distributed.train_together(made_up, SHAPE, "binary", more, CPU, 2, hooks=training.Hooks(kept=kept[0]))
@@ -343,7 +344,7 @@ def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(seen) == 811
     weights = torch.cat([weight for *_, weight in found.epoch(32, torch.Generator().manual_seed(2))])
     assert sorted(weights.tolist()) == sorted(rows.weights[:811].tolist())
-    streamed = training.train(rows, SHAPE, "binary", training.Recipe(kind="fm", epochs=9), CPU)
+    streamed = training.train(rows, SHAPE, "binary", Recipe(kind="fm", epochs=9), CPU)
     assert min(streamed.losses) < 0.5 * 0.693
 
 
@@ -351,16 +352,14 @@ def test_what_is_older_counts_less_and_what_is_rare_more() -> None:
     """A concept that turned around: with a half-life the model follows the new one. A rare class is named as well."""
     rows = made_up(4000)
     rows.labels[:2000] = 1 - rows.labels[:2000]
-    flat = training.train(rows, SHAPE, "binary", training.Recipe(kind="linear", epochs=5), CPU)
-    fresh = training.train(
-        rows, SHAPE, "binary", training.Recipe(kind="linear", epochs=5, half_life_seconds=200.0), CPU
-    )
+    flat = training.train(rows, SHAPE, "binary", Recipe(kind="linear", epochs=5), CPU)
+    fresh = training.train(rows, SHAPE, "binary", Recipe(kind="linear", epochs=5, half_life_days=200.0 / 86_400), CPU)
     assert min(fresh.losses) < 0.5 * min(flat.losses)
     few = made_up(4000)
     few.labels[np.arange(4000) % 10 > 0] = 0
     said = []
     for weight in ("none", "balanced"):
-        recipe = training.Recipe(kind="linear", epochs=8, class_weight=weight)  # type: ignore[arg-type]
+        recipe = Recipe(kind="linear", epochs=8, class_weight=weight)  # type: ignore[arg-type]
         run = training.Run(few, SHAPE, "binary", recipe, CPU, None)
         while not run.done():
             run.epoch(training.Hooks())
@@ -380,7 +379,7 @@ def test_the_budget_cuts_training_off_and_keeps_the_best_so_far() -> None:
         moment[0] += 1.0
         return moment[0]
 
-    recipe = training.Recipe(kind="linear", epochs=50, batch=8, patience=50)
+    recipe = Recipe(kind="linear", epochs=50, batch=8, patience=50)
     kept: list[bytes] = []
     hooks = training.Hooks(keep=kept.append, now=now, most_seconds=9.0)
     cut = training.train(made_up(), SHAPE, "binary", recipe, CPU, hooks=hooks)

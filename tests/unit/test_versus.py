@@ -14,11 +14,11 @@ from snapshots.decisions.decided import Decided, decided
 from snapshots.decisions.ledger import Entry
 from snapshots.judging import fallback
 from snapshots.judging.baseline_standing import Standing
-from snapshots.judging.fallback import Rules
+from snapshots.judging.fallback import Switching
 from snapshots.records.manifest import HoldoutState, HoldoutVersion, Part
 
 ALARM = alarm_at(31_536_000, 1, 1, 1.0)
-RULES = Rules(31_536_000, return_events=5000)
+RULES = Switching(return_events=5000)
 
 
 def feed(versus: AgainstBaseline, rng: np.random.Generator, looks: int, worse: float, events: int = 100) -> int:
@@ -123,7 +123,7 @@ def entry(seq: int, action: str, time: float = 0.0, by: str = "guard", **more: A
 
 
 def step(view: View, now: float = 100.0) -> str | None:
-    found = fallback.next_switch(view, "a", RULES, now)  # type: ignore[arg-type]
+    found = fallback.next_switch(view, "a", RULES, 31_536_000, now)  # type: ignore[arg-type]
     return found.action if found is not None else None
 
 
