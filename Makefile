@@ -37,7 +37,7 @@ soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, 300 o
 	    tests/kafka/test_faults.py tests/kafka/test_verdicts.py tests/http/test_connections.py tests/unit/test_models_from_strangers.py tests/test_drill.py -s -p no:randomly $(ARGS)
 
 kafka: $(VENV)/run.stamp  ## a real broker on 127.0.0.1:9092 until Ctrl-C
-	$(BIN)/python tests/broker.py
+	PYTHONPATH=tests $(BIN)/python -m support.broker
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from broker import Broker
+from support.broker import Broker
 
 
 class Row(msgspec.Struct, frozen=True):

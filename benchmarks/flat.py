@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 from figures import Row
-from samples import numbers
+from support.samples import numbers
 
 from stream.compose import trainer_of
 from stream.config import check

@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 from figures import Row, median_of
 from learners_for import river_linear, vw_linear
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from learners import Event, Features, Learner
 from snapshots import LocalStore

@@ -16,8 +16,8 @@ import orjson
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from figures import Row, median_of
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 VW = {"v": {"kind": "vw", "args": "--loss_function logistic -b 18", "role": "champion"}}
 RIVER = {"r": {"kind": "river", "factory": "model:logreg", "role": "champion"}}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvloop
 from figures import Row, median_of
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 CONNECTIONS, AHEAD, SECONDS, ROUNDS = 16, 8, 4.0, 5
 NOTHING = """

@@ -6,8 +6,8 @@ Run after changing the pinned River, and read the diff::
 
 Every class that River itself defines outside the packages that read files, networks or run other code, the
 classes of its part in Rust, and the functions and nested names that trained estimators were seen to pickle
-(tests/variants.py makes every estimator with every documented parameter). What they hold of numpy and of the standard
-library has rules of its own in learners/river/foreign_types.py.
+(tests/support/variants.py makes every estimator with every documented parameter). What they hold of numpy and of the
+standard library has rules of its own in learners/river/foreign_types.py.
 """
 
 import importlib

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other, and each would take every core
 
-import broker as brokers
-import s3 as s3_servers
-from lineages import Folder
+from support import broker as brokers
+from support import s3 as s3_servers
+from support.lineages import Folder
 
 _SKIPPED: list[str] = []
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from lineages import Folder
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from test_docs import ROOT, doc
+from support.documents import ROOT, doc
+from support.lineages import Folder
 
 from stream.serve.current import Server
 from stream.serve.prometheus import HoldfastCollector, RequestCounts

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from learners.extras import install
 from snapshots.store.local import LocalStore

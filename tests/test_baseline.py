@@ -1,17 +1,12 @@
 """The baseline end to end: archive, retrain, gates, comparison with the online model, falling back and returning."""
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted, wait_for
-from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
-
-RETRAIN: dict[str, Any] = {
-    "archive__enabled": True, "archive__every_seconds": 0.5, "retrain__kind": "fm", "retrain__epochs": 4,
-    "gates__tolerance": 0.1, "gates__max_calibration_loss": 0.5, "gates__p99_ms": 1000.0, "gates__max_slice_loss": 0.2,
-}  # fmt: skip
+from support.guarded import LEARNERS, SETTINGS, Stream, event, flip
+from support.lineages import Folder, accounted, wait_for
+from support.with_baselines import RETRAIN, blown, compared, switches
 
 
 @pytest.fixture
@@ -29,22 +24,6 @@ def based(folder: Callable[..., Folder]) -> Callable[..., Stream]:
         return stream
 
     return build
-
-
-def compared(here: Folder) -> dict[str, Any]:
-    found = here.status()["baseline"]
-    return (found or {}).get("compared") or {}
-
-
-def blown(made: dict[str, Any]) -> None:
-    """Features on another scale, under labels without meaning: what was learnt of them is lost for long."""
-    draw = random.Random(made["id"])
-    made["x"] |= {name: value * 1000 * draw.choice((-1, 1)) for name, value in made["x"].items() if name != "country"}
-    made["y"] = draw.randrange(2)
-
-
-def switches(here: Folder) -> list[tuple[str, str]]:
-    return [(e["action"], e["by"]) for e in here.json("ledger") if e["action"] in ("fall_back", "return")]
 
 
 @pytest.mark.timeout(400)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from lineages import Folder, accounted, wait_for
-from test_guarding import SETTINGS, Stream, event
+from support.guarded import SETTINGS, Stream, event
+from support.lineages import Folder, accounted, wait_for
 
 LEARNERS = {
     "lazy": {"kind": "vw", "args": "--loss_function logistic -l 0.001", "role": "champion"},

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder, accounted
-from samples import numbers
+from support.lineages import Folder, accounted
+from support.samples import numbers
 
 from snapshots.errors import RefusedError
 from stream.compose import resending_of

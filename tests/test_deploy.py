@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from broker import Broker
-from lineages import Folder, wait_for
-from test_docs import ROOT, doc
+from support.broker import Broker
+from support.documents import ROOT, doc
+from support.lineages import Folder, wait_for
 
 COMPOSE = doc("docker-compose.yml")
 _PINNED = r"@sha256:[0-9a-f]{64}$"

@@ -2,12 +2,12 @@
 
 import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 import pytest
+from support.documents import ROOT, doc
 
 from snapshots.decisions.charter import Charter
 from snapshots.decisions.epochs import Epoch
@@ -24,12 +24,6 @@ from stream.cli import main
 from stream.serve.prometheus import METRICS
 from stream.settings import Config, LearnerConfig
 from stream.source.refusal import MEANING, Reason
-
-ROOT = Path(__file__).parents[1]
-
-
-def doc(name: str) -> str:
-    return (ROOT / name).read_text("utf-8")
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:

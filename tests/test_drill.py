@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted
-from s3 import Server
-from test_guarding import LEARNERS, SETTINGS, Stream, settled
+from support.guarded import LEARNERS, SETTINGS, Stream, settled
+from support.lineages import Folder, accounted
+from support.s3 import Server
 
 
 def drill(name: str, folder: Path, code: int = 0) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
-from unit.test_retrain import RULES
+from support.archived import RULES
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from snapshots.records.held_rows import rows_of
 from snapshots.records.membership import Membership

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted, wait_for
 from river import linear_model, optim, preprocessing
-from samples import numbers
+from support.lineages import Folder, accounted, wait_for
+from support.samples import numbers
 from vowpalwabbit import Workspace
 
 from learners.river.factory_digest import digest

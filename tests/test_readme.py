@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from lineages import _free_port as free_port
-from lineages import wait_for
+from support.lineages import _free_port as free_port
+from support.lineages import wait_for
 
 ROOT = Path(__file__).parent.parent
 #: what is tried elsewhere: whole suites, installations, a broker, what runs for minutes, what needs torch

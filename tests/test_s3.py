@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from flaky import Flaky
-from lineages import Folder, accounted, wait_for
-from s3 import Server
-from samples import numbers
+from support.flaky import Flaky
+from support.lineages import Folder, accounted, wait_for
+from support.s3 import Server
+from support.samples import numbers
 
 from snapshots import Lineage
 from stream.parts import store_of

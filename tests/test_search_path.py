@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from lineages import Folder
-from samples import numbers
-from test_docs import ROOT
+from support.documents import ROOT
+from support.lineages import Folder
+from support.samples import numbers
 
 from stream.process import interpreter
 

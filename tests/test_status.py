@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from stream.process.presence import FRESH_SECONDS, Presence
 from stream.status import overview

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from snapshots import LocalStore
 from snapshots.decisions.head import Heads

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from lineages import Folder
+from support.lineages import Folder
 
 from stream.cli import main
 from stream.process import logs

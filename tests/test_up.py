@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from lineages import Folder, accounted, wait_for
-from lineages import _free_port as free_port
-from samples import numbers
+from support.lineages import Folder, accounted, wait_for
+from support.lineages import _free_port as free_port
+from support.samples import numbers
 
 from stream.process import supervise
 

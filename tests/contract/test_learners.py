@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import MODEL
+from support.lineages import MODEL
 
 from learners import Event, Learner, Metrics, Prediction, learn
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError, TrialTooSlowError

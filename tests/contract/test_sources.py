@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
-from lineages import wait_for
+from support.lineages import wait_for
 
 from snapshots.records.place import Place
 from stream.errors import SourceAwayError, SourceLostError

@@ -24,7 +24,7 @@ from snapshots.store.store import claim
 from stream.process.lent_store import Lending, LentStore
 
 if TYPE_CHECKING:
-    from s3 import Server
+    from support.s3 import Server
 
 
 @pytest.fixture(params=["local", "s3"])

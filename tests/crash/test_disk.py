@@ -12,8 +12,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from lineages import Folder, accounted, wait_for
-from samples import numbers
+from support.lineages import Folder, accounted, wait_for
+from support.samples import numbers
 
 from snapshots import LocalStore
 from snapshots.errors import StoreError
@@ -187,7 +187,7 @@ def test_a_clock_that_is_set_back_under_way_stops_nothing(folder: Callable[..., 
 
 def test_what_was_not_flushed_is_lost_with_the_power_and_nothing_else(tmp_path: Path) -> None:
     """A disk that forgets what was not flushed: what ``create`` said True to is there, whole; the rest whole or not."""
-    from lossy import Lossy
+    from support.lossy import Lossy
 
     for seed in range(300):
         disk = Lossy(tmp_path / f"{seed}", seed)
@@ -207,7 +207,7 @@ def test_what_was_not_flushed_is_lost_with_the_power_and_nothing_else(tmp_path: 
 
 def test_dead_letters_survive_the_power_once_they_are_flushed(tmp_path: Path) -> None:
     """A torn last line is ended before the next letter; every letter that was flushed is a line of its own."""
-    from lossy import Lossy
+    from support.lossy import Lossy
 
     refusal = Refusal(Reason.NOT_JSON, "", "not JSON")
     for seed in range(200):

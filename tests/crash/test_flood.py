@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import orjson
 import pytest
-from lineages import TOKEN, Folder, accounted, wait_for
-from samples import mixed, numbers
-from test_kill import LEARNERS
+from support.killed import LEARNERS
+from support.lineages import TOKEN, Folder, accounted, wait_for
+from support.samples import mixed, numbers
 
 from stream.process.presence import resident_bytes
 

@@ -15,16 +15,13 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from lineages import Folder, accounted
-from samples import numbers
+from support.killed import LEARNERS
+from support.lineages import Folder, accounted
+from support.samples import numbers
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EVENTS = 45_312
-LEARNERS = {
-    "linear": {"kind": "river", "factory": "model:logreg", "role": "champion"},
-    "hashed": {"kind": "vw", "args": "--loss_function logistic"},
-}
 
 
 def stream() -> list[bytes]:

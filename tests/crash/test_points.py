@@ -11,21 +11,20 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder, accounted
-from samples import numbers
-from test_kill import LEARNERS
+from support.crash_points import HOOK
+from support.killed import LEARNERS
+from support.lineages import Folder, accounted
+from support.samples import numbers
 
 POINTS = int(os.environ.get("HOLDFAST_TEST_POINTS", "8"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
 EACH, FIRST = 60, 900
 #: crash points are drawn from the first so many of a process
 WITHIN = {"trainer": 70, "learner": 24, "guard": 150, "command": 12}
-HOOK = str(Path(__file__).parent / "points")
 
 
 def chunk(phase: int) -> list[Any]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from lineages import Folder, accounted, wait_for
-from test_guarding import LEARNERS, SETTINGS, Stream, flip, flip_br, settled
+from support.guarded import LEARNERS, SETTINGS, Stream, flip, flip_br, settled
+from support.lineages import Folder, accounted, wait_for
 
 from stream.process.presence import present
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from lineages import Folder, accounted
 from river import linear_model, optim, preprocessing
-from samples import numbers
+from support.lineages import Folder, accounted
+from support.samples import numbers
 
 from learners.event import Event
 from learners.river.learner import RiverLearner

@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
-from lineages import Folder, accounted, wait_for
-from test_baseline import RETRAIN, blown, compared, switches
-from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
-from test_points import HOOK
-from unit.test_retrain import RULES, archived, mixed
+from support.archived import RULES, archived, mixed
+from support.crash_points import HOOK
+from support.guarded import LEARNERS, SETTINGS, Stream, event, flip
+from support.lineages import Folder, accounted, wait_for
+from support.with_baselines import RETRAIN, blown, compared, switches
 
 from snapshots.records import baselines
 from stream.retrain.gating import read_baseline

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted, wait_for
-from samples import mixed
+from support.lineages import Folder, accounted, wait_for
+from support.samples import mixed
 
 from snapshots.records import verdict as verdicts
 from snapshots.records.verdict import Verdict

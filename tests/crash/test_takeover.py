@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lineages import Folder, accounted, wait_for
-from samples import numbers
-from test_kill import LEARNERS
+from support.killed import LEARNERS
+from support.lineages import Folder, accounted, wait_for
+from support.samples import numbers
 
 from snapshots import Lineage, LocalStore
 from snapshots.decisions import epochs

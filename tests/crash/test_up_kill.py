@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from lineages import Folder, accounted, wait_for
-from samples import numbers
+from support.lineages import Folder, accounted, wait_for
+from support.samples import numbers
 
 from snapshots.records.membership import Membership
 

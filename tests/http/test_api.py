@@ -9,8 +9,8 @@ from typing import Any, Self
 import httpx
 import orjson
 import pytest
-from lineages import TOKEN, Folder, accounted, wait_for
-from samples import mixed, numbers
+from support.lineages import TOKEN, Folder, accounted, wait_for
+from support.samples import mixed, numbers
 
 CHAMPION = {"linear": {"kind": "river", "factory": "model:mixed", "role": "champion"}}
 BOTH = CHAMPION | {"hashed": {"kind": "vw", "args": "--loss_function logistic"}}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lineages import Folder, wait_for
-from samples import mixed
+from support.lineages import Folder, wait_for
+from support.samples import mixed
 
 from stream.serve.http.connection import MOST_HEADERS, MOST_PIPELINED
 

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 import orjson
 import pytest
-from lineages import TOKEN, Folder, wait_for
-from samples import mixed
+from support.lineages import TOKEN, Folder, wait_for
+from support.samples import mixed
 
 from stream.serve.api import application
 from stream.serve.current import Server

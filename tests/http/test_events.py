@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from broker import Broker
-from lineages import Folder, accounted, wait_for
-from samples import mixed, numbers
+from support.broker import Broker
+from support.lineages import Folder, accounted, wait_for
+from support.samples import mixed, numbers
 
 from stream.errors import SourceAwayError
 from stream.sink.intake import FilesIntake

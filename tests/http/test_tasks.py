@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted
-from samples import mixed
+from support.lineages import Folder, accounted
+from support.samples import mixed
 
 KINDS = ["red", "green", 3, True]
 

@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from broker import Broker
 from confluent_kafka import Producer
-from lineages import Folder, accounted
-from samples import numbers
-from test_spine import create, read_all
+from support.broker import Broker
+from support.lineages import Folder, accounted
+from support.samples import numbers
+from support.topics import create, read_all
 
 from snapshots.records.membership import Membership
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder, accounted, wait_for
-from test_baseline import RETRAIN, blown, compared, switches
-from test_guarding import LEARNERS, SETTINGS, Stream, event, flip
-from test_spine import create, put
+from support.guarded import LEARNERS, SETTINGS, Stream, event, flip
+from support.lineages import Folder, accounted, wait_for
+from support.topics import create, put
+from support.with_baselines import RETRAIN, blown, compared, switches
 
 from learners.evidence.lane import alarm_at
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import pytest
-from broker import USERS, Broker, Cluster, keystore
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -19,9 +18,10 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from lineages import Folder, accounted, wait_for
-from samples import numbers
-from test_spine import create, put, read_all
+from support.broker import USERS, Broker, Cluster, keystore
+from support.lineages import Folder, accounted, wait_for
+from support.samples import numbers
+from support.topics import create, put, read_all
 
 pytestmark = pytest.mark.kafka
 

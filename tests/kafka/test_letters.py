@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Producer
-from lineages import Folder, accounted
-from samples import numbers
-from test_spine import create, read_all
+from support.lineages import Folder, accounted
+from support.samples import numbers
+from support.topics import create, read_all
 
 from stream.compose import resending_of
 from stream.dead_letters.destinations import IntoKafka

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import orjson
 import pytest
 from confluent_kafka import Producer
-from lineages import Folder
-from samples import numbers
-from test_spine import create
+from support.lineages import Folder
+from support.samples import numbers
+from support.topics import create
 
 from snapshots.decisions import trusted
 

@@ -15,8 +15,8 @@ import msgspec
 import orjson
 import pytest
 from confluent_kafka import Producer
-from lineages import Folder, accounted, wait_for
-from test_spine import create
+from support.lineages import Folder, accounted, wait_for
+from support.topics import create
 
 from stream.demo.waits import has_level
 

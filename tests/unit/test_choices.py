@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from learners.errors import FactoryRefusedError
 from learners.labels import Labels

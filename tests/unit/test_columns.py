@@ -14,7 +14,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lineages import Folder
+from support.lineages import Folder
 
 from learners.labels import Labels, canonical
 from stream.commands.tables import named

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from estimators import estimators, trained
 from river import base, compose, feature_extraction, linear_model, naive_bayes, preprocessing
-from variants import variants
+from support.estimators import estimators, trained
+from support.variants import variants
 
 from learners.errors import StateRefusedError, UnsafeStateError
 from learners.event import Event

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 
 import msgspec
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from snapshots.records import manifest as manifests
 

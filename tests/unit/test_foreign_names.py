@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from snapshots import Lineage, LocalStore
 from snapshots.errors import DamagedError

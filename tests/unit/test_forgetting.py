@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.test_snapshots import write
+from support.snapshots_made import write
 
 from snapshots import Lineage, LocalStore
 from snapshots.errors import LineageTakenError, SnapshotsError

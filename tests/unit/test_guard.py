@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 import learners
 import snapshots

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from lineages import wait_for
+from support.lineages import wait_for
 
 from snapshots.errors import DamagedError
 from snapshots.records.held_rows import HeldRow, rows_of

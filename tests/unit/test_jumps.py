@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from unit.test_snapshots import write
+from support.snapshots_made import write
 
 from snapshots import Lineage, LocalStore
 from snapshots.moved import jumps

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder
+from support.lineages import Folder
 
 from stream.parts import codec_of, labels_of
 from stream.record import Record

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estimators import estimators, trained
+from support.estimators import estimators, trained
 
 from learners.river.canonical import canonical_state
 from learners.river.safe_pickle import loads
@@ -45,7 +45,7 @@ FUZZ = r"""
 import json, os, pickle, random, struct, sys, warnings
 sys.path[:0] = json.loads(sys.argv[3])
 warnings.simplefilter("ignore")
-from estimators import estimators, trained
+from support.estimators import estimators, trained
 from learners.river import safe_pickle
 from learners.errors import LearnersError
 from learners.labels import Labels

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lineages import Folder
+from support.lineages import Folder
 
 from learners.event import Event, Features
 from learners.labels import Labels

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 import pytest
 from click.testing import CliRunner
-from lineages import Folder
+from support.lineages import Folder
 
 from stream.cli import main
 from stream.commands.numbers import Figure, Whole

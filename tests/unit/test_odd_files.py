@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from snapshots.store.private_files import NoFileError, only_file, opener
 from stream.compose import checking_of

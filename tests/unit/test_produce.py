@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import Folder
+from support.lineages import Folder
 
 from stream.commands.tables import columns_of
 from stream.dead_letters.writer import Told
@@ -80,7 +80,7 @@ def test_long_fields_are_sent(folder: Callable[..., Folder]) -> None:
 
 def test_dead_letters_that_cannot_be_written_are_waited_for(folder: Callable[..., Folder]) -> None:
     """A file where their directory should be: it waits, says so, and loses nothing."""
-    from lineages import wait_for
+    from support.lineages import wait_for
 
     here = folder()
     (here.path / "events.dead-letter").touch()

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder
-from unit.test_retrain import RULES, mixed
+from support.archived import RULES, mixed
+from support.lineages import Folder
 
 from snapshots.decisions.decided import decided
 from snapshots.errors import RefusedError

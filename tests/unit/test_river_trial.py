@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineages import Folder
 from river import (
     compose,
     dummy,
@@ -19,6 +18,7 @@ from river import (
     stats,
     tree,
 )
+from support.lineages import Folder
 
 from learners.errors import FactoryRefusedError
 from learners.event import Event

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from snapshots import LocalStore
 from snapshots.errors import DamagedError, KeyRefusedError, StoreError

@@ -9,40 +9,18 @@ from typing import Any
 
 import jsonschema
 import pytest
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
+from support.snapshots_made import write
 
 from learners.errors import UnsafeStateError
-from learners.evidence.paired import Paired
 from learners.labels import Labels
-from snapshots import LocalStore, Store
+from snapshots import LocalStore
 from snapshots.errors import DamagedError, NumberTakenError, SnapshotsError, StoreError, VersionMismatchError
 from snapshots.records import baselines
 from snapshots.records import cut as snapshots
 from snapshots.records import manifest as manifests
-from snapshots.records.cut import Cut, Shared
-from snapshots.records.manifest import Counts, Durations, HoldoutState, LearnerPart, Manifest
 from stream.guard.watch import Guarding
-from stream.train.writer import encode_shared
-
-
-def write(
-    store: Store, number: int, model: bytes | None = None, reference: int | None = None, **changes: Any
-) -> Manifest:
-    """A snapshot of one learner, its parts written as a learner's process writes them."""
-    fields: dict[str, Any] = {
-        "lineage": "test", "task": "binary", "epoch": 1, "created": 1.0, "place": {"t": {"0": 3}}, "topics": {"t": "x"},
-        "newest_event": 1.0, "counts": Counts(consumed=3), "holdout": HoldoutState(), "written": Durations(),
-        "shared": encode_shared(Shared()),
-    }  # fmt: skip
-    part = LearnerPart(
-        kind="river", role="champion", line=0, learnt=3, quarantined=0, quarantine=[],
-        model=snapshots.put(store, number, "a.model", pickle.dumps(1) if model is None else model),
-        metrics=snapshots.put(store, number, "a.metrics", b"m"),
-        evidence=snapshots.put(store, number, "a.evidence", Paired(0.01).dump()), reference=reference,
-        figures={}, built_from={},
-    )  # fmt: skip
-    return snapshots.write(store, number, Cut(**(fields | changes)), {"a": part})
 
 
 def test_a_snapshot_exists_only_once_its_manifest_does(tmp_path: Path) -> None:

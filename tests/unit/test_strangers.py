@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lineages import Folder, wait_for
-from samples import numbers
+from support.lineages import Folder, wait_for
+from support.samples import numbers
 
 from learners.event import Features
 from stream.serve.unknown_features import Strangers

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 import pytest
-from lineages import Folder, wait_for
-from unit.test_retrain import RULES, archived, mixed
+from support.archived import RULES, archived, mixed
+from support.lineages import Folder, wait_for
 
 from learners import drift
 from learners.drift import Moved

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from lineages import Folder
-from samples import numbers
+from support.lineages import Folder
+from support.samples import numbers
 
 from snapshots import Lineage
 from snapshots.decisions import trusted

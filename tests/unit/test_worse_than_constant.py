@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from lineages import Folder
+from support.lineages import Folder
 
 from snapshots.judging.judge import against_constant
 from snapshots.records.verdict import Verdict

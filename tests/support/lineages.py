@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import forked
 import httpx
 import orjson
 from click.testing import CliRunner
@@ -26,6 +25,7 @@ from stream.cli import main
 from stream.config import load
 from stream.parts import store_of
 from stream.settings import Config
+from support import forked
 
 MODEL = """
 from numbers import Number

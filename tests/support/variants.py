@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from estimators import estimators
 from river import base
+
+from support.estimators import estimators
 
 _QUOTED = re.compile(r"""['"`]+([A-Za-z][\w-]*)['"`]+""")
 #: families of objects that parameters take, by the module that has them

@@ -1,6 +1,6 @@
 """A real Kafka broker on loopback, without Docker: Apache Kafka 4 from Maven Central's jars, KRaft, one process.
 
-``python tests/broker.py`` (``make kafka``) runs one on 127.0.0.1:9092 until Ctrl-C. The jars are cached in
+``python -m support.broker`` (``make kafka``) runs one on 127.0.0.1:9092 until Ctrl-C. The jars are cached in
 ``~/.cache/holdfast`` (or ``HOLDFAST_TEST_CACHE``).
 """
 
@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 VERSION = "4.1.0"
-POM = Path(__file__).parent / "kafka" / "pom.xml"
+POM = Path(__file__).parent / "pom.xml"
 MISSING = "install a Java 17 runtime and Maven (Debian: apt-get install openjdk-17-jre-headless maven)"
 _CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 USERS = {"alice": "wonderland"}

@@ -1,6 +1,6 @@
 """A real S3 server on loopback, without Docker: versitygw, built by Go from its module.
 
-``python tests/s3.py`` builds it, which takes a minute or two. The program is cached in ``~/.cache/holdfast/bin`` (or
+``python -m support.s3`` builds it, which takes a minute or two. The program is cached in ``~/.cache/holdfast/bin`` (or
 ``HOLDFAST_TEST_CACHE``).
 """
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from broker import free_port
+
+from support.broker import free_port
 
 VERSION = "v1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"

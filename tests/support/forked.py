@@ -1,8 +1,8 @@
 """Processes of the command without the second that its imports take: forked from one that has imported all.
 
-``python tests/forked.py FD`` imports what the command imports, and then forks a process for each request on the socket
-FD; that process runs the command as ``python -m stream.cli`` would. :class:`Forked` is its handle, with what tests use
-of :class:`subprocess.Popen`.
+``python tests/support/forked.py FD`` imports what the command imports, and then forks a process for each request on
+the socket FD; that process runs the command as ``python -m stream.cli`` would. :class:`Forked` is its handle, with what
+tests use of :class:`subprocess.Popen`.
 """
 
 import contextlib

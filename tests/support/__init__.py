@@ -1,0 +1,1 @@
+"""What tests share: real brokers and servers, lineages in folders, events, and learners of every kind."""
