@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# how many tests run beside each other
+WORKERS ?= auto
 
 .PHONY: run test check fix bench trust soak kafka clean
 
@@ -10,7 +12,7 @@ run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt
 	$(BIN)/holdfast demo $(ARGS)
 
 test: $(VENV)/test.stamp  ## the whole suite, against a real Kafka broker (Java and Maven)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/test.stamp  ## lint, types, direction of imports
 	$(BIN)/ruff check .
