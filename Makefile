@@ -6,34 +6,37 @@ ARGS ?=
 # how many tests run beside each other
 WORKERS ?= auto
 
-.PHONY: run test check fix bench trust soak kafka clean
+.PHONY: run test test-light check fix bench trust soak kafka clean
 
 run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
 	$(BIN)/holdfast demo $(ARGS)
 
-test: $(VENV)/test.stamp  ## the whole suite, against a real Kafka broker (Java and Maven)
+test: $(VENV)/all.stamp  ## the whole suite, against a real Kafka broker (Java and Maven)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: $(VENV)/test.stamp  ## lint, types, direction of imports
+test-light: $(VENV)/test.stamp  ## the same without torch, 6 GB less: what is tested of retrains is skipped
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: $(VENV)/all.stamp  ## lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(VENV)/test.stamp  ## mend what can be mended by itself
+fix: $(VENV)/all.stamp  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/promises.py
 	$(BIN)/python scripts/architecture.py
 
-bench: $(VENV)/test.stamp  ## figures as ratios, each with its own yardstick in the same run
+bench: $(VENV)/all.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-trust: $(VENV)/test.stamp  ## how often the guard is wrong and how soon it is right, simulated (20 years: some minutes)
+trust: $(VENV)/all.stamp  ## how often the guard is wrong and how soon it is right, simulated (20 years: some minutes)
 	$(BIN)/python benchmarks/trust.py $(ARGS)
 
-soak: $(VENV)/test.stamp  ## the long runs: 1,000 crash points, 200 kills, 300 of up, 50 poisoned, floods of 10^6, 10,000 callers, a longer day
+soak: $(VENV)/all.stamp  ## the long runs: 1,000 crash points, 200 kills, 300 of up, 50 poisoned, floods of 10^6, 10,000 callers, a longer day
 	HOLDFAST_TEST_POINTS=1000 HOLDFAST_TEST_KILLS=200 HOLDFAST_TEST_FLOOD=1000000 HOLDFAST_TEST_CONNECTIONS=10000 \
 	HOLDFAST_TEST_DRILLS=1 HOLDFAST_TEST_FORGED=100000 HOLDFAST_TEST_RETRAINS=200 HOLDFAST_TEST_VERDICTS=1 HOLDFAST_TEST_POISONED=50 HOLDFAST_TEST_DAY=60 HOLDFAST_TEST_AWAY=120 HOLDFAST_TEST_UP_KILLS=300 HOLDFAST_TEST_PAUSE=60 $(BIN)/python -m pytest tests/crash tests/kafka/test_day.py \
 	    tests/kafka/test_faults.py tests/kafka/test_verdicts.py tests/http/test_connections.py tests/unit/test_models_from_strangers.py tests/test_drill.py -s -p no:randomly $(ARGS)
@@ -50,6 +53,10 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/run.stamp
+
+$(VENV)/all.stamp: $(VENV)/test.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test-retrain]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
