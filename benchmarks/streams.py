@@ -161,7 +161,7 @@ def run(stream: Stream, folder: Path, mode: dict[str, Any], most: int | None) ->
             given = all_verdicts(guard.lineage.store, "only")
         finally:
             trainer.close()
-            guard.notifier.close()
+            guard.acting.close()
             guard.presence.close()
         return {
             "served": right / max(1, asked), "newest": newest_right / max(1, asked), "looks": len(given),

@@ -360,7 +360,7 @@ def test_a_champion_that_does_worse_than_it_did_asks_for_a_retrain(folder: Calla
     here.train()
     guarding = Guarding(here.config, now=time.time, sleep=time.sleep, stopping=lambda: True)
     guarding.lineage.refresh()
-    guarding.answering.watch()
+    guarding.acting.answering.watch()
     assert here.json("ledger") == []
     own = here.learner()["own"]
     assert own["level"] > own["recent"] > 0
@@ -372,7 +372,7 @@ def test_a_champion_that_does_worse_than_it_did_asks_for_a_retrain(folder: Calla
     here.train()
     for _ in range(2):
         guarding.lineage.refresh()
-        guarding.answering.watch()
+        guarding.acting.answering.watch()
     (entry,) = here.json("ledger")
     assert (entry["action"], entry["cause"], entry["by"]) == ("retrain", "performance", "guard")
     assert "linear loses 0." in entry["why"]
