@@ -37,8 +37,9 @@ def _worker(kind: str, reference: Learner | None) -> Worker:
     config: Config = check(table, Path())
     ours, theirs = Pipe()
     worker = Worker(theirs, config, "only", LocalStore(Path(tempfile.mkdtemp())))
-    worker._learner, worker._reference, worker._spoilt = BUILD[kind](), reference, False  # noqa: SLF001  measured from inside
-    worker._paired.refer(1 if reference is not None else None)  # noqa: SLF001  the same
+    worker._learner, worker._spoilt = BUILD[kind](), False  # noqa: SLF001  measured from inside
+    worker._compared._reference = reference  # noqa: SLF001  the same
+    worker._compared.paired.refer(1 if reference is not None else None)  # noqa: SLF001  the same
     worker.ours = ours  # type: ignore[attr-defined]  kept open
     return worker
 
