@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,6 +35,10 @@ from stream.retrain.refusals import refuse_erased, refuse_nothing_new, refuse_un
 from stream.retrain.triggers import Order
 from stream.settings import Config
 from stream.source.codec import Codec
+
+if TYPE_CHECKING:
+    from learners.baseline.networks import Shape
+    from learners.baseline.training import Trained
 
 log = logging.getLogger("holdfast.retrain")
 #: low priority: learning and serving come first
@@ -100,7 +104,7 @@ class Retraining:
             left_out = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items()) or "nothing"
             since = f" since baseline {warm.number}; leave out --warm" if warm is not None else ""
             raise NothingToLearnError(
-                f"the archive holds {found.rows:,} events that may be learnt{since}, and training.fewest_rows asks for "
+                f"the archive holds {found.rows:,} events that may be learnt{since}, and retrain.fewest_rows asks for "
                 f"{rules.fewest_rows:,}; left out: {left_out}. Nothing was changed"
             )
         return found, folder
@@ -240,18 +244,7 @@ class Retraining:
         name = hashlib.sha256(msgspec.json.encode((recipe, warm_from))).hexdigest()[:16]
         checkpoint = folder / f"checkpoint-{name}"
 
-        def keep(data: bytes) -> None:
-            hidden = checkpoint.with_name(f".{checkpoint.name}")
-            try:
-                hidden.write_bytes(data)
-                hidden.rename(checkpoint)
-            except OSError as cause:
-                raise RefusedError(
-                    f"the training data in training.work went away: {cause.strerror}. holdfast forget deletes them; "
-                    "train again"
-                ) from cause
-
-        hooks = training.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, keep, self._said,
+        hooks = training.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, partial(self._checkpoint, checkpoint), self._said,
                               most_seconds=order.most_seconds)  # fmt: skip
         first = training.load_state(state) if state is not None else None
         device, task = training.device_of(self.config.retrain.device), self.config.task
@@ -263,7 +256,28 @@ class Retraining:
             )  # fmt: skip
         else:
             trained = training.train(rows_of(folder, dataset), shape, task, recipe, device, start=first, hooks=hooks)
-        blob = pack(About(self.config.task, dataset.names, encoding), networks.export(trained.served, shape))
+        return self._write(dataset, folder, order, recipe, warm_from, processes, trained, shape)
+
+    def _checkpoint(self, path: Path, data: bytes) -> None:
+        """Keep the state after an epoch, whole or not at all."""
+        hidden = path.with_name(f".{path.name}")
+        try:
+            hidden.write_bytes(data)
+            hidden.rename(path)
+        except OSError as cause:
+            raise RefusedError(
+                f"the training data in retrain.work went away: {cause.strerror}. holdfast forget deletes them; "
+                "train again"
+            ) from cause
+
+    def _write(
+        self, dataset: Dataset, folder: Path, order: Order, recipe: Recipe, warm_from: int | None, processes: int,
+        trained: "Trained", shape: "Shape",
+    ) -> tuple[BaselineManifest, Baseline]:  # fmt: skip
+        """Write a model as the next baseline."""
+        from learners.baseline import networks, training  # noqa: PLC0415  torch, an optional extra
+
+        blob = pack(About(self.config.task, dataset.names, dataset.encoding), networks.export(trained.served, shape))
         number = max(baselines.numbers(self.lineage.store), default=0) + 1
         store = self.lineage.store
         manifest = BaselineManifest(
