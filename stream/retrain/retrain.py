@@ -244,8 +244,12 @@ class Retraining:
         name = hashlib.sha256(msgspec.json.encode((recipe, warm_from))).hexdigest()[:16]
         checkpoint = folder / f"checkpoint-{name}"
 
-        hooks = training.Hooks(checkpoint.read_bytes() if checkpoint.exists() else None, partial(self._checkpoint, checkpoint), self._said,
-                              most_seconds=order.most_seconds)  # fmt: skip
+        hooks = training.Hooks(
+            checkpoint.read_bytes() if checkpoint.exists() else None,
+            partial(self._checkpoint, checkpoint),
+            self._said,
+            most_seconds=order.most_seconds,
+        )
         first = training.load_state(state) if state is not None else None
         device, task = training.device_of(self.config.retrain.device), self.config.task
         processes = distributed.processes_of(self.config.retrain.processes, device)
