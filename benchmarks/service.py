@@ -19,6 +19,8 @@ from figures import Row, median_of
 from support.lineages import Folder, wait_for
 from support.samples import numbers
 
+from snapshots.judging.reverts import ancestry
+
 VW = {"v": {"kind": "vw", "args": "--loss_function logistic -b 18", "role": "champion"}}
 RIVER = {"r": {"kind": "river", "factory": "model:logreg", "role": "champion"}}
 FOREST = """
@@ -132,7 +134,7 @@ def revert_and_restart(folder: Path) -> list[Row]:
         for number in range(4):  # up gives up on a trainer that dies five times in a row
             here.write(numbers(2000, first=20_000 + 2000 * number))
             wait_for(lambda: _settled(here))
-            target, line = here.lineage.ancestry("r")[-2], here.lineage.decided.line("r").number
+            target, line = ancestry(here.lineage, "r")[-2], here.lineage.decided.line("r").number
             began = time.monotonic()
             here.start("snapshots", "revert", "r", str(target))
             wait_for(lambda t=target, n=line: here.lineage.decided.line("r").number > n and _all_from(here, t), 20)

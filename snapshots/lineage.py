@@ -17,7 +17,6 @@ from snapshots.decisions.ledger import Entry, Ledger
 from snapshots.errors import DamagedError, LedgerBrokenError
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
-from snapshots.records.held_rows import HeldRow, read_version
 from snapshots.records.manifest import LearnerPart, Manifest, Quarantined
 from snapshots.records.verdict import Verdict
 from snapshots.store.spans import numbers_of
@@ -173,18 +172,6 @@ class Lineage:
         self.refresh()
         return taken
 
-    def held_since(self, moment: float) -> list[HeldRow]:
-        """Held-out rows, sealed or not, that were read after a moment (Unix seconds): beyond the place of then."""
-        newest = self.newest()
-        if newest is None:
-            return []
-        manifests_ = (self.manifest(number) for number in self.numbers)
-        then = next((one for one in manifests_ if one is not None and one.created >= moment), newest).place
-        rows = snapshots.collected(self.store, newest)
-        rows += [row for one in newest.holdout.versions[-1:] for row in read_version(self.store, one)]
-        young = [row for row in rows if row.offset >= then.get(row.topic, {}).get(row.partition, 0)]
-        return list({(row.topic, row.partition, row.offset): row for row in young}.values())
-
     def _read_verdicts(self, present: set[int]) -> None:
         """Look only into the folders of snapshots that still wait for a verdict."""
         waiting = {number for number in present if self.waiting(number)}
@@ -285,27 +272,6 @@ class Lineage:
             if part is not None and part.line < line.number:
                 break
         return line.target
-
-    def ancestry(self, learner: str) -> list[int]:
-        """Passing snapshots that the learner's present state descends from, oldest first."""
-        found: list[int] = []
-        line, bound = self.decided.line(learner), None
-        number = line.number
-        while True:
-            for candidate in self.numbers:
-                part = self.part(candidate, learner)
-                if (
-                    part
-                    and part.line == number
-                    and (bound is None or candidate <= bound)
-                    and self.passed(candidate, learner)
-                ):
-                    found.append(candidate)
-            revert = next((e for e in self.entries if e.seq == number), None)
-            target = self.part(revert.snapshot, learner) if revert and revert.snapshot is not None else None
-            if revert is None or target is None:
-                return sorted(found)
-            number, bound = target.line, revert.snapshot
 
     def quarantine(self, learner: str) -> list[Quarantined]:
         """Return the learner's quarantined ranges; one that no cut has ended yet is ``open``."""

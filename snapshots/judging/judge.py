@@ -25,6 +25,7 @@ from snapshots.errors import DamagedError
 from snapshots.judging import looks as looks_
 from snapshots.judging.auto import Moving
 from snapshots.judging.looks import Looks
+from snapshots.judging.reverts import ancestry
 from snapshots.judging.table import Case, Rules
 from snapshots.lineage import Lineage
 from snapshots.moved.snapshot_view import HeldOut, Sight, UnreadableError
@@ -221,7 +222,7 @@ class Judge:
 
     def _passes(self, number: int, learner: str) -> list[tuple[int, int]]:
         """Snapshot and events learnt of those before that passed and that this one goes on from, oldest first."""
-        own = [one for one in self._lineage.ancestry(learner) if one < number][-_PASSES:]
+        own = [one for one in ancestry(self._lineage, learner) if one < number][-_PASSES:]
         return [(one, part.learnt) for one in own if (part := self._lineage.part(one, learner)) is not None]
 
     def _read(self, version: HoldoutVersion) -> Sealed:
@@ -318,10 +319,10 @@ def _spread(predictions: Sequence[Prediction]) -> float:
 
 def target_of(lineage: Lineage, verdict: Verdict, compared: int | None) -> int | None:
     """Where a revert goes: the reference of the comparison that failed, or else the newest passing snapshot before."""
-    ancestry = [number for number in lineage.ancestry(verdict.learner) if number < verdict.snapshot]
-    if verdict.holdout is not None and compared in ancestry:  # the last pass may already hold poison
+    earlier = [number for number in ancestry(lineage, verdict.learner) if number < verdict.snapshot]
+    if verdict.holdout is not None and compared in earlier:  # the last pass may already hold poison
         return compared
-    return ancestry[-1] if ancestry else None
+    return earlier[-1] if earlier else None
 
 
 def advice(lineage: Lineage, learner: str) -> str | None:

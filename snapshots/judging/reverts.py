@@ -6,6 +6,28 @@ from snapshots.lineage import Lineage
 from snapshots.records import cut as snapshots
 
 
+def ancestry(lineage: Lineage, learner: str) -> list[int]:
+    """Passing snapshots that the learner's present state descends from, oldest first."""
+    found: list[int] = []
+    line, bound = lineage.decided.line(learner), None
+    number = line.number
+    while True:
+        for candidate in lineage.numbers:
+            part = lineage.part(candidate, learner)
+            if (
+                part
+                and part.line == number
+                and (bound is None or candidate <= bound)
+                and lineage.passed(candidate, learner)
+            ):
+                found.append(candidate)
+        revert = next((e for e in lineage.entries if e.seq == number), None)
+        target = lineage.part(revert.snapshot, learner) if revert and revert.snapshot is not None else None
+        if revert is None or target is None:
+            return sorted(found)
+        number, bound = target.line, revert.snapshot
+
+
 def decide_revert(lineage: Lineage, learner: str | None, number: int | None, **details: str | bool) -> Decision:
     """Return the decision to revert, or raise :class:`RefusedError` and change nothing.
 
@@ -20,7 +42,7 @@ def decide_revert(lineage: Lineage, learner: str | None, number: int | None, **d
         raise RefusedError(f"there is no learner {learner!r}; this lineage has {', '.join(newest.learners)}")
     serving = lineage.serving(learner)
     if number is None:
-        earlier = [n for n in lineage.ancestry(learner) if serving is None or n < serving]
+        earlier = [n for n in ancestry(lineage, learner) if serving is None or n < serving]
         if not earlier:
             raise RefusedError(f"{learner} has no passing snapshot before {serving}; nothing was changed")
         number = earlier[-1]

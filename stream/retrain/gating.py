@@ -14,6 +14,7 @@ from snapshots.errors import DamagedError
 from snapshots.judging import gates
 from snapshots.judging.gates import Gate
 from snapshots.records import baselines
+from snapshots.records import cut as cuts
 from snapshots.records.baselines import BaselineManifest
 from snapshots.records.held_rows import HeldRow, read_version, spread
 from stream.settings import Config
@@ -24,6 +25,19 @@ log = logging.getLogger("holdfast.retrain")
 def read_baseline(lineage: Lineage, number: int) -> Baseline:
     """A baseline, verified before it is loaded."""
     return Baseline(baselines.model_of(lineage.store, number)[1])
+
+
+def held_since(lineage: Lineage, moment: float) -> list[HeldRow]:
+    """Held-out rows, sealed or not, that were read after a moment (Unix seconds): beyond the place of then."""
+    newest = lineage.newest()
+    if newest is None:
+        return []
+    manifests_ = (lineage.manifest(number) for number in lineage.numbers)
+    then = next((one for one in manifests_ if one is not None and one.created >= moment), newest).place
+    rows = cuts.collected(lineage.store, newest)
+    rows += [row for one in newest.holdout.versions[-1:] for row in read_version(lineage.store, one)]
+    young = [row for row in rows if row.offset >= then.get(row.topic, {}).get(row.partition, 0)]
+    return list({(row.topic, row.partition, row.offset): row for row in young}.values())
 
 
 class Gating:
@@ -100,7 +114,7 @@ class Gating:
         """
         rules = self.config.gates
         until = self.now() + rules.wait_seconds
-        while len(rows := self.lineage.refresh().held_since(since)) < rules.fresh_rows and self.now() < until:
+        while len(rows := held_since(self.lineage.refresh(), since)) < rules.fresh_rows and self.now() < until:
             self.say("waiting for held-out rows younger than the trigger", len(rows), rules.fresh_rows)
             self.sleep(1.0)
         part = baselines.put(self.lineage.store, number, "holdout", msgspec.msgpack.encode(rows))

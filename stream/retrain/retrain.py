@@ -246,7 +246,7 @@ class Retraining:
 
         hooks = training.Hooks(
             checkpoint.read_bytes() if checkpoint.exists() else None,
-            partial(self._checkpoint, checkpoint),
+            partial(_keep, checkpoint),
             self._said,
             most_seconds=order.most_seconds,
         )
@@ -261,18 +261,6 @@ class Retraining:
         else:
             trained = training.train(rows_of(folder, dataset), shape, task, recipe, device, start=first, hooks=hooks)
         return self._write(dataset, folder, order, recipe, warm_from, processes, trained, shape)
-
-    def _checkpoint(self, path: Path, data: bytes) -> None:
-        """Keep the state after an epoch, whole or not at all."""
-        hidden = path.with_name(f".{path.name}")
-        try:
-            hidden.write_bytes(data)
-            hidden.rename(path)
-        except OSError as cause:
-            raise RefusedError(
-                f"the training data in retrain.work went away: {cause.strerror}. holdfast forget deletes them; "
-                "train again"
-            ) from cause
 
     def _write(
         self, dataset: Dataset, folder: Path, order: Order, recipe: Recipe, warm_from: int | None, processes: int,
@@ -323,6 +311,18 @@ class Retraining:
             f"training: epoch {progress.epoch}{loss}, {progress.rows_per_second:,.0f} rows/s",
             progress.rows, progress.most_rows,
         )  # fmt: skip
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Keep the state after an epoch, whole or not at all."""
+    hidden = path.with_name(f".{path.name}")
+    try:
+        hidden.write_bytes(data)
+        hidden.rename(path)
+    except OSError as cause:
+        raise RefusedError(
+            f"the training data in retrain.work went away: {cause.strerror}. holdfast forget deletes them; train again"
+        ) from cause
 
 
 def decide_by_hand(lineage: Lineage, number: int, action: str, by: str, why: str, now: float) -> Entry:

@@ -173,7 +173,7 @@ class Codec:
             value = self._foreign(value)
         paths, fields = self._paths, self._object(value, "")
         raw_id, raw_time = self._at(fields, paths.id), self._at(fields, paths.time)
-        identity = self._identity(raw_id)
+        identity = _identity_of(raw_id, paths.id)
         features, names = self._features_of(fields)
         colons = (raw_id or b"").count(b":") + (raw_time or b"").count(b":")
         if value.count(b":") != len(fields) + names + colons:
@@ -182,8 +182,8 @@ class Codec:
             id=identity,
             features=features,
             label=self._label(self._at(fields, paths.label)),
-            weight=self._weight_of(self._at(fields, self._weight)),
-            time=self._time(raw_time, record.time),
+            weight=_weight_of(self._at(fields, self._weight), self._weight),
+            time=_time_of(raw_time, record.time, paths),
         )
 
     def _foreign(self, value: bytes) -> bytes:
@@ -272,41 +272,42 @@ class Codec:
         except (UnknownLabelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
             raise RefusedEventError(Reason.UNKNOWN_LABEL, self._paths.label, f"unknown label: {cause}") from None
 
-    def _identity(self, raw: bytes | None) -> str:
-        if raw is None or raw in (b"null", b'""'):
-            raise RefusedEventError(Reason.NO_ID, self._paths.id, "there is no id")
-        try:
-            return str(_identifier.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise RefusedEventError(Reason.WRONG_TYPE, self._paths.id, "an id is text or a whole number") from None
 
-    def _weight_of(self, raw: bytes | None) -> float:
-        if raw is None or raw == b"null":
-            return 1.0
-        try:
-            weight = _number.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise RefusedEventError(
-                Reason.BAD_WEIGHT, self._weight, "a weight is a finite number of at least 0"
-            ) from None
-        if not 0 <= weight <= FLOAT32_MAX:
-            raise RefusedEventError(Reason.BAD_WEIGHT, self._weight, f"{weight!r} is below 0 or outside float32")
-        return weight
+def _identity_of(raw: bytes | None, path: str) -> str:
+    if raw is None or raw in (b"null", b'""'):
+        raise RefusedEventError(Reason.NO_ID, path, "there is no id")
+    try:
+        return str(_identifier.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusedEventError(Reason.WRONG_TYPE, path, "an id is text or a whole number") from None
 
-    def _time(self, raw: bytes | None, recorded: float | None) -> float:
-        if raw is None or raw == b"null":
-            return recorded or 0.0
-        try:
-            seconds = _seconds(_scalar.decode(raw), self._paths.time_format)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError, RecursionError) as cause:
-            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"not a time: {cause}") from None
-        if not 0 <= seconds < _LAST_SECOND:
-            raise RefusedEventError(Reason.BAD_TIME, self._paths.time, f"{seconds!r} is outside the years 1970 to 9999")
-        if recorded is not None and seconds > recorded + self._paths.max_ahead_seconds:
-            raise RefusedEventError(
-                Reason.BAD_TIME, self._paths.time, f"{seconds - recorded:.0f} s ahead of the record's own timestamp"
-            )
-        return seconds
+
+def _weight_of(raw: bytes | None, path: str) -> float:
+    if raw is None or raw == b"null":
+        return 1.0
+    try:
+        weight = _number.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusedEventError(Reason.BAD_WEIGHT, path, "a weight is a finite number of at least 0") from None
+    if not 0 <= weight <= FLOAT32_MAX:
+        raise RefusedEventError(Reason.BAD_WEIGHT, path, f"{weight!r} is below 0 or outside float32")
+    return weight
+
+
+def _time_of(raw: bytes | None, recorded: float | None, paths: EventPaths) -> float:
+    if raw is None or raw == b"null":
+        return recorded or 0.0
+    try:
+        seconds = _seconds(_scalar.decode(raw), paths.time_format)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError, RecursionError) as cause:
+        raise RefusedEventError(Reason.BAD_TIME, paths.time, f"not a time: {cause}") from None
+    if not 0 <= seconds < _LAST_SECOND:
+        raise RefusedEventError(Reason.BAD_TIME, paths.time, f"{seconds!r} is outside the years 1970 to 9999")
+    if recorded is not None and seconds > recorded + paths.max_ahead_seconds:
+        raise RefusedEventError(
+            Reason.BAD_TIME, paths.time, f"{seconds - recorded:.0f} s ahead of the record's own timestamp"
+        )
+    return seconds
 
 
 def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:

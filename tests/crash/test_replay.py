@@ -12,6 +12,7 @@ from support.samples import numbers
 
 from learners.event import Event
 from learners.river.learner import RiverLearner
+from snapshots.judging.reverts import ancestry
 from snapshots.records.membership import Membership
 
 LEARNERS = {
@@ -151,7 +152,7 @@ def test_replay_from_kafka(folder: Callable[..., Folder], kafka: str, topic: str
         producer.flush()
         here.trained()
     whole = here.state()
-    target = here.lineage.ancestry("linear")[-2]
+    target = ancestry(here.lineage, "linear")[-2]
     here.run("snapshots", "revert", "linear", str(target))
     here.train()
     (row,) = rows(here)

@@ -21,6 +21,7 @@ from learners.baseline.served import About, Baseline, pack
 from learners.errors import BudgetUsedUpError, FactoryRefusedError, StateRefusedError
 from learners.event import Features
 from learners.extras import install
+from snapshots.judging.reverts import ancestry
 from snapshots.store.local import LocalStore
 from stream.compose import retraining_of
 from stream.retrain.dataset import rows_of
@@ -139,7 +140,7 @@ def test_held_out_repeated_and_condemned_events_are_left_out(folder: Callable[..
                   **RULES, holdout__rate=0.1, source__batch=50)  # fmt: skip
     here.write(numbers(400))
     here.trained()
-    good = here.lineage.ancestry("linear")[-1]
+    good = ancestry(here.lineage, "linear")[-1]
     here.write(numbers(300, first=400))
     here.write(numbers(50))  # the first fifty again
     here.trained()
