@@ -300,7 +300,11 @@ def quarantine(lineage: Lineage) -> list[dict[str, Any]]:
     return [
         {
             "learner": name,
-            **{key: value for key, value in msgspec.to_builtins(one).items() if key != "error" or value},
+            **{
+                key: value
+                for key, value in msgspec.to_builtins(one).items()
+                if key not in ("error", "kind") or (key == "error" and value)
+            },
             **({"state": "dropped"} if (name, one.id) in dropped else {}),
         }
         for name in (newest.learners if newest else {})

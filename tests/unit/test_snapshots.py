@@ -1,5 +1,6 @@
 """Snapshots: manifest last, every byte verified before anything is deserialised."""
 
+import hashlib
 import json
 import pickle
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from support.lineages import Folder
 from support.samples import numbers
@@ -148,6 +150,41 @@ def test_the_schema_in_the_repository_is_that_of_the_code(tmp_path: Path) -> Non
     assert schema == json.loads(json.dumps(manifests.schema()))
     write(LocalStore(tmp_path), 1)
     jsonschema.validate(json.loads((tmp_path / snapshots.manifest_name(1)).read_bytes()), schema)
+
+
+QUARANTINED = {"id": "7", "cause": "poisoned", "ranges": {"t": {"0": [1, 2]}}, "events": 1}
+
+
+def resealed(data: bytes, change: dict[str, Any], quarantined: dict[str, Any]) -> bytes:
+    """A manifest as a version with other fields would have written it."""
+    fields = json.loads(data) | change
+    fields["learners"]["a"]["quarantine"] = [QUARANTINED | quarantined]
+    fields["sha256"] = fields.pop("sha256") and ""
+    for _ in range(2):
+        data = msgspec.json.format(msgspec.json.encode(fields), indent=1) + b"\n"
+        fields["sha256"] = hashlib.sha256(data).hexdigest() if not fields["sha256"] else fields["sha256"]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "quarantined"),
+    [({}, {"state": "skipped", "error": "", "kind": "revert"}), ({}, {}), ({"to_come": [{"x": 1}]}, {}),
+     ({}, {"to_come": 1})],
+    ids=["as this version writes it", "before some fields", "a field to come", "a field to come, further in"],
+)  # fmt: skip
+def test_a_manifest_of_another_version_holds(
+    tmp_path: Path, change: dict[str, Any], quarantined: dict[str, Any]
+) -> None:
+    """Fields may be added with a default, and a reader leaves out those that it does not know (docs/formats.md)."""
+    store = LocalStore(tmp_path)
+    written = write(store, 1)
+    data = resealed(store.get(snapshots.manifest_name(1)) or b"", change, quarantined)
+    found = manifests.decode(data, "it")
+    assert found.learners["a"].quarantine[0].reverted_by == 7
+    assert (found.snapshot, found.learners["a"].model) == (1, written.learners["a"].model)
+    for at in range(len(data)):
+        with pytest.raises(SnapshotsError):
+            manifests.decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], "it")
 
 
 @pytest.mark.parametrize("part", ["manifest", "model", "shared"])
