@@ -247,7 +247,7 @@ def test_the_trainer_guard_and_serving_never_import_torch(folder: Callable[..., 
     here.write(numbers(300, first=900))
     for command in (["train", "--until-end"], ["guard", "--once"], ["status"], ["retrain", "list"]):
         here.run(*command, code=0, PYTHONPATH=path)
-    assert "torch was imported" in (here.run("retrain", "--now", code=None, PYTHONPATH=path).stderr)
+    assert "torch was imported" in (here.run("retrain", "--now", "--again", code=None, PYTHONPATH=path).stderr)
     code = "import sys; sys.modules['cronsim'] = None; from stream.cli import main; main(['retrain'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here.path)
     assert install("retrain") in done.stderr
