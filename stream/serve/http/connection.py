@@ -42,7 +42,7 @@ class Connection(HttpToolsProtocol):
         self.leaving = False
         self.began = self.heard = self._read = self.loop.time()
         self.held = self.unread = 0
-        self._coming = self._in_head = self._deaf = self._again = False
+        self._coming = self._in_head = self._deaf = self._paused = self._again = False
         self._head = self._between = 0
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
@@ -98,7 +98,7 @@ class Connection(HttpToolsProtocol):
             self.dismiss(code, why)
 
     def _stop_reading(self) -> None:
-        self._deaf = True
+        self._deaf = self._paused = True
         self.flow.pause_reading()
 
     def on_message_begin(self) -> None:
@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
         if self._again:
             return
         if len(self.pipeline) >= MOST_PIPELINED:
-            self._stop_reading()
+            self._deaf = True  # what comes is read and dropped: a close with unread bytes would take answers back
             self.cycle.keep_alive = False
             raise _EnoughError
         super().on_message_begin()
@@ -167,7 +167,7 @@ class Connection(HttpToolsProtocol):
         self.began = self.heard = self.loop.time()
         self.door.let_go(self)
         super().on_response_complete()
-        if self._deaf:
+        if self._paused:
             self.flow.pause_reading()
 
     def waits(self) -> bool:
