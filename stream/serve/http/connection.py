@@ -24,6 +24,8 @@ MOST_HEADERS = 100
 MOST_PIPELINED = 32
 #: bytes that may come without a head or a part of a body being complete (white space, trailers, chunk extensions too)
 _MOST_BETWEEN = 2 * MOST_HEAD
+#: bytes that are read and dropped after the last request that is answered
+_MOST_DROPPED = 1 << 20
 
 
 class _EnoughError(Exception):
@@ -43,7 +45,7 @@ class Connection(HttpToolsProtocol):
         self.began = self.heard = self._read = self.loop.time()
         self.held = self.unread = 0
         self._coming = self._in_head = self._deaf = self._paused = self._again = False
-        self._head = self._between = 0
+        self._head = self._between = self._dropped = 0
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
         """Enter."""
@@ -60,6 +62,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.heard = self.loop.time()
         if self._deaf or self.transport.is_closing():
+            self._drop(len(data))
             return
         self._between += len(data)
         while data:
@@ -73,6 +76,12 @@ class Connection(HttpToolsProtocol):
                 return
         if self._between > _MOST_BETWEEN:
             self._end_here(431 if self._in_head else 400, "the head of the request, or what comes between, is too long")
+
+    def _drop(self, count: int) -> None:
+        """Read on for a while: to close with bytes unread would take answers back that are on their way."""
+        self._dropped += count
+        if self._dropped > _MOST_DROPPED:
+            self._stop_reading()
 
     def _head_without_upgrade(self) -> bytes:
         """Begin again behind the head: no other protocol is spoken here, and httptools takes the body for one.
@@ -106,7 +115,7 @@ class Connection(HttpToolsProtocol):
         if self._again:
             return
         if len(self.pipeline) >= MOST_PIPELINED:
-            self._deaf = True  # what comes is read and dropped: a close with unread bytes would take answers back
+            self._deaf = True
             self.cycle.keep_alive = False
             raise _EnoughError
         super().on_message_begin()
