@@ -101,7 +101,8 @@ class Trouble(msgspec.Struct):
     """What is known since looks are bad: the snapshot of before, where its rows end, and when it began.
 
     ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars`` and how, last when
-    ``told`` events were learnt; ``moved``: features lie elsewhere; ``good``: looks since that were good again.
+    ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
+    features lie elsewhere; ``good``: looks since that were good again.
     """
 
     yardstick: int
@@ -114,6 +115,7 @@ class Trouble(msgspec.Struct):
     lies: bool = False
     liars: dict[str, str] = {}
     told: int = -1_000_000
+    alone: bool = False
     moved: bool = False
     compared: int = 0
     good: int = 0
@@ -393,7 +395,7 @@ class Lagged:
         self._compare_features(trouble)
         if (alone := self._one_slice(trouble)) is not None:
             name, most, known = alone
-            trouble.lies = True
+            trouble.lies = trouble.alone = True
             why = f"{_unheard(most, known)}, in {name} alone: somebody has to decide"
             return Answer("suspect", "moved", [*dict.fromkeys([*bad, name])], why)
         for name, difference in bad.items():
@@ -429,7 +431,7 @@ class Lagged:
 
     def _one_slice(self, trouble: Trouble) -> tuple[str, float, float] | None:
         """The slice that changed most, all at once while another stayed: a producer is to blame more often."""
-        if not self._stayed(trouble):
+        if not trouble.alone and not self._stayed(trouble):
             return None
         found = [
             (name, *change) for name in self.memory.changes
