@@ -144,6 +144,7 @@ def unlike(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]
             continue
         half = len(was) // 2
         apart, cells = distance(was, new)
+        # by Hoeffding a difference of two shares varies as one share of so many rows
         by_chance = chance(cells, len(was) * len(new) / (len(was) + len(new)), probability=_CHANCE)
         if apart > max(_APART, by_chance) and half and distance(was[:half], was[half:])[0] < apart / 2:
             return True

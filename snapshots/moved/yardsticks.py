@@ -116,6 +116,7 @@ class Trouble(msgspec.Struct):
     liars: dict[str, str] = {}
     told: int = -1_000_000
     alone: bool = False
+    moved_at_once: bool = False
     moved: bool = False
     compared: int = 0
     good: int = 0
@@ -431,7 +432,7 @@ class Lagged:
 
     def _one_slice(self, trouble: Trouble) -> tuple[str, float, float] | None:
         """The slice that changed most, all at once while another stayed: a producer is to blame more often."""
-        if not trouble.alone and not self._stayed(trouble):
+        if not trouble.alone and (trouble.moved_at_once or not self._stayed(trouble)):
             return None
         found = [
             (name, *change) for name in self.memory.changes
@@ -468,6 +469,8 @@ class Lagged:
             trouble.compared = scene.held
             before = self._rows(trouble, max(0, trouble.end - 300), trouble.end)
             trouble.moved = unlike(scene.features(before), scene.features(new))
+            if scene.held - trouble.held <= 100:
+                trouble.moved_at_once = trouble.moved
 
     def _note_gain(self) -> None:
         """Keep the sums of fresh differences at a few points, so that the newest hundreds can be told from the rest."""
