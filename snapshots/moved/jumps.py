@@ -80,7 +80,7 @@ def distance(before: Sequence[Any], now: Sequence[Any]) -> tuple[float, int]:
     return max(missing, apart), len(cells)
 
 
-def chance(cells: int, *sizes: float, probability: float = _CHANCE) -> float:
+def chance(cells: int, *sizes: int, probability: float = _CHANCE) -> float:
     """The distance that samples of these sizes show by chance with this probability at most: once in 10⁹ times.
 
     One cell: Dvoretzky, Kiefer and Wolfowitz, with the constant of Massart (Ann. Probab. 18, 1990). More: Bretagnolle

@@ -61,8 +61,7 @@ def doubt(task: Task, before: Window, now: Window, own: Floats, known: str = "")
     """
     if misnamed(before.features, now.features):
         return "misnamed"
-    found = _of_numbers(before, now, own) if task == "regression" else _of_classes(before, now, own, known)
-    return "" if found == "uninformative" and unlike(before.features, now.features) else found
+    return _of_numbers(before, now, own) if task == "regression" else _of_classes(before, now, own, known)
 
 
 def _of_classes(before: Window, now: Window, own: Floats, known: str) -> Doubt:
@@ -144,8 +143,7 @@ def unlike(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]
             continue
         half = len(was) // 2
         apart, cells = distance(was, new)
-        # by Hoeffding a difference of two shares varies as one share of so many rows
-        by_chance = chance(cells, len(was) * len(new) / (len(was) + len(new)), probability=_CHANCE)
+        by_chance = chance(cells, len(was), len(new), probability=_CHANCE)
         if apart > max(_APART, by_chance) and half and distance(was[:half], was[half:])[0] < apart / 2:
             return True
     return False

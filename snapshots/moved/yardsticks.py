@@ -420,8 +420,7 @@ class Lagged:
         if self._label_tests and mine.mean() > level + 0.05 and mine.mean() > 0.85 * constant:
             trouble.lies = True
             return "what came since cannot be learnt: the labels may be noise", "moved"
-        change = self._unheard_of(trouble, name) if not name and not trouble.moved else None
-        if change and theirs.mean() - level > change[0] / 2:  # a few rows said so, and all that came since
+        if not name and not trouble.moved and (change := self._unheard_of(trouble, name)):
             trouble.lies = True
             most, known = change
             patience = scene.hold_events * min(4.0, most / known / _SURPRISE)
