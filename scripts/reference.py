@@ -15,7 +15,7 @@ from stream.serve.predict import Answers
 from stream.serve.prometheus import METRICS, RequestCounts
 from stream.settings import Config
 from stream.sink.intake import Intake
-from stream.source.refusal import MEANING
+from stream.refusal import MEANING
 
 PATH = Path(__file__).parents[1] / "docs" / "reference.md"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from learners.labels import Labels
 from snapshots import Lineage, Store
 from snapshots.records.membership import Membership
 from snapshots.store.local import LocalStore
@@ -20,6 +21,7 @@ from stream.parts import codec_of, fit_labels, labels_of, reach_modules, store_o
 from stream.process import only_one
 from stream.process.presence import Presence, sweep
 from stream.settings import Config
+from stream.source.codec import Codec
 from stream.source.files import FilesSource
 from stream.source.kafka import KafkaSource
 from stream.source.source import Source
@@ -56,6 +58,22 @@ def source_of(config: Config, when_lost: str | None = None) -> Source:
         poll_seconds=source.poll_seconds,
         when_lost=source.when_lost,
     )
+
+
+def events_of(
+    config: Config, codec: Codec, labels: Labels, membership: Membership, *, when_lost: str | None = None,
+    lasting: bool = False,
+) -> Source:  # fmt: skip
+    """The source of what is learnt: with ``[labels]`` events are joined with labels that come later.
+
+    ``lasting``: what waits is kept in ``join.directory``, for one process at a time.
+    """
+    if not config.labels.given:
+        return source_of(config, when_lost)
+    from stream.join.build import joined  # noqa: PLC0415  only where labels come later
+
+    path = config.base / config.join.directory / f"{config.name}.sqlite" if lasting else None
+    return joined(config, lambda one: source_of(one, when_lost), codec, labels, membership.digest, path)
 
 
 def dead_letters_of(config: Config, store: Store) -> DeadLetters:
@@ -109,22 +127,25 @@ def trainer_of(
     sweep(store, now())
     labels = labels_of(config)
     fit_labels(config, labels)
+    codec = codec_of(config, labels)
+    source = events_of(config, codec, labels, membership, lasting=True)
     kit = Kit(
         config=config,
-        source=source_of(config),
-        codec=codec_of(config, labels),
+        source=source,
+        codec=codec,
         labels=labels,
         dead_letters=Told(dead_letters_of(config, store), Counter() if refused is None else refused),
         lineage=lineage,
         membership=membership,
         learners=[LearnerProcess(name, config, store, stopping) for name in config.learners],
         begin=begin,
-        reopen=lambda: source_of(config, when_lost="stop"),
+        reopen=lambda: events_of(config, codec, labels, membership, when_lost="stop"),
         presence=Presence(store, "trainer", now),
         now=now,
         sleep=sleep,
         stopping=stopping,
         progress=progress,
+        keep_arrival=getattr(source, "note_arrival", lambda _sequence, _id, _said: None),
     )
     return Trainer(kit)
 
@@ -145,14 +166,15 @@ def archiver_of(
     store = store_of(config)
     lineage = Lineage(store)
     labels = labels_of(config)
+    codec, membership = codec_of(config, labels), membership_of(config, lineage, now())
     return Archiver(
         config.archive,
         config.source.batch,
-        source=source_of(config),
-        codec=codec_of(config, labels),
+        source=events_of(config, codec, labels, membership),
+        codec=codec,
         archive=Archive(store),
         lineage=lineage,
-        membership=membership_of(config, lineage, now()),
+        membership=membership,
         presence=Presence(store, "archiver", now),
         now=now,
         sleep=sleep,

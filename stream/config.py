@@ -27,7 +27,7 @@ _FORBIDDEN_KAFKA = {
 }
 _NOT_KEYS = (
     "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_LOG",
-    "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_READ_TOKEN", "HOLDFAST_TRUSTED_TOKEN",
+    "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_LABELS_TOKEN", "HOLDFAST_READ_TOKEN", "HOLDFAST_TRUSTED_TOKEN",
 )  # fmt: skip
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}
 #: the beginning of an address, or its query, where a directory was to be
@@ -152,13 +152,14 @@ def _check_together(config: Config) -> None:
     if config.retrain.budget and not config.retrain.price_per_hour:
         raise ConfigError("retrain.budget is in money: set retrain.price_per_hour, what an hour of one process costs")
     if config.source.kind == "kafka":
-        if not config.source.topics:
+        if not config.source.topics and not config.labels.given:
             raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')
         if "bootstrap.servers" not in config.source.kafka:
             raise ConfigError('[source.kafka] needs "bootstrap.servers" = "host:port"')
     else:
         _check_directory(config, "source.directory", config.source.directory)
     _check_trusted(config)
+    _check_join(config)
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
@@ -191,6 +192,30 @@ def _check_trusted(config: Config) -> None:
         directory = _check_directory(config, "holdout.trusted.directory", trusted.directory)
         if source.kind == "files" and directory == (config.base / source.directory).resolve():
             raise ConfigError("holdout.trusted.directory is source.directory: its events would be learnt")
+
+
+def _check_join(config: Config) -> None:
+    """Refuse a join that could join nothing, or topics and directories that would hold two things."""
+    source, predictions, labels, join = config.source, config.predictions, config.labels, config.join
+    for name, one in (("predictions", predictions.directory), ("labels", labels.directory)):
+        if one:
+            _check_directory(config, f"{name}.directory", one)
+    if predictions.directory and predictions.topic:
+        raise ConfigError("predictions.directory and predictions.topic are both set: set one")
+    if labels.directory and labels.topics:
+        raise ConfigError("labels.directory and labels.topics are both set: set one")
+    if (predictions.topic or labels.topics) and "bootstrap.servers" not in source.kafka:
+        raise ConfigError('predictions.topic and labels.topics need [source.kafka] "bootstrap.servers"')
+    named = [
+        *([Path(source.directory).name] if source.kind == "files" else source.topics),
+        *(Path(one).name for one in (predictions.directory, labels.directory) if one),
+        *([predictions.topic] if predictions.topic else []), *labels.topics,
+    ]  # fmt: skip
+    for name in named:
+        if named.count(name) > 1:
+            raise ConfigError(f"{name!r} is named twice among events, predictions and labels: each has its own")
+    if labels.given and join.missing == "negative" and config.task != "binary":
+        raise ConfigError('join.missing = "negative" is for task = "binary": no other task has a label that means no')
 
 
 def _check_store(config: Config) -> None:

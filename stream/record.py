@@ -1,6 +1,43 @@
-"""One delivered record, before anything was made of it."""
+"""One delivered record, before anything was made of it; or what the join made of one."""
+
+from typing import Literal, TypeAlias
 
 import msgspec
+
+from learners.event import Event, Prediction
+from stream.refusal import Refusal
+
+#: what is done with an event that the join gives: learnt and scored; learnt as no, and not scored yet; scored only,
+#: since it was learnt as no and is one; learnt as a late yes after it was learnt as no, and scored
+Mode: TypeAlias = Literal["learn", "negative", "score", "late"]
+#: what makes an event one that was learnt; the others speak of such a one again
+COUNTED: tuple[Mode, ...] = ("learn", "negative")
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """What was answered to a request, and by whom."""
+
+    learner: str
+    snapshot: int
+    prediction: Prediction
+
+
+class Joined(msgspec.Struct, gc=False):
+    """What the join found of a record: how the classes change (``labels.`` before those of labels), and an event.
+
+    ``sequence`` numbers events that wait; ``asked``: its prediction of now is kept until the label comes. ``arrived``
+    are the predictions that were kept. ``delay`` is how long the label took, in seconds.
+    """
+
+    moves: dict[str, int]
+    event: Event | None = None
+    mode: Mode | None = None
+    refusal: Refusal | None = None
+    sequence: int = -1
+    asked: bool = False
+    served: Served | None = None
+    arrived: bytes | None = None
+    delay: float | None = None
 
 
 class Record(msgspec.Struct, gc=False):
@@ -14,3 +51,4 @@ class Record(msgspec.Struct, gc=False):
     time: float | None = None
     key: bytes | None = None
     headers: list[tuple[str, bytes | None]] | None = None
+    joined: Joined | None = None

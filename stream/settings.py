@@ -23,6 +23,7 @@ from snapshots.judging.gates import Limits
 from snapshots.judging.table import JudgingSettings
 from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.retention import Keep
+from stream.durations import Duration, seconds_of
 
 #: a name or an address without port; ``*.`` before a name stands for all below it
 Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
@@ -69,6 +70,70 @@ class EventPaths(_Table):
     decoder: str | None = None
     types: dict[str, Literal["number", "text", "bool"]] = {}
     flatten: bool = False
+
+
+class PredictionLog(_Table):
+    """Where answered requests are kept: a directory of ``*.jsonl``, or a topic of ``[source.kafka]``."""
+
+    directory: str = ""
+    topic: str = ""
+    share: Share = 1.0
+    spool: Annotated[str, Meta(min_length=1)] = "spool"
+    spool_megabytes: Several = 1000
+
+    @property
+    def given(self) -> bool:
+        """Whether answers are logged at all."""
+        return bool(self.directory or self.topic)
+
+
+class LabelsConfig(_Table):
+    """Where labels that come later are, and their fields: a directory, or topics of ``[source.kafka]``."""
+
+    directory: str = ""
+    topics: list[str] = []
+    id: str = "id"
+    label: str = "y"
+    time: str = "ts"
+    weight: str = "w"
+
+    @property
+    def given(self) -> bool:
+        """Whether labels come later at all."""
+        return bool(self.directory or self.topics)
+
+
+class JoinConfig(_Table):
+    """How long an event waits for its label, and what follows when none comes, or a late one."""
+
+    wait: Duration = "30m"
+    missing: Literal["drop", "negative"] = "drop"
+    late: Literal["correct", "count"] = "correct"
+    late_wait: Duration = ""
+    correction: Literal["retract", "fnw", "none"] = "retract"
+    max_pending: Several = 1_000_000
+    idle: Duration = "500ms"
+    directory: Annotated[str, Meta(min_length=1)] = "waiting"
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long an event waits for its label."""
+        return seconds_of(self.wait)
+
+    @property
+    def late_seconds(self) -> float:
+        """For how long after that a label is still known for a late one; as long again unless it is said."""
+        return seconds_of(self.late_wait) if self.late_wait != "" else self.wait_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long a quiet partition is waited for."""
+        return seconds_of(self.idle)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether what was learnt as no is put right by a late yes."""
+        return self.missing == "negative" and self.late == "correct" and self.correction != "none"
 
 
 class LearnerConfig(_Table):
@@ -242,6 +307,7 @@ class Serve(_Table):
     hosts: list[Host] = []
     token_file: str = "token"  # noqa: S105  a file's name
     events_token_file: str = "events-token"  # noqa: S105  the same
+    labels_token_file: str = "labels-token"  # noqa: S105  the same
     read_token_file: str = ""
     events_seconds: Seconds = 5.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
@@ -261,6 +327,9 @@ class Config(_Table):
     learners: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,60}\Z")], LearnerConfig]
     source: Source = msgspec.field(default_factory=Source)
     event: EventPaths = msgspec.field(default_factory=EventPaths)
+    predictions: PredictionLog = msgspec.field(default_factory=PredictionLog)
+    labels: LabelsConfig = msgspec.field(default_factory=LabelsConfig)
+    join: JoinConfig = msgspec.field(default_factory=JoinConfig)
     store: StoreConfig = msgspec.field(default_factory=StoreConfig)
     snapshots: SnapshotsConfig = msgspec.field(default_factory=SnapshotsConfig)
     holdout: Holdout = msgspec.field(default_factory=Holdout)

@@ -17,7 +17,7 @@ from stream.dead_letters.replay import Resending
 from stream.dead_letters.writer import FileDeadLetters
 from stream.errors import CommandError
 from stream.record import Record
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 
 MEND = """
 import json

@@ -23,7 +23,7 @@ from snapshots.store.size_limits import BEGINNINGS
 from stream.cli import main
 from stream.serve.prometheus import METRICS
 from stream.settings import Config, LearnerConfig
-from stream.source.refusal import MEANING, Reason
+from stream.refusal import MEANING, Reason
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:

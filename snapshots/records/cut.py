@@ -31,7 +31,7 @@ class Shared(msgspec.Struct):
     ``rows``: the newest valid labelled events' features, for the guard's fast lane.
     ``start``: where the lineage began. ``held``: rows of the holdout's candidate. ``rivalry``: the evidence of
     challengers against the champion. ``matching``: for each configured name, how many events were looked at for it and
-    how many matched.
+    how many matched. ``arrivals``: the scores of what was answered, and of what was predicted when events came.
     """
 
     recent_ids: bytes = b""
@@ -41,6 +41,7 @@ class Shared(msgspec.Struct):
     held: Tails = msgspec.field(default_factory=Tails)
     rivalry: bytes = b""
     matching: dict[str, list[int]] = {}
+    arrivals: bytes = b""
 
 
 class Cut(msgspec.Struct):
@@ -57,6 +58,7 @@ class Cut(msgspec.Struct):
     holdout: HoldoutState
     written: Durations
     shared: bytes
+    delays: dict[str, Any] = {}
 
 
 def versions() -> dict[str, str]:
@@ -108,6 +110,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         shared=put(store, number, "shared", cut.shared),
         learners=dict(learners),
         versions=versions(),
+        delays=cut.delays,
     )
     if not claim(store, manifest_name(number), manifest.encode()):
         raise NumberTakenError(f"snapshot {number} is there already")

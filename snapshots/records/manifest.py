@@ -7,6 +7,7 @@ the digest of itself, so that a single flipped byte in it is found.
 import hashlib
 import re
 from bisect import bisect_left
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -71,7 +72,11 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """Classes of delivered records that belong to the place (promise 2); ``refused`` splits the dead-lettered."""
+    """Classes of delivered records that belong to the place (promise 2); ``refused`` splits the dead-lettered.
+
+    Where labels come later, events are ``pending`` until theirs is there or ``timed_out``, and ``labels`` counts the
+    labels: ``consumed``, and what became of each.
+    """
 
     consumed: int = 0
     dead_lettered: int = 0
@@ -79,14 +84,32 @@ class Counts(msgspec.Struct):
     duplicate: int = 0
     held_out: int = 0
     refused: dict[str, int] = {}
+    pending: int = 0
+    timed_out: int = 0
+    labels: dict[str, int] = {}
 
     def remaining(self) -> int:
-        """Records that are neither dead-lettered, unlabelled, duplicate nor held out."""
-        return self.consumed - self.dead_lettered - self.unlabelled - self.duplicate - self.held_out
+        """Events of which each learner has learnt every one, or has it in quarantine."""
+        waiting = self.pending + self.timed_out
+        return self.consumed - self.dead_lettered - self.unlabelled - self.duplicate - self.held_out - waiting
+
+    def move(self, moves: Mapping[str, int]) -> None:
+        """Change classes by so much; ``labels.`` before a name: one of labels that come by themselves."""
+        for name, by in moves.items():
+            _, labels, label = name.rpartition("labels.")
+            if labels:
+                self.labels[label] = self.labels.get(label, 0) + by
+            else:
+                setattr(self, name, getattr(self, name) + by)
+
+    def labels_left(self) -> int:
+        """Labels that are in no class, of those that came by themselves: 0 unless the program is wrong."""
+        classes = ("dead_lettered", "joined", "early", "late", "orphan", "duplicate", "withdrawn")
+        return self.labels.get("consumed", 0) - sum(self.labels.get(name, 0) for name in classes)
 
     def copy(self) -> "Counts":
         """Counts that do not change when the trainer goes on."""
-        return msgspec.structs.replace(self, refused=dict(self.refused))
+        return msgspec.structs.replace(self, refused=dict(self.refused), labels=dict(self.labels))
 
 
 class HoldoutVersion(msgspec.Struct, frozen=True):
@@ -133,7 +156,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC.
 
     ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
-    ``written`` tells how long earlier snapshots took to write.
+    ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later.
     """
 
     format: int
@@ -151,6 +174,7 @@ class Manifest(msgspec.Struct, frozen=True):
     shared: Part
     learners: dict[str, LearnerPart]
     versions: dict[str, str]
+    delays: dict[str, Any] = {}
     sha256: str = ""
 
     def encode(self) -> bytes:

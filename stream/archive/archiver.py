@@ -21,9 +21,9 @@ from stream.errors import CommandError, SourceAwayError
 from stream.process.patience import patiently
 from stream.process.presence import Presence
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import ArchiveConfig
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
 from stream.source.source import Source
 
 log = logging.getLogger("holdfast.archive")

@@ -37,11 +37,11 @@ from stream.dead_letters.reader import files_of
 from stream.dead_letters.writer import SUFFIX
 from stream.errors import CommandError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import Config
 from stream.source import lines
 from stream.source.codec import Codec
 from stream.source.kafka_client import client, producer, producer_settings
-from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.forget")
 _WAIT_SECONDS = 10.0

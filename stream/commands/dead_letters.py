@@ -16,8 +16,8 @@ from stream.commands.base import Group, absent, configured, json_option, lineage
 from stream.commands.numbers import Whole
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process
+from stream.refusal import Reason, counted
 from stream.settings import Config
-from stream.source.refusal import Reason, counted
 from stream.terminal import printing
 
 _LEASE, _LEASE_SECONDS = "dead-letters", 60.0

@@ -13,8 +13,8 @@ from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.manifest import HoldoutState
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent
 from stream.errors import CommandError
+from stream.refusal import counted
 from stream.settings import Config
-from stream.source.refusal import counted
 from stream.status import status as states
 from stream.terminal import printing
 

@@ -27,8 +27,8 @@ from stream.commands.base import (
 from stream.commands.numbers import Whole
 from stream.config import unpacked
 from stream.process import logs
+from stream.refusal import counted
 from stream.settings import Config
-from stream.source.refusal import counted
 from stream.terminal import printing
 
 _UP_WAITS = "requests under way are answered, and the trainer writes a last snapshot; up to 9 s"

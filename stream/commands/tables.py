@@ -13,8 +13,8 @@ import msgspec
 from stream.commands.base import FILE, configured, json_option, stopping_of
 from stream.commands.numbers import Figure
 from stream.errors import CommandError
+from stream.refusal import counted
 from stream.settings import Config
-from stream.source.refusal import counted
 from stream.tables import findings
 from stream.tables.columns import Columns
 from stream.terminal import printing

@@ -20,9 +20,9 @@ from snapshots.store.size_limits import escaped
 from stream.dead_letters.reader import Letter
 from stream.errors import CommandError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import Config
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
 
 #: so many letters are named by one entry, and sent together
 TOGETHER = 1000

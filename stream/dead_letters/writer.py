@@ -24,9 +24,9 @@ from snapshots.store.confined import make_folder
 from snapshots.store.store import Store, claim, flush_directory
 from stream.errors import GaveUpError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.source import lines
 from stream.source.kafka_client import Settings, client, producer, producer_settings
-from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.dead_letter")
 SUFFIX = ".dead-letter"

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from stream.errors import CommandError
+from stream.refusal import Refusal
 from stream.settings import Config
 from stream.sink.intake import Intake
-from stream.source.refusal import Refusal
 from stream.tables.payments import payment
 
 _TICK_SECONDS = 0.05

@@ -10,8 +10,8 @@ from snapshots import Lineage
 from snapshots.decisions.ledger import Action, Entry
 from snapshots.moved import jumps
 from snapshots.records.manifest import Manifest
+from stream.refusal import counted
 from stream.settings import Breaker
-from stream.source.refusal import counted
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ from snapshots.records.held_rows import HeldRow
 from snapshots.records.membership import Membership
 from stream.errors import CommandError
 from stream.record import Record
+from stream.refusal import Reason, Refusal
 from stream.source import lines
 from stream.source.codec import Codec
-from stream.source.refusal import Reason, Refusal
 
 _TOPIC = "trusted"
 _MOST = 1_000_000

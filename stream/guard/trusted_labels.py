@@ -13,7 +13,7 @@ from snapshots.store.size_limits import escaped
 from stream.errors import StreamError
 from stream.guard.checked_rows import Checking
 from stream.record import Record
-from stream.source.refusal import counted
+from stream.refusal import counted
 from stream.source.source import Source
 
 if TYPE_CHECKING:

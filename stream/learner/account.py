@@ -77,7 +77,7 @@ class Account:
 
     def verify(self, counts: Counts) -> None:
         """Hold the accounting equation (promise 2); a difference is a fault of the program."""
-        if counts.remaining() != self.learnt + self.quarantined:
+        if counts.remaining() != self.learnt + self.quarantined or counts.labels_left():
             raise SnapshotsError(
                 f"the accounting of {self.name} does not add up: {counts} against {self.learnt} learnt and "
                 f"{self.quarantined} quarantined. No snapshot was written; please report this"

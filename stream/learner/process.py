@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from learners.event import Event
+import msgspec
+
+from learners.event import Event, Prediction
 from learners.labels import LabelValue
 from snapshots.records.manifest import LearnerPart
 from snapshots.store.store import Store
@@ -23,7 +25,7 @@ from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner import wire
 from stream.learner.account import Account
 from stream.process import lent_store
-from stream.record import Record
+from stream.record import COUNTED, Mode, Record
 from stream.settings import Config
 
 log = logging.getLogger("holdfast.trainer")
@@ -33,6 +35,14 @@ _END_SECONDS = 5.0
 _LOOK_SECONDS = 5
 #: a learner that takes longer for a batch, or to load, is said to hang
 _SILENT_SECONDS = 10
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """Features without a label, to be predicted ``before`` the event of this index in a batch is learnt."""
+
+    sequence: int
+    features: bytes
+    before: int
 
 
 class LearnerProcess:
@@ -60,6 +70,8 @@ class LearnerProcess:
         self._trouble: Exception | None = None
         self._loaded: Future[dict[str, Any]] | None = None
         self._saves: dict[int, Future[wire.Saved]] = {}
+        self._asked: dict[int, Sequence[int]] = {}
+        self._answers: list[tuple[int, Prediction]] = []
         self.wall = ""
         self._scratch = tempfile.mkdtemp(prefix="holdfast-")
         parts = re.compile(rf"snapshots/[0-9]{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
@@ -80,6 +92,8 @@ class LearnerProcess:
             if isinstance(self._trouble, RaisedAtError):
                 self._trouble = None
             self._ahead.clear()
+            self._asked.clear()
+            self._answers.clear()
             self._labels_sent = len(labels)
             self._loaded = Future()
         self.compared = None
@@ -94,21 +108,25 @@ class LearnerProcess:
             self.built_from = self._loaded.result()
             self._loaded = None
 
-    def take(
+    def take(  # noqa: PLR0913  the columns of a batch
         self, events: Sequence[Event], origins: Sequence[Record], slices: list[list[str]] | None,
         labels: list[LabelValue], scale: float | None = None,
-        *, sampled: slice = slice(None), lot: int = 0, learn: bool = True,
+        *, sampled: slice = slice(None), lot: int = 0, learn: bool = True, mode: Mode = "learn",
+        asked: Sequence[Asked] = (),
     ) -> None:  # fmt: skip
         """Hand on a batch to predict, score and learn; waits while the learner is too far behind.
 
         ``sampled`` are the events that are scored for comparisons; ``scored`` is told their losses, under ``lot``.
+        ``mode``: see :data:`stream.record.Mode`. ``asked`` are predicted as well; :meth:`answers` gives what is said.
         """
-        if not events:
+        if not events and not asked:
             return
         with self._changed:
             self._wait(AHEAD - 1)
             self._number += 1
             self._ahead.append((self._number, origins, lot))
+            if asked:
+                self._asked[self._number] = [one.sequence for one in asked]
         weights = [event.weight for event in events]
         fresh = labels if len(labels) != self._labels_sent else None
         self._labels_sent = len(labels)
@@ -124,10 +142,19 @@ class LearnerProcess:
                 sampled.start or 0,
                 learn,
                 sampled.step or 1,
+                mode,
+                [one.features for one in asked],
+                [one.before for one in asked],
             )
         )
-        if learn:
+        if learn and mode in COUNTED:
             self.account.learnt += len(events)
+
+    def answers(self) -> list[tuple[int, Prediction]]:
+        """What was predicted since the last call, under the numbers of the events that were asked about."""
+        with self._changed:
+            found, self._answers = self._answers, []
+        return found
 
     def refer(self, snapshot: int) -> None:
         """Have the learner compared with this snapshot from here on."""
@@ -225,8 +252,10 @@ class LearnerProcess:
 
     def _learnt(self, reply: wire.Learnt) -> None:
         with self._changed:
+            numbers = self._asked.pop(reply.number, ())
             if self._ahead and self._ahead[0][0] == reply.number:
                 self.scored(self._ahead.popleft()[2], self.name, reply.losses)
+                self._answers += zip(numbers, reply.answers, strict=True)
             self._changed.notify_all()
 
     def _raised(self, reply: wire.Raised) -> None:

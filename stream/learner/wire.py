@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 import msgspec
 
 from learners.errors import LearnersError
-from learners.event import Label
+from learners.event import Label, Prediction
 from learners.labels import LabelValue
 from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import Part
 from stream.errors import StreamError
+from stream.record import Mode
 
 
 class _Message(msgspec.Struct, tag=True, array_like=True, gc=False):
@@ -41,7 +42,8 @@ class Batch(_Message):
 
     ``scale`` is the unit of a regression's errors; None while there is no holdout, so that no evidence is wanted yet.
     ``first`` is the first event that is scored for comparisons, of every ``stride``-th. ``learn`` False: predict and
-    score only.
+    score only, and compare nothing. ``mode`` says what is done with events whose labels came later.
+    ``asked`` are features without a label, to be predicted ``before`` the event of this index is learnt.
     """
 
     number: int
@@ -54,6 +56,9 @@ class Batch(_Message):
     first: int = 0
     learn: bool = True
     stride: int = 1
+    mode: Mode = "learn"
+    asked: list[bytes] = []
+    before: list[int] = []
 
 
 class Refer(_Message):
@@ -92,10 +97,11 @@ class Loaded(_Message):
 
 
 class Learnt(_Message):
-    """A batch is learnt; the losses of the events that were scored for comparisons, if any."""
+    """A batch is learnt; the losses of the events that were scored for comparisons, if any, and what was asked."""
 
     number: int
     losses: list[float] | None = None
+    answers: list[Prediction] = []
 
 
 class Raised(_Message):

@@ -10,13 +10,17 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
 from learners.errors import FactoryRefusedError, LearnerRaisedError
+from learners.late_labels import weight_of_late_yes, weight_of_no
 from learners.prequential import opinion
 from learners.purity import Purity
 from snapshots import SnapshotsError, Store
@@ -131,11 +135,13 @@ class Worker:
             for features, label, weight in zip(batch.features, batch.answers, weights, strict=True)
         ]
         predictions: list[Prediction] = []
-        if not batch.learn:
-            self._score(batch, events)
+        answers: list[Prediction] = []
+        asking = self._answering(batch, self._weighted(batch, events), answers)
+        if not batch.learn or batch.mode == "score":
+            self._score(batch, list(asking), answers)
             return
         try:
-            for _, prediction in learn(self._learner, events, name=self._name):
+            for _, prediction in learn(self._learner, asking, name=self._name):
                 predictions.append(prediction)
         except LearnerRaisedError as raised:
             self._spoilt = True
@@ -149,15 +155,49 @@ class Worker:
             self._spoilt = True  # and so never saved
             self._reply(wire.Raised(batch.number, 0, str(cause), for_good=True))
             return
-        self._metrics.update(events, predictions, batch.slices)
-        self._reply(wire.Learnt(batch.number, self._compared.compare(batch, events, predictions)))
+        if batch.mode == "negative":  # scored when it is known whether it was one
+            self._reply(wire.Learnt(batch.number, None, answers))
+            return
+        compared = self._marked(batch, events, predictions)
+        self._reply(wire.Learnt(batch.number, compared, answers))
 
-    def _score(self, batch: wire.Batch, events: list[Event]) -> None:
-        """Predict and score what an open breaker passes over."""
+    def _marked(self, batch: wire.Batch, events: list[Event], predictions: list[Prediction]) -> list[float] | None:
+        """Score predictions; return the losses of those that are compared."""
+        if not events:
+            return None
+        self._metrics.update(events, predictions, batch.slices)
+        return self._compared.compare(batch, events, predictions) if batch.learn else None
+
+    def _weighted(self, batch: wire.Batch, events: list[Event]) -> Iterable[Event]:
+        """Events with the weights that make up for labels which are not known in time."""
+        learner = self._learner
+        if batch.mode == "learn" or learner is None:
+            return events
+        rule = weight_of_no if batch.mode == "negative" else weight_of_late_yes
+        correction = self._config.join.correction
+        return (
+            structs.replace(event, weight=event.weight * rule(correction, opinion(learner, event.features).probability))
+            for event in events
+        )
+
+    def _answering(self, batch: wire.Batch, events: Iterable[Event], answers: list[Prediction]) -> Iterator[Event]:
+        """Each event, once what is asked before it was answered by the learner as it then is."""
+        learner, asked = self._learner, iter(zip(batch.before, batch.asked, strict=True))
+        waiting = next(asked, None)
+        for index, event in enumerate(events):
+            while waiting is not None and waiting[0] <= index and learner is not None:
+                answers.append(opinion(learner, Features(waiting[1])))
+                waiting = next(asked, None)
+            yield event
+        while waiting is not None and learner is not None:
+            answers.append(opinion(learner, Features(waiting[1])))
+            waiting = next(asked, None)
+
+    def _score(self, batch: wire.Batch, events: list[Event], answers: list[Prediction]) -> None:
+        """Predict and score what an open breaker passes over, or what was learnt before its label was certain."""
         learner = self._learner
         predictions = [opinion(learner, event.features) for event in events] if learner is not None else []
-        self._metrics.update(events, predictions, batch.slices)
-        self._reply(wire.Learnt(batch.number))
+        self._reply(wire.Learnt(batch.number, self._marked(batch, events, predictions), answers))
 
     def _save(self, order: wire.Save) -> None:
         if self._spoilt or self._learner is None:

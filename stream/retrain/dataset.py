@@ -30,9 +30,9 @@ from snapshots.records.place import Ranges, within
 from snapshots.store.confined import make_folder
 from stream.archive.files import NO_ID, Archive, File, Row, digest_of
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import RetrainConfig
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
 
 if TYPE_CHECKING:
     from snapshots.records.manifest import Quarantined

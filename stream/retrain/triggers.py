@@ -16,10 +16,10 @@ from snapshots.records.baselines import BaselineManifest
 from stream.archive.files import Archive
 from stream.errors import ConfigError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.retrain.dataset import DRIFT_ROWS
 from stream.settings import RetrainConfig
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
 
 _DAY_SECONDS = 86_400.0
 _FEWEST_ROWS = 500

@@ -22,6 +22,7 @@ from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.judging.reverts import decide_revert
 from stream.errors import ConfigError, StreamError, TooLargeError
 from stream.parts import intake_of, trusted_intake_of
+from stream.refusal import Reason, Refusal
 from stream.serve.current import Server
 from stream.serve.fast_path import FAULT, FastPath
 from stream.serve.http.answers import (
@@ -45,7 +46,6 @@ from stream.serve.http.requests import EventBody, Question, Questions, RevertReq
 from stream.serve.predict import Answer, Answers, detail, not_understood, refused
 from stream.serve.prometheus import HoldfastCollector, RequestCounts
 from stream.sink.intake import Intake
-from stream.source.refusal import Reason, Refusal
 from stream.status import status as states
 
 #: so many threads read the store for those who look; each more would make predictions wait for the interpreter

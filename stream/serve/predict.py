@@ -12,11 +12,11 @@ import msgspec
 import orjson
 
 from learners.event import Features
+from stream.refusal import Reason, Refusal
 from stream.serve.current import Server, Serving, answer_of
 from stream.serve.prometheus import RequestCounts
 from stream.serve.unknown_features import Strangers
 from stream.source.codec import Codec
-from stream.source.refusal import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

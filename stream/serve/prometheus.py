@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.process.presence import present
+from stream.refusal import Reason
 from stream.settings import Config
-from stream.source.refusal import Reason
 
 if TYPE_CHECKING:
     from stream.serve.current import Server

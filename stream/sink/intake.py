@@ -21,10 +21,10 @@ from snapshots.store import private_files
 from snapshots.store.store import flush_directory
 from stream.errors import SourceAwayError, TooLargeError
 from stream.record import Record
+from stream.refusal import Reason, Refusal
 from stream.source import lines
 from stream.source.codec import Codec
 from stream.source.kafka_client import Settings, producer
-from stream.source.refusal import Reason, Refusal
 
 log = logging.getLogger("holdfast.intake")
 _TOGETHER = 1000

@@ -16,10 +16,10 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from learners.event import Event, Features
 from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
 from stream.record import Record
+from stream.refusal import Reason, Refusal, RefusedEventError
 from stream.settings import EventPaths
 from stream.source import diagnosis
 from stream.source.flattening import flattened
-from stream.source.refusal import Reason, Refusal, RefusedEventError
 
 _Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Scalar = _Number | str | bool | None
@@ -68,8 +68,18 @@ class Codec:
         """How long an event may be."""
         return self._paths.max_bytes
 
+    @property
+    def most_ahead(self) -> float:
+        """How many seconds the time of an event may be ahead of its record's."""
+        return self._paths.max_ahead_seconds
+
     def decode(self, record: Record) -> Event | Refusal:
-        """Return the event, or why it is refused. Never raises for what a producer sent."""
+        """Return the event, or why it is refused. Never raises for what a producer sent.
+
+        What the join made of a record is taken as it is.
+        """
+        if record.joined is not None and (made := record.joined.refusal or record.joined.event) is not None:
+            return made
         try:
             return self._usual(record) or self._decode(record)
         except RefusedEventError as refused:
@@ -161,7 +171,45 @@ class Codec:
             return refused.refusal
         return identity, features
 
-    def _decode(self, record: Record) -> Event:
+    def label_of(self, record: Record) -> Event | Refusal:
+        """Return id, label, weight and time of a label that comes by itself; a label of null withdraws the event."""
+        try:
+            return self._label_alone(record)
+        except RefusedEventError as refused:
+            return refused.refusal
+
+    def _label_alone(self, record: Record) -> Event:
+        paths, fields = self._paths, self._object(self._bounded(record), "")
+        label = self._at(fields, paths.label)
+        if label is None:
+            raise RefusedEventError(Reason.UNKNOWN_LABEL, paths.label, f"there is no {paths.label}")
+        return Event(
+            _identity_of(self._at(fields, paths.id), paths.id),
+            Features(b"{}"),
+            self._label(label),
+            _weight_of(self._at(fields, self._weight), self._weight),
+            _time_of(self._at(fields, paths.time), record.time, paths),
+        )
+
+    def features_of(self, raw: bytes) -> Features | Refusal:
+        """Return features by themselves, checked as an event's are."""
+        try:
+            return self._checked(raw, self._paths.features)
+        except RefusedEventError as refused:
+            return refused.refusal
+
+    def time_of(self, record: Record) -> float | None:
+        """The time that a record says of itself, in Unix seconds, or that it was written at; None without either."""
+        if self._decoder is None and record.value is not None and len(record.value) <= self._paths.max_bytes:
+            try:
+                raw = self._at(_fields.decode(record.value), self._paths.time)
+                return _time_of(raw, record.time, self._paths) or None
+            except (RefusedEventError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass
+        return record.time
+
+    def _bounded(self, record: Record) -> bytes:
+        """The bytes of a record, unless there are none or too many."""
         value = record.value
         if value is None:
             raise RefusedEventError(Reason.TOMBSTONE, "", "the record has no value")
@@ -169,6 +217,10 @@ class Codec:
             raise RefusedEventError(
                 Reason.TOO_LARGE, "", f"{len(value)} bytes are more than event.max_bytes = {self._paths.max_bytes}"
             )
+        return value
+
+    def _decode(self, record: Record) -> Event:
+        value = self._bounded(record)
         if self._decoder is not None:
             value = self._foreign(value)
         paths, fields = self._paths, self._object(value, "")

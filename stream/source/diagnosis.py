@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from learners.labels import FLOAT32_MAX
+from stream.refusal import Reason, RefusedEventError
 from stream.settings import EventPaths
-from stream.source.refusal import Reason, RefusedEventError
 
 _MOST_DIGITS = 4000
 

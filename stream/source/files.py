@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -66,6 +66,7 @@ class FilesSource:
         self._unended: dict[str, int] = {}
         self._tails = Tails()
         self._end: dict[str, int] | None = None
+        self._held: set[str] = set()
 
     def resolve(self) -> Place:
         """The start of every file, or with ``latest`` the end of its last whole line."""
@@ -97,6 +98,10 @@ class FilesSource:
         sizes = self._listing.sizes
         ended = [name for name, at in self._offsets.items() if sizes.get(name) == at or name in self._retired]
         return {**({_ENDED: "/".join(ended)} if ended else {}), **self._tails.dump()}
+
+    def cut(self) -> dict[str, str]:
+        """Nothing is kept beside the place."""
+        return self.identities()
 
     def _path(self, name: str) -> Path:
         return self._directory / name
@@ -152,13 +157,18 @@ class FilesSource:
 
     def poll(self, limit: int) -> list[Record]:
         """Whole lines of the files that have some, up to a chunk of each; files take turns."""
-        if not self._waiting:
+        if self._held.issuperset(self._waiting):
+            self._waiting.clear()  # a look finds again what is held
             before = self._listing.sizes
             self._listing.look(self._sleep)
             self._compare(before)
         records: list[Record] = []
+        kept: list[str] = []
         while self._waiting and len(records) < limit:
             name = self._waiting.popleft()
+            if name in self._held:
+                kept.append(name)
+                continue
             try:
                 found, more = self._read(name, limit - len(records))
             except FileNotFoundError:
@@ -172,7 +182,8 @@ class FilesSource:
                 self._waiting.append(name)
                 if not found:
                     break  # a long line: the trainer has its turn, too
-        if not records and not self._waiting:
+        self._waiting.extend(kept)
+        if not records and len(self._waiting) == len(kept):
             self._sleep(self._poll_seconds)
         return records
 
@@ -254,6 +265,10 @@ class FilesSource:
             file.seek(self._offsets[name] + line.length)
             return file.read(_CHUNK), line
 
+    def whole(self) -> bool:
+        """Each record is delivered at once."""
+        return True
+
     def mark_end(self) -> None:
         """Remember where the last whole line of every file ends now."""
         fresh = Listing(self._directory, said=self._listing.said)
@@ -276,6 +291,14 @@ class FilesSource:
         """How many bytes were waiting at the last look."""
         sizes = self._listing.sizes
         return sum(max(0, sizes.get(name, 0) - self._offsets.get(name, 0)) for name in self._waiting)
+
+    def behind(self) -> Collection[tuple[str, str]]:
+        """Files with bytes that were not read at the last look; all of them before the first."""
+        return {(self.topic, name) for name in self._waiting if name not in self._held}
+
+    def hold(self, partitions: Collection[tuple[str, str]]) -> None:
+        """Leave these files where they are."""
+        self._held = {name for topic, name in partitions if topic == self.topic}
 
     def close(self) -> None:
         """Nothing is held open between polls."""

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from learners.labels import canonical
+from stream.refusal import Reason, RefusedEventError
 from stream.source import diagnosis
-from stream.source.refusal import Reason, RefusedEventError
 
 
 def flattened(raw: bytes, field: str) -> bytes:

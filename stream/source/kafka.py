@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from confluent_kafka import (
@@ -69,6 +69,9 @@ class KafkaSource:
         self._broker = Broker(topics, settings, group)
         self._consumer = self._broker.consumer
         self._stumbled: SourceAwayError | SourceError | None = None
+        self._ends: dict[tuple[str, int], int] = {}
+        self._read: dict[tuple[str, int], int] = {}
+        self._held: set[tuple[str, int]] = set()
 
     def identities(self) -> dict[str, str]:
         """The id of each topic, as the broker gave it when it was made.
@@ -79,6 +82,10 @@ class KafkaSource:
         with contextlib.suppress(SourceAwayError):
             self._refuse_made_anew()
         return dict(self._ids)
+
+    def cut(self) -> dict[str, str]:
+        """Nothing is kept beside the place."""
+        return self.identities()
 
     def _refuse_made_anew(self) -> None:
         """Raise :class:`SourceLostError` when a topic that is being read is another than it was."""
@@ -100,6 +107,8 @@ class KafkaSource:
         if self._positions:
             self._consumer.unassign()
         self._positions.clear()
+        for known in (self._ends, self._read, self._held):
+            known.clear()
         self._broker.held.clear()
         self._stumbled = None
         self._end = dict(self._marked) if self._marked is not None else None
@@ -128,6 +137,7 @@ class KafkaSource:
                 if named is not None and not low <= named <= high:
                     named = place[topic][str(partition)] = self._lost(topic, partition, named, low, high)
                 fresh[topic, partition] = named or 0
+                self._ends[topic, partition] = high
         if fresh:
             self._consumer.incremental_assign(
                 [TopicPartition(topic, number, offset or OFFSET_BEGINNING) for (topic, number), offset in fresh.items()]
@@ -220,6 +230,7 @@ class KafkaSource:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001  the name that the library gives it
             place = (message.topic(), message.partition())
+            self._read[place] = max(message.offset(), self._read.get(place, 0))
             if self._end is not None and message.offset() >= self._end.get(place, 0):
                 self._end.pop(place, None)
         elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  the same
@@ -236,6 +247,10 @@ class KafkaSource:
             raise SourceAwayError(error.str())
         else:
             raise SourceError(f"{message.topic()}[{message.partition()}]: {error.str()}")
+
+    def whole(self) -> bool:
+        """Each record is delivered at once."""
+        return True
 
     def mark_end(self) -> None:
         """Remember where every partition ends now."""
@@ -276,6 +291,28 @@ class KafkaSource:
                 return None
             total += max(0, high - position) if high > 0 else 0
         return total
+
+    def behind(self) -> Collection[tuple[str, str]]:
+        """Partitions that end beyond what was delivered, as far as the library has heard."""
+        return {
+            (topic, self._names[partition])
+            for (topic, partition), position in self._positions.items()
+            if max(position, self._read.get((topic, partition), 0)) < self._high(topic, partition)
+        }
+
+    def _high(self, topic: str, partition: int) -> int:
+        """Where a partition ends: as it was when it was assigned, or later."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+        return max(int(high), self._ends.get((topic, partition), 0))
+
+    def hold(self, partitions: Collection[tuple[str, str]]) -> None:
+        """Pause these partitions, and resume the others that were paused."""
+        wanted = {(topic, int(name)) for topic, name in partitions} & self._positions.keys()
+        if fresh := wanted - self._held:
+            self._consumer.pause([TopicPartition(topic, number) for topic, number in fresh])
+        if over := (self._held - wanted) & self._positions.keys():
+            self._consumer.resume([TopicPartition(topic, number) for topic, number in over])
+        self._held = wanted
 
     def close(self) -> None:
         """Leave without committing anything."""

@@ -1,5 +1,6 @@
 """The protocol that every source keeps."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from snapshots.records.place import Place
@@ -37,8 +38,17 @@ class Source(Protocol):
     def identities(self) -> dict[str, str]:
         """Return the id of each topic, by which one that was made anew under its name is known."""
 
+    def cut(self) -> dict[str, str]:
+        """A snapshot is cut at what was delivered; return what :meth:`open` has to know there, ids of topics included.
+
+        The snapshot that was cut before this one is durable.
+        """
+
     def poll(self, limit: int) -> list[Record]:
         """Return the next records, possibly none."""
+
+    def whole(self) -> bool:
+        """Tell whether a snapshot may be cut here: nothing of the last record is still to be delivered."""
 
     def mark_end(self) -> None:
         """Remember where the source ends now."""
@@ -51,6 +61,12 @@ class Source(Protocol):
 
     def lag(self) -> int | None:
         """How many records are waiting, or None when that is not known."""
+
+    def behind(self) -> Collection[tuple[str, str]]:
+        """Topics and partitions that have records, or may have, which were not delivered yet."""
+
+    def hold(self, partitions: Collection[tuple[str, str]]) -> None:
+        """Deliver nothing of these topics and partitions until the next call; it need not be at once."""
 
     def close(self) -> None:
         """Let go of everything."""

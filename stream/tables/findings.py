@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stream.source.refusal import counted
+from stream.refusal import counted
 from stream.terminal.printing import say, table
 
 _SHOWN = 24

@@ -19,10 +19,10 @@ from learners.event import Label
 from learners.labels import LabelValue, canonical, folded
 from stream.errors import CommandError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import Config
 from stream.sink.sinks import FilesSink, KafkaSink, Sink, sink_of
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
 from stream.tables.columns import MISSING, Columns, Survey, text_of
 from stream.tables.payments import payment
 from stream.tables.readers import Row, Table, is_json, json_values, plain

@@ -25,7 +25,7 @@ class Cutter:
 
     def cut_here(self) -> None:
         """The place is that of the newest snapshot."""
-        self._at, self._consumed = self.kit.elapsed(), self.state.counts.consumed
+        self._at, self._consumed = self.kit.elapsed(), self._records()
 
     def hurry(self) -> None:
         """Cut at the next occasion: what raises next goes back no further than here."""
@@ -33,14 +33,18 @@ class Cutter:
 
     def anything_new(self) -> bool:
         """Tell whether records were consumed since the newest snapshot."""
-        return self.state.counts.consumed != self._consumed
+        return self._records() != self._consumed
+
+    def _records(self) -> int:
+        counts = self.state.counts
+        return counts.consumed + counts.labels.get("consumed", 0)
 
     def due(self) -> bool:
         """Tell whether a snapshot is due.
 
         A model that takes long to save is saved less often, so that saving keeps to its share of the time.
         """
-        if not self.writer.ready() or not self.anything_new():
+        if not self.writer.ready() or not self.anything_new() or not self.kit.source.whole():
             return False
         waited, settings = self.kit.elapsed() - self._at, self.kit.config.snapshots
         slowest = max(learner.save_seconds for learner in self.state.learners) / SAVING_SHARE
@@ -50,7 +54,7 @@ class Cutter:
                 "snapshots come every %.1f s instead of %.1f: saving takes %.2f s, and it may take %.0f %% of the time",
                 slowest, settings.every_seconds, slowest * SAVING_SHARE, 100 * SAVING_SHARE,
             )  # fmt: skip
-        enough = self.state.counts.consumed - self._consumed >= settings.every_events
+        enough = self._records() - self._consumed >= settings.every_events
         return waited >= slowest and (enough or waited >= settings.every_seconds)
 
     def cut_if_due(self) -> None:
@@ -66,6 +70,8 @@ class Cutter:
         for learner in state.learners:
             learner.account.verify(state.counts)
         place = copy_place(state.place)
+        if self.kit.config.labels.given:
+            state.arrivals.score()
         state.rivalry.close_look()
         cut = self._cut(place)
         parts = {learner.name: self._part(learner, place) for learner in state.learners}
@@ -87,6 +93,7 @@ class Cutter:
             held=state.holdout.tails(),
             rivalry=state.rivalry.dump(),
             matching=state.matching.dump(),
+            arrivals=state.arrivals.dump(),
         )
         return Cut(
             lineage=config.name,
@@ -94,12 +101,13 @@ class Cutter:
             epoch=state.epoch or 0,
             created=self.kit.now(),
             place=place,
-            topics=self.kit.source.identities(),
+            topics=self.kit.source.cut(),
             newest_event=state.newest_event,
             counts=state.counts.copy(),
             holdout=state.holdout.state(),
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(shared),
+            delays=state.arrivals.labels(state.counts),
         )
 
     def _part(self, learner: LearnerProcess, place: Place) -> LearnerPart:
@@ -119,6 +127,7 @@ class Cutter:
             figures={
                 "against_champion": state.rivalry.figures().get(learner.name),
                 "unmatched": state.matching.sentences(),
+                **(state.arrivals.figures(learner.name) if self.kit.config.labels.given else {}),
             },
             built_from=learner.built_from,
         )

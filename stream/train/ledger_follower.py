@@ -17,7 +17,7 @@ from stream.errors import SourceAwayError, SourceLostError
 from stream.learner.process import LearnerProcess
 from stream.process import logs
 from stream.record import Record
-from stream.source.refusal import Refusal
+from stream.refusal import Refusal
 from stream.train.cut import Cutter
 from stream.train.recent import RecentIds
 from stream.train.replay import Selection, left_behind, opened, records, span_of

@@ -14,8 +14,8 @@ from learners.event import Event, Features
 from learners.labels import Labels, LabelValue, alike
 from learners.vw import options
 from learners.vw.arguments import arguments
+from stream.refusal import Refusal
 from stream.settings import Config
-from stream.source.refusal import Refusal
 
 log = logging.getLogger("holdfast.matching")
 #: so many events decide; fewer than the least say nothing

@@ -65,6 +65,7 @@ class Resuming:
         state.start = shared.start
         state.rivalry.restore(shared.rivalry)
         state.matching.restore(shared.matching)
+        state.arrivals.restore(shared.arrivals)
         held = newest.holdout if newest is not None else HoldoutState()
         for damage in state.holdout.restore(held, shared.held, lambda part: manifests.read(store, part)):
             log.error("rows of the next holdout are lost: %s", damage)

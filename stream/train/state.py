@@ -23,6 +23,7 @@ from stream.process.presence import Presence
 from stream.settings import Config
 from stream.source.codec import Codec
 from stream.source.source import Source
+from stream.train.arrivals import Arrivals
 from stream.train.begin import Begin
 from stream.train.name_matching import Matching
 from stream.train.recent import RecentIds, RecentRows
@@ -42,6 +43,7 @@ class Kit:
 
     ``now`` is the clock in Unix seconds, ``elapsed`` one that nobody sets, for what is due; ``sleep`` waits,
     ``stopping`` tells whether the process was asked to end. ``reopen`` gives another source of the same records.
+    ``keep_arrival`` keeps what was predicted of an event (its number, its id, the predictions) until its label comes.
     """
 
     config: Config
@@ -60,6 +62,7 @@ class Kit:
     stopping: Callable[[], bool]
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None
     elapsed: Callable[[], float] = time.monotonic
+    keep_arrival: Callable[[int, str, bytes], None] = lambda _sequence, _id, _said: None
 
 
 class State:
@@ -86,6 +89,8 @@ class State:
         self.rivalry = AgainstChampion(config.first_champion, config.event.max_slices)
         self.writer = Writer(kit.lineage, kit.now, kit.sleep, kit.stopping, config.snapshots.keep)
         self.refusing: dict[tuple[str, str, str, int], str] = {}
+        self.arrivals = Arrivals(config, self.learners, kit.keep_arrival)
+        self.lots = 0
         for learner in self.learners:
             learner.scored = self.rivalry.note
             learner.waiting = lambda why: self.say("waiting", why)

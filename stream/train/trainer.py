@@ -11,10 +11,11 @@ from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records.held_rows import HeldRow
 from stream.errors import GaveUpError, RaisedAtError, StreamError
 from stream.learner.process import LearnerProcess
-from stream.record import Record
-from stream.source.refusal import Refusal
+from stream.record import COUNTED, Joined, Mode, Record
+from stream.refusal import Refusal
 from stream.train.cut import Cutter
 from stream.train.ledger_follower import LedgerFollower
+from stream.train.lot import Lot, moved
 from stream.train.refused import Refusals
 from stream.train.resuming import Resuming
 from stream.train.state import FAST_LANE_ROWS, Kit, State
@@ -71,7 +72,10 @@ class Trainer:
     def step(self, *, until_end: bool) -> bool:
         """Follow the ledger, take what the source has, cut when due; tell whether this was the last step."""
         last = self.kit.stopping() or (until_end and (self.kit.source.ended() or self.state.waits()))
-        self.ledger.follow(at_once=last)
+        if not self.kit.source.whole():
+            last = False
+        else:
+            self.ledger.follow(at_once=last)
         if not last:
             self.take(self.poll())
         if last and (until_end or self.cutter.anything_new()):
@@ -99,41 +103,92 @@ class Trainer:
 
     def take(self, records: Sequence[Record]) -> None:
         """Put each record into its class, let every learner predict, score and learn, and note the place."""
-        state, membership = self.state, self.kit.membership
-        events: list[Event] = []
-        origins: list[Record] = []
+        state = self.state
+        lot = Lot()
         for record in records:
-            event = self.kit.codec.decode(record)
-            state.counts.consumed += 1
-            state.matching.see(event)
-            if isinstance(event, Refusal):
-                self.dead_letter(record, event)
-            elif event.label is None:
-                state.counts.unlabelled += 1
-            elif state.recent.seen(digest := membership.digest(event.id)):
-                state.counts.duplicate += 1
-            elif membership.claims(membership.owner(event, digest)):
-                self.hold_out(record, event, digest)
+            if record.joined is not None:
+                lot = self.take_joined(record, record.joined, lot)
             else:
-                events.append(event)
-                origins.append(record)
+                self.take_event(record, lot)
             state.place.setdefault(record.topic, {})[record.partition] = record.following
-        self.teach_all(events, origins)
+        self.teach_all(lot)
         if records:
             state.newest_event = max(state.newest_event, records[-1].time or self.kit.now())
 
-    def teach_all(self, events: Sequence[Event], origins: Sequence[Record]) -> None:
-        """Hand a lot to every learner; every so-many-th event is scored for comparisons as well, by all on the same."""
+    def take_event(self, record: Record, lot: Lot) -> None:
+        """Put a record that came with its label into its class."""
+        state, membership = self.state, self.kit.membership
+        event = self.kit.codec.decode(record)
+        state.counts.consumed += 1
+        state.matching.see(event)
+        if isinstance(event, Refusal):
+            state.counts.dead_lettered += 1
+            self.dead_letter(record, event)
+        elif event.label is None:
+            state.counts.unlabelled += 1
+        elif state.recent.seen(digest := membership.digest(event.id)):
+            state.counts.duplicate += 1
+        elif membership.claims(membership.owner(event, digest)):
+            self.hold_out(record, event, digest)
+        else:
+            lot.add(record, event)
+
+    def take_joined(self, record: Record, joined: Joined, lot: Lot) -> Lot:
+        """Do what follows from a record of an event or a label that come apart; return the lot that goes on."""
         state = self.state
+        state.counts.move(joined.moves)
+        if joined.refusal is not None:
+            self.dead_letter(record, joined.refusal)
+        event, slices = joined.event, state.slices_of(joined.event) if joined.event is not None else None
+        state.arrivals.note_delay(joined, slices)
+        if event is None:
+            return lot
+        if joined.asked:
+            lot.ask(joined.sequence, event)
+            state.arrivals.expect(event, joined.sequence)
+            return lot
+        if joined.mode is not None and joined.mode != lot.mode:
+            self.teach_all(lot)
+            lot = Lot(joined.mode)
+        self.settle(record, event, joined, lot)
+        return lot
+
+    def settle(self, record: Record, event: Event, joined: Joined, lot: Lot) -> None:
+        """Score an event whose label is there, and hold it out or add it to what is learnt."""
+        state, membership, digest = self.state, self.kit.membership, self.kit.membership.digest(event.id)
+        if joined.sequence < 0 and state.recent.seen(digest):
+            state.counts.duplicate += 1
+            return
+        state.matching.see(event)
+        held = membership.claims(membership.owner(event, digest))
+        if joined.mode == "negative":  # what is held out waits until it is certain
+            state.counts.pending -= not held
+        else:
+            state.arrivals.settle(event, joined, state.slices_of(event))
+            state.counts.pending -= held and joined.mode != "learn"
+            if held:
+                self.hold_out(record, event, digest)
+        if not held:
+            lot.add(record, event)
+
+    def teach_all(self, lot: Lot) -> None:
+        """Hand a lot to every learner; every so-many-th event is scored for comparisons as well, by all on the same."""
+        state, events = self.state, lot.events
+        if not events and not lot.asked:
+            return
         slices = [state.slices_of(event) for event in events] if self.config.event.slices else None
         sampled = state.sampling.of(state.counts.remaining() - len(events))
-        lot = state.counts.consumed
-        if sampled.start < len(events) and not state.refusing:
+        state.lots += 1
+        scored = sampled.start < len(events) and lot.mode != "negative"
+        if scored and not state.refusing:
             able = {learner.name for learner in state.learners if learner.account.stopped is None}
-            state.rivalry.expect(lot, able, slices[sampled] if slices is not None else None)
+            state.rivalry.expect(state.lots, able, slices[sampled] if slices is not None else None)
         for learner in state.learners:
-            self.teach(learner, events, origins, slices, sampled=sampled, lot=lot)
-        state.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
+            self.teach(
+                learner, events, lot.origins, slices, sampled=sampled, lot=state.lots, mode=lot.mode, asked=lot.asked
+            )
+        if lot.mode != "negative":
+            state.rows.extend(event.features.raw for event in events[-FAST_LANE_ROWS:])
 
     def teach(
         self, learner: LearnerProcess, events: Sequence[Event], origins: Sequence[Record],
@@ -142,21 +197,23 @@ class Trainer:
         """Hand events to one learner, but for those that it may not or cannot learn; ``compared``: see its ``take``."""
         learner.check()
         names, stopped = self.kit.labels.names, learner.account.stopped
+        mode: Mode = compared.get("mode", "learn")
         if stopped is not None:
             if stopped.cause == "breaker":
-                learner.take(events, origins, slices, names, learn=False)
-            learner.account.skip(len(events))
+                learner.take(events, origins, slices, names, learn=False, asked=compared.get("asked", ()))
+            learner.account.skip(len(events) if mode in COUNTED else 0)
             return
         if self.state.refusing:
-            kept = [index for index, origin in enumerate(origins) if not self.refuse(learner, origin)]
+            kept = [index for index, origin in enumerate(origins) if not self.refuse(learner, origin, mode)]
             events, origins = [events[i] for i in kept], [origins[i] for i in kept]
             slices = [slices[i] for i in kept] if slices is not None else None
+            compared = {**compared, "asked": [moved(one, kept) for one in compared.get("asked", ())]}
         learner.take(events, origins, slices, names, self.state.holdout.scale, **compared)
 
-    def refuse(self, learner: LearnerProcess, origin: Record) -> bool:
+    def refuse(self, learner: LearnerProcess, origin: Record, mode: Mode) -> bool:
         """Quarantine an event that the learner raised at twice; tell whether it did."""
         error = self.refusals.of(learner, origin)
-        if error is not None and self.refusals.refuse(learner, origin, error):
+        if error is not None and mode in COUNTED and self.refusals.refuse(learner, origin, error):
             self.ledger.hurry()
         return error is not None
 
@@ -187,7 +244,6 @@ class Trainer:
         """Send a refused record to the dead letters and count its reason."""
         self.kit.dead_letters.send(record, refusal)
         counts = self.state.counts
-        counts.dead_lettered += 1
         counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
 
     def decide(self, decision: Decision) -> None:

@@ -19,7 +19,7 @@ from snapshots import LocalStore
 from snapshots.errors import StoreError
 from stream.dead_letters.writer import FileDeadLetters
 from stream.record import Record
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 
 
 @pytest.fixture

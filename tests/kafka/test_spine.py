@@ -24,7 +24,7 @@ from support.lineages import Folder, accounted, wait_for
 from support.samples import mixed, numbers
 from support.topics import create, put, read_all
 
-from stream.source.refusal import Reason
+from stream.refusal import Reason
 
 pytestmark = pytest.mark.kafka
 DATA = Path(os.environ.get("HOLDFAST_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

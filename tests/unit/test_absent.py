@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from stream.cli import main
 from stream.dead_letters.writer import FileDeadLetters
 from stream.record import Record
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 
 #: what begins a lineage, or runs beside one until it is ended
 BEGINS = {

@@ -16,7 +16,7 @@ from learners.labels import Labels, alike
 from stream.record import Record
 from stream.settings import EventPaths
 from stream.source.codec import Codec
-from stream.source.refusal import MEANING, Reason, Refusal
+from stream.refusal import MEANING, Reason, Refusal
 
 RECORDED = 1_700_000_000.0
 

@@ -22,7 +22,7 @@ from stream.errors import ConfigError
 from stream.record import Record
 from stream.settings import EventPaths
 from stream.source.codec import Codec
-from stream.source.refusal import Refusal
+from stream.refusal import Refusal
 
 ODD = [
     'width 6"', "C:\\temp", "two\nlines", "tab\there", "nul\0x", "\x7f", "\x1b[31m", "\u202e", "\u200b",

@@ -24,7 +24,7 @@ from stream.errors import CommandError, GaveUpError, SourceAwayError
 from stream.record import Record
 from stream.sink.intake import FilesIntake
 from stream.sink.sinks import FilesSink
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 
 SECRET = b"do not touch"
 

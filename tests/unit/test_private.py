@@ -16,7 +16,7 @@ from stream.dead_letters.writer import FileDeadLetters
 from stream.demo.starter import write_starter
 from stream.errors import CommandError
 from stream.record import Record
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 from stream.status.status import exposed
 
 

@@ -17,7 +17,7 @@ from stream.dead_letters.writer import Told
 from stream.errors import CommandError, SourceAwayError
 from stream.record import Record
 from stream.sink.sinks import FilesSink
-from stream.source.refusal import Reason, Refusal
+from stream.refusal import Reason, Refusal
 from stream.tables.produce import Columns, produce, sink_of
 
 

@@ -1,0 +1,37 @@
+"""Durations as people write them: ``30m``, ``1h30m``, ``7d``, ``500ms``, or a number of seconds."""
+
+import re
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from learners.bounded import LONGEST
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = r"\d{1,9}(\.\d{1,9})?(ms|s|m|h|d|w)"
+#: empty where a setting says what it then is
+Duration: TypeAlias = Annotated[str, Meta(pattern=rf"^(({_PART})+)?\Z")] | Annotated[float, Meta(ge=0, le=LONGEST)]
+
+
+def seconds_of(duration: str | float) -> float:
+    """The seconds of a duration, at most about 30 years.
+
+    >>> [seconds_of(one) for one in ("30m", "1h30m", "500ms", "7d", 90)]
+    [1800.0, 5400.0, 0.5, 604800.0, 90.0]
+    """
+    if not isinstance(duration, str):
+        return float(duration)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", duration)
+    return min(LONGEST, sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def in_words(seconds: float) -> str:
+    """A duration as one would say it.
+
+    >>> [in_words(one) for one in (0.25, 12, 90, 5400, 200000)]
+    ['0.25 s', '12 s', '1.5 min', '1.5 h', '2.3 d']
+    """
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,1 @@
+"""Labels that come later: records of questions and of labels, in order of time, joined by id."""

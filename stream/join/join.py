@@ -1,0 +1,213 @@
+"""The join: which label belongs to which event, and what follows when none comes, or a late one. No clock, no source.
+
+Everything is a function of the records in their order (:mod:`stream.join.ordered`). An event waits ``join.wait`` after
+its own time; what it then was is known for as long as a late label may come.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from learners.event import Event, Features
+from snapshots.records.place import Place
+from stream.join.records import Decoded
+from stream.join.waiting import Asked, EarlyLabel, Phase, Row, Waiting, asked_of, encode, label_of
+from stream.record import Joined, Mode, Record
+from stream.refusal import Refusal
+from stream.settings import JoinConfig
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """Where the join can be begun from with nothing waiting: a place, its time, and the number of the next event."""
+
+    time: float
+    place: Place
+    sequence: int
+    times: dict[str, dict[str, float]]
+
+
+class JoinState(msgspec.Struct):
+    """What the join knows at a place, but for the rows. ``times``: the newest of each partition."""
+
+    now: float = 0.0
+    sequence: int = 0
+    pending: int = 0
+    times: dict[str, dict[str, float]] = {}
+    marks: list[Mark] = []
+
+
+class Join:
+    """Takes records in order, and gives each back with what it means."""
+
+    def __init__(self, settings: JoinConfig, waiting: Waiting) -> None:
+        self.waiting = waiting
+        self._wait, self._late = settings.wait_seconds, settings.late_seconds
+        self._known = self._wait + max(self._wait, self._late)
+        self._missing, self._corrects = settings.missing, settings.corrects
+        self._most = settings.max_pending
+        self.state = JoinState()
+
+    @property
+    def horizon(self) -> float:
+        """How far back what waits can come from, in seconds: the join begun earlier with nothing ends the same."""
+        return self._wait + self._known
+
+    def take(self, time: float, record: Record, found: Decoded) -> Iterator[Record]:
+        """What one record means, after what its time brings about; all of it is to be taken."""
+        self.state.now = time
+        for row in self.waiting.due(time):
+            yield from self._due(row, record)
+        yield from self._label(time, record, found) if found.is_label else self._event(record, found)
+        while self.state.pending > self._most and (oldest := self.waiting.oldest()) is not None:
+            for given in self._due(oldest, record):
+                yield _more(given, "labels.evicted")
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def _due(self, row: Row, record: Record) -> list[Record]:
+        """A row is due: nothing came for it."""
+        if row.phase == Phase.PENDING:
+            return self._timed_out(row, record)
+        if row.phase == Phase.NEGATIVE:
+            asked = self._asked(row)
+            self._keep(row, asked.time, Phase.TIMED_OUT)
+            return [self._settled(record, row, asked, label=False, mode="score", moves={})]
+        self.waiting.remove(row)
+        return [_given(record, {"labels.early": -1, "labels.orphan": 1})] if row.phase == Phase.EARLY else []
+
+    def _timed_out(self, row: Row, record: Record) -> list[Record]:
+        asked = self._asked(row)
+        self.state.pending -= 1
+        if self._corrects:
+            self.waiting.put(msgspec.structs.replace(row, phase=Phase.NEGATIVE, due=row.due + self._late))
+            return [self._settled(record, row, asked, label=False, mode="negative", moves={})]
+        self._keep(row, asked.time, Phase.TIMED_OUT)
+        if self._missing == "negative":
+            return [self._settled(record, row, asked, label=False, mode="learn", moves={"pending": -1})]
+        return [_given(record, {"pending": -1, "timed_out": 1})]
+
+    # Events ------------------------------------------------------------------------------------------------------
+
+    def _event(self, record: Record, found: Decoded) -> list[Record]:
+        event = found.event
+        if isinstance(event, Refusal):
+            return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=event)]
+        row = self.waiting.find(found.key)
+        if row is not None and row.phase != Phase.EARLY:
+            return self._known_event(record, found, event, row)
+        self.state.sequence += 1
+        seq = self.state.sequence
+        if event.label is not None:
+            moves = {"consumed": 1} | ({} if row is None else {"labels.early": -1, "labels.duplicate": 1})
+            self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
+            return [_given(record, moves, event, mode="learn", served=found.served)]
+        asked = Asked(event.id, event.features.raw, event.time, event.weight, found.served)
+        fresh = Row(seq, found.key, event.time + self._wait, Phase.PENDING, encode(asked))
+        if row is None:
+            self.waiting.put(fresh)
+            self.state.pending += 1
+            return [self._arrived(record, event, seq)]
+        early = label_of(row.body or b"")
+        if early.label is None:
+            self._keep(fresh, event.time, Phase.WITHDRAWN)
+            return [_given(record, {"consumed": 1, "unlabelled": 1, "labels.early": -1, "labels.withdrawn": 1})]
+        self._keep(fresh, event.time, Phase.JOINED)
+        moves = {"pending": -1, "labels.early": -1, "labels.joined": 1}
+        pair = self._settled(record, fresh, asked, early.label, "learn", moves, early.weight, early.time)
+        return [self._arrived(record, event, seq), pair]
+
+    def _known_event(self, record: Record, found: Decoded, event: Event, row: Row) -> list[Record]:
+        """An event whose id came before: sent twice, or asked about before it was sent, with its label or without."""
+        moves = {"consumed": 1, "duplicate": 1}
+        if row.phase == Phase.PENDING and event.label is not None:
+            asked = self._asked(row)
+            self.state.pending -= 1
+            self._keep(row, asked.time, Phase.JOINED)
+            moves["pending"] = -1
+            return [self._settled(record, row, asked, event.label, "learn", moves, event.weight, event.time)]
+        if row.phase <= Phase.NEGATIVE and found.served is not None:
+            asked = self._asked(row)
+            if asked.served is None:
+                asked.served = found.served
+                self.waiting.put(msgspec.structs.replace(row, body=encode(asked)))
+        return [_given(record, moves)]
+
+    def _arrived(self, record: Record, event: Event, seq: int) -> Record:
+        return _given(record, {"consumed": 1, "pending": 1}, event, sequence=seq, asked=True)
+
+    # Labels ------------------------------------------------------------------------------------------------------
+
+    def _label(self, time: float, record: Record, found: Decoded) -> list[Record]:
+        label = found.event
+        if isinstance(label, Refusal):
+            return [_given(record, {"labels.consumed": 1, "labels.dead_lettered": 1}, refusal=label)]
+        row = self.waiting.find(found.key)
+        if row is None:
+            self.state.sequence += 1
+            body = encode(EarlyLabel(label.label, label.weight, label.time))
+            self.waiting.put(Row(self.state.sequence, found.key, time + self._wait, Phase.EARLY, body))
+            return [_counted(record, "early")]
+        if row.phase == Phase.PENDING:
+            return [self._in_time(record, row, label)]
+        if row.phase == Phase.NEGATIVE:
+            return [self._too_late(record, row, label)]
+        if row.phase == Phase.TIMED_OUT:
+            return [_counted(record, "late", delay=label.time - (row.due - self._known))]
+        return [_counted(record, "duplicate")]
+
+    def _in_time(self, record: Record, row: Row, label: Event) -> Record:
+        asked = self._asked(row)
+        self.state.pending -= 1
+        if label.label is None:
+            self._keep(row, asked.time, Phase.WITHDRAWN)
+            return _counted(record, "withdrawn", {"pending": -1, "unlabelled": 1})
+        self._keep(row, asked.time, Phase.JOINED)
+        moves = {"labels.consumed": 1, "labels.joined": 1, "pending": -1}
+        return self._settled(record, row, asked, label.label, "learn", moves, label.weight, label.time)
+
+    def _too_late(self, record: Record, row: Row, label: Event) -> Record:
+        """A label of what was learnt as no. A late yes puts it right; withdrawn it stays what it was."""
+        asked, moves = self._asked(row), {"labels.consumed": 1, "labels.late": 1}
+        self._keep(row, asked.time, Phase.JOINED)
+        mode: Mode = "late" if label.label else "score"
+        return self._settled(record, row, asked, bool(label.label), mode, moves, label.weight, label.time)
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _keep(self, row: Row, time: float, phase: Phase) -> None:
+        """Nothing more is waited for; what became of the event is known for a while."""
+        self.waiting.put(Row(row.seq, row.key, time + self._known, phase, None))
+
+    @staticmethod
+    def _asked(row: Row) -> Asked:
+        return asked_of(row.body or b"")
+
+    def _settled(
+        self, record: Record, row: Row, asked: Asked, label: bool | float, mode: Mode, moves: dict[str, int],
+        weight: float = 1.0, time: float | None = None,
+    ) -> Record:  # fmt: skip
+        """An event with its label; the weight is that of the label where that has one."""
+        event = Event(asked.id, Features(asked.features), label, weight if weight != 1.0 else asked.weight, asked.time)
+        return _given(
+            record, moves, event, mode=mode, sequence=row.seq, served=asked.served, arrived=row.arrived,
+            delay=None if time is None else time - asked.time,
+        )  # fmt: skip
+
+
+def _given(record: Record, moves: dict[str, int], event: Event | None = None, **more: object) -> Record:
+    joined = Joined(moves, event, **more)  # type: ignore[arg-type]
+    value = record.value if joined.refusal is not None or (joined.mode == "learn" and joined.sequence < 0) else None
+    return Record(
+        record.topic, record.partition, record.offset, record.following, value, record.time, record.key,
+        record.headers, joined,
+    )  # fmt: skip
+
+
+def _counted(record: Record, label: str, moves: dict[str, int] | None = None, delay: float | None = None) -> Record:
+    return _given(record, {"labels.consumed": 1, f"labels.{label}": 1, **(moves or {})}, delay=delay)
+
+
+def _more(record: Record, what: str) -> Record:
+    if record.joined is not None:
+        record.joined.moves[what] = 1
+    return record

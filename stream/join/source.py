@@ -1,0 +1,229 @@
+"""A source whose events have their labels: it reads events and labels in order of time, and delivers what they mean."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, islice
+
+import msgspec
+
+from snapshots.records.place import Place, copy_place
+from stream.errors import SourceLostError
+from stream.join.join import Join, JoinState, Mark
+from stream.join.ordered import Ordered
+from stream.join.records import Decoded, Decoder
+from stream.record import Record
+from stream.source.source import Source
+
+log = logging.getLogger("holdfast.join")
+#: under this name a snapshot keeps the state of the join
+_STATE = "join"
+#: marks in a horizon: more make what is read again shorter, and each snapshot longer
+_MARKS = 4
+_SAY_SECONDS = 10.0
+_encode = msgspec.json.Encoder().encode
+_state_of = msgspec.json.Decoder(JoinState).decode
+_place_of = msgspec.json.Decoder(Place).decode
+
+
+class JoinedSource:
+    """Keeps the contract of a source over one of events and labels. Each record carries what the join made of it.
+
+    One record may be delivered several times, once for each thing that follows from it, all with its offset. The rows
+    that wait are in the join's; where they are missing or of another place, they are read from the topics again.
+    """
+
+    def __init__(
+        self, inner: Source, join: Join, decoder: Decoder, idle: float,
+        *, elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.losses = inner.losses
+        self._inner, self._join, self._waiting, self._decoder = inner, join, join.waiting, decoder
+        self._idle, self._elapsed = idle, elapsed
+        self._ordered = Ordered(decoder.time_of, idle)
+        self._place: Place = {}
+        self._ready: Iterator[Record] = iter(())
+        self._heard = 0.0
+
+    def resolve(self) -> Place:
+        """Where a new lineage begins."""
+        return self._inner.resolve()
+
+    def identities(self) -> dict[str, str]:
+        """The ids of the topics, and the state of the join."""
+        return {**self._inner.identities(), _STATE: self._state()}
+
+    # Places ------------------------------------------------------------------------------------------------------
+
+    def open(self, place: Place, topics: dict[str, str]) -> Place:
+        """Begin at a place; where what waits there is not known, read on from where it can be known again.
+
+        ``topics`` is what :meth:`cut` gave at that place, or nothing: then everything is read from the beginning.
+        """
+        state = _state_of(topics[_STATE]) if _STATE in topics else JoinState()
+        self._ready = iter(())
+        self._waiting.go_back()
+        memo = self._waiting.memo()
+        begun = _place_of(memo[0]) if memo is not None else None
+        if memo is None or begun is None or not _is_before(begun, place) or _state_of(memo[1]).now > state.now:
+            self._waiting.begin_anew()
+            begun = None
+        else:
+            known = _state_of(memo[1])
+        if begun is None:
+            mark = self._mark_for(state)
+            begun = mark.place if mark is not None else place
+            known = JoinState(sequence=mark.sequence, times=mark.times) if mark is not None else state
+        try:
+            opened = self._begin(begun, known, topics)
+        except SourceLostError as cause:
+            if begun == place:
+                raise
+            raise SourceLostError(
+                f"what waits for its label cannot be read again, since topics no longer hold it: {cause}. Restore "
+                "join.directory from another disk if there is one, or let the topics keep longer than join.wait"
+            ) from cause
+        if begun != place:
+            self._read_on(place)
+        if state.sequence:
+            self._join.state = state
+        return {**opened, **copy_place(place)}
+
+    def _mark_for(self, state: JoinState) -> Mark | None:
+        """The newest mark from which everything that waits can be known; the first where none is old enough."""
+        old = [mark for mark in state.marks if mark.time <= state.now - self._join.horizon]
+        return old[-1] if old else (state.marks[0] if state.marks else None)
+
+    def _begin(self, place: Place, state: JoinState, topics: dict[str, str]) -> Place:
+        opened = self._inner.open(place, topics)
+        partitions = {(topic, name) for topic, names in opened.items() for name in names}
+        times = {(topic, name): last for topic, names in state.times.items() for name, last in names.items()}
+        self._ordered.begin(partitions, times)
+        self._place = copy_place(opened)
+        self._join.state = state
+        self._heard = self._elapsed()
+        if not state.marks and not state.sequence:
+            state.marks = [Mark(0.0, copy_place(opened), 0, {})]
+        return opened
+
+    def _read_on(self, place: Place) -> None:
+        """Read up to a place, keeping what waits; what lies beyond it is delivered later."""
+        said, count, beyond = self._elapsed(), 0, list[Record]()
+        while not _is_before(place, self._place):
+            before = self._place
+            found = list(self._next(1000))
+            beyond += [one for one in found if one.offset >= place.get(one.topic, {}).get(one.partition, 0)]
+            count += len(found)
+            if self._elapsed() - said > _SAY_SECONDS:
+                said = self._elapsed()
+                log.info("what waits for its label is read again: %d records so far", count)
+            if not found and self._place == before and not self._inner.behind() and not self._ordered.waiting():
+                break  # what lay there is gone: compacted, or given up
+        self._ready = iter(beyond)
+        log.info("what waits for its label was read again from %d records", count)
+
+    # Records -----------------------------------------------------------------------------------------------------
+
+    def poll(self, limit: int) -> list[Record]:
+        """The next records with what they mean."""
+        found = list(islice(self._ready, limit))
+        if not found:
+            self._ready = self._next(limit)
+            found = list(islice(self._ready, limit))
+        return found
+
+    def whole(self) -> bool:
+        """Tell whether everything that follows from the last record was delivered."""
+        first = next(self._ready, None)
+        if first is not None:
+            self._ready = chain([first], self._ready)
+        return first is None
+
+    def _next(self, limit: int) -> Iterator[Record]:
+        """What follows from the next records in order; an order is taken at once, what it means as it is asked for."""
+        self._inner.hold(self._ordered.full())
+        ended = self._inner.ended()
+        records = [] if ended else self._inner.poll(limit)
+        self._ordered.take(records)
+        behind = self._inner.behind()
+        if records or behind:
+            self._heard = self._elapsed()
+        quiet = not behind and self._elapsed() - self._heard >= self._idle
+        lot = list(self._ordered.let_go(behind, limit, everything=quiet or ended))
+        decoded = [self._decoder.decode(record) for _, record in lot]
+        self._waiting.look_up([found.key for found in decoded])
+        return self._meaning(lot, decoded)
+
+    def _meaning(self, lot: list[tuple[float, Record]], decoded: list[Decoded]) -> Iterator[Record]:
+        for (when, record), found in zip(lot, decoded, strict=True):
+            self._place.setdefault(record.topic, {})[record.partition] = record.following
+            yield from self._join.take(when, record, found)
+
+    # Cuts --------------------------------------------------------------------------------------------------------
+
+    def cut(self) -> dict[str, str]:
+        """A snapshot is cut here: what waits now is what its place means."""
+        self._note_mark()
+        state = self._state()
+        self._waiting.seal(_encode(self._place), state.encode())
+        return {**self._inner.identities(), _STATE: state}
+
+    def _state(self) -> str:
+        times: dict[str, dict[str, float]] = {}
+        for (topic, name), last in self._ordered.times.items():
+            times.setdefault(topic, {})[name] = last
+        self._join.state.times = times
+        return _encode(self._join.state).decode()
+
+    def _note_mark(self) -> None:
+        """Keep this place as one to begin from, now and then, and those that are still needed."""
+        state, horizon = self._join.state, self._join.horizon
+        if state.marks and state.now - state.marks[-1].time < horizon / _MARKS:
+            return
+        self._state()
+        state.marks.append(Mark(state.now, copy_place(self._place), state.sequence, state.times))
+        old = [mark for mark in state.marks if mark.time <= state.now - horizon]
+        del state.marks[: max(0, len(old) - 1)]
+
+    def note_arrival(self, sequence: int, identity: str, arrived: bytes) -> None:
+        """Keep what learners predicted when an event came."""
+        self._waiting.note_arrival(sequence, self._decoder.key_of(identity), arrived)
+
+    # The rest is the source's ------------------------------------------------------------------------------------
+
+    def mark_end(self) -> None:
+        """Remember where the topics end now."""
+        self._inner.mark_end()
+
+    def ended(self) -> bool:
+        """Tell whether everything up to the marked end was delivered; what waits for a label goes on waiting."""
+        return self._inner.ended() and not self._ordered.waiting() and self.whole()
+
+    def commit(self, place: Place) -> None:
+        """Tell lag tools."""
+        self._inner.commit(place)
+
+    def lag(self) -> int | None:
+        """How many records wait to be read."""
+        return self._inner.lag()
+
+    def behind(self) -> Collection[tuple[str, str]]:
+        """What the topics have beyond what was delivered."""
+        return self._inner.behind()
+
+    def hold(self, partitions: Collection[tuple[str, str]]) -> None:
+        """Nobody holds what is joined."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._waiting.close()
+        self._inner.close()
+
+
+def _is_before(earlier: Place, later: Place) -> bool:
+    """Tell whether a place is nowhere beyond another."""
+    return all(
+        later.get(topic, {}).get(name, 0) >= offset
+        for topic, names in earlier.items()
+        for name, offset in names.items()
+    )

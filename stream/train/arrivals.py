@@ -1,0 +1,139 @@
+"""Scores of events whose labels come later: of what was answered, and of what each learner said on arrival."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from learners.delays import Delays
+from learners.event import Event, Prediction
+from learners.metrics import Metrics
+from snapshots.records.manifest import Counts
+from stream.learner.process import LearnerProcess
+from stream.record import Joined
+from stream.settings import Config
+
+_encode = msgspec.msgpack.Encoder().encode
+_predictions_of = msgspec.msgpack.Decoder(dict[str, Prediction]).decode
+
+
+class _Saved(msgspec.Struct):
+    served: dict[str, bytes] = {}
+    delayed: dict[str, bytes] = {}
+    delays: Delays = msgspec.field(default_factory=Delays)
+    gone: int = 0
+
+
+class _Settled(msgspec.Struct, gc=False):
+    event: Event
+    slices: list[str] | None
+    sequence: int
+    arrived: bytes | None
+
+
+class Arrivals:
+    """Takes what learners say of an event when it comes, and scores that when its label does.
+
+    What they say comes a little later, so scores are made when a snapshot is cut; what still waits then is given to
+    ``keep``, which takes the event's number, its id and the predictions. ``gone`` counts events whose predictions are
+    lost, since the file of what waits was: they are left out of the delayed scores.
+    """
+
+    def __init__(
+        self, config: Config, learners: Sequence[LearnerProcess], keep: Callable[[int, str, bytes], None]
+    ) -> None:
+        self._config, self._learners, self._keep = config, learners, keep
+        self.restore(b"")
+
+    def restore(self, data: bytes) -> None:
+        """Take what a snapshot holds."""
+        saved = msgspec.msgpack.decode(data, type=_Saved) if data else _Saved()
+        self.served = {name: Metrics.load(one) for name, one in saved.served.items()}
+        self.delayed = {name: Metrics.load(one) for name, one in saved.delayed.items()}
+        self.delays, self.gone = saved.delays, saved.gone
+        self._ids: dict[int, str] = {}
+        self._said: dict[int, dict[str, Prediction]] = {}
+        self._settled: deque[_Settled] = deque()
+        self._answered: dict[str, tuple[list[Event], list[Prediction], list[list[str]]]] = {}
+
+    def dump(self) -> bytes:
+        """What a snapshot holds."""
+        if not (self.served or self.delayed or self.delays.counts):
+            return b""
+        served = {name: one.dump() for name, one in self.served.items()}
+        delayed = {name: one.dump() for name, one in self.delayed.items()}
+        return _encode(_Saved(served, delayed, self.delays, self.gone))
+
+    def expect(self, event: Event, sequence: int) -> None:
+        """An event came without its label, and is asked about."""
+        self._ids[sequence] = event.id
+
+    def settle(self, event: Event, joined: Joined, slices: list[str] | None) -> None:
+        """An event has its label now."""
+        if joined.sequence >= 0:
+            self._settled.append(_Settled(event, slices, joined.sequence, joined.arrived))
+        if joined.served is not None:
+            events, predictions, names = self._answered.setdefault(joined.served.learner, ([], [], []))
+            events.append(event)
+            predictions.append(joined.served.prediction)
+            names.append(slices or [])
+
+    def note_delay(self, joined: Joined, slices: list[str] | None) -> None:
+        """Count how long a label took."""
+        if joined.delay is not None:
+            late = bool(joined.moves.get("labels.late"))
+            self.delays.note(joined.delay, slices or (), self._config.event.max_slices, late=late)
+
+    def score(self) -> None:
+        """Score everything that has its label, once the learners have said what they were asked."""
+        for learner in self._learners:
+            learner.drain()
+            for sequence, prediction in learner.answers():
+                self._said.setdefault(sequence, {})[learner.name] = prediction
+        self._score_delayed()
+        for name, (events, predictions, slices) in self._answered.items():
+            self._metrics(self.served, name).update(events, predictions, slices if self._config.event.slices else None)
+        self._answered.clear()
+        for sequence, said in self._said.items():
+            self._keep(sequence, self._ids.get(sequence, ""), _encode(said))
+        self._said.clear()
+        self._ids.clear()
+
+    def _score_delayed(self) -> None:
+        lots: dict[str, tuple[list[Event], list[Prediction], list[list[str]]]] = {}
+        for one in self._settled:
+            said = self._said.pop(one.sequence, None)
+            if said is None and one.arrived is not None:
+                said = _predictions_of(one.arrived)
+            self.gone += said is None
+            for name, prediction in (said or {}).items():
+                events, predictions, slices = lots.setdefault(name, ([], [], []))
+                events.append(one.event)
+                predictions.append(prediction)
+                slices.append(one.slices or [])
+        self._settled.clear()
+        for name, (events, predictions, slices) in lots.items():
+            self._metrics(self.delayed, name).update(events, predictions, slices if self._config.event.slices else None)
+
+    def _metrics(self, kind: dict[str, Metrics], name: str) -> Metrics:
+        config = self._config
+        if name not in kind:
+            kind[name] = Metrics(config.task, config.metrics.window, config.event.max_slices)
+        return kind[name]
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """The scores of one learner, for the manifest."""
+        served, delayed = self.served.get(name), self.delayed.get(name)
+        return {
+            "served": {**served.overall(), "slices": served.by_slice()} if served else None,
+            "delayed": {**delayed.overall(), "slices": delayed.by_slice()} if delayed else None,
+        }
+
+    def labels(self, counts: Counts) -> dict[str, Any]:
+        """How long labels took, for the manifest."""
+        if not counts.labels and not self.delays.counts:
+            return {}
+        baseline = self.served.get("baseline")
+        more = {"served_by_baseline": baseline.overall()} if baseline else {}
+        return {**self.delays.figures(), "predictions_lost": self.gone, **more}
