@@ -100,6 +100,30 @@ def trusted_intake_of(config: Config, now: Callable[[], float]) -> Intake | None
     return _intake(config, now, place.directory, place.topic, labelled=True) if place.given else None
 
 
+def labels_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
+    """What takes labels that come later and appends them where they are read; None where none do."""
+    place, labels, seconds = config.labels, labels_of(config), config.serve.events_seconds
+    if not place.given:
+        return None
+    from stream.join.build import labels_codec  # noqa: PLC0415  only where labels come later
+
+    codec = labels_codec(config, labels)
+
+    def sink() -> Sink:
+        if place.directory:
+            return FilesIntake(config.base / place.directory)
+        return KafkaIntake(config.source.kafka, place.topics[0], seconds)
+
+    def stamp(body: bytes) -> bytes:
+        """A label in a file has no other time than its own, by which it is put in order."""
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        if not place.directory or place.time in fields or "." in place.time:
+            return body
+        return msgspec.json.encode({**fields, place.time: now()})
+
+    return Intake(codec, labels, sink, seconds, now, decode=codec.label_of, stamp=stamp)
+
+
 def _intake(config: Config, now: Callable[[], float], directory: str, topic: str, *, labelled: bool = False) -> Intake:
     labels, seconds = labels_of(config), config.serve.events_seconds
 

@@ -55,8 +55,8 @@ def joined(
     """
     places = [config.source] if config.source.kind == "files" else []
     topics = config.source.topics if config.source.kind == "kafka" else []
-    for one in (config.predictions.directory, config.labels.directory):
-        places += [msgspec.structs.replace(config.source, kind="files", directory=one)] if one else []
+    for directory in (config.predictions.directory, config.labels.directory):
+        places += [msgspec.structs.replace(config.source, kind="files", directory=directory)] if directory else []
     topics = [*topics, *([config.predictions.topic] if config.predictions.topic else []), *config.labels.topics]
     if topics:
         places.append(msgspec.structs.replace(config.source, kind="kafka", topics=topics))

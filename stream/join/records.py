@@ -29,7 +29,7 @@ class LoggedPrediction(msgspec.Struct, omit_defaults=True):
     ``ts`` in Unix seconds. ``propensity`` is the probability with which ``route`` was chosen.
     """
 
-    id: str
+    id: str | int
     ts: float
     x: msgspec.Raw
     prediction: bool | int | float | str | None
@@ -98,7 +98,7 @@ class Decoder:
         features = self._codec.features_of(bytes(found.x))
         if isinstance(features, Refusal):
             return features, None
-        return Event(found.id, features, None, 1.0, found.ts), self._served(found)
+        return Event(str(found.id), features, None, 1.0, found.ts), self._served(found)
 
     def _served(self, found: LoggedPrediction) -> Served:
         """What was answered, with the numbers of classes; a class that is not known here is no opinion."""

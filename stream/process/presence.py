@@ -108,6 +108,14 @@ def resident_bytes(process: int) -> int:
         return 0
 
 
+class Logged(msgspec.Struct):
+    """What became of answers that are to be logged: in the log, in the spool, and left out by reason."""
+
+    logged: int = 0
+    spooled: int = 0
+    left_out: dict[str, int] = {}
+
+
 class _Word(msgspec.Struct):
     """What any process says of itself; who writes the store may write anything, and only this is read of it."""
 
@@ -132,6 +140,7 @@ class _Word(msgspec.Struct):
     port: int | None = None
     unknown_features: dict[str, int] = {}
     other_types: dict[str, int] = {}
+    predictions: Logged | None = None
 
 
 _decode = msgspec.json.Decoder(_Word).decode

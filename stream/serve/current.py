@@ -28,6 +28,7 @@ from stream.process import logs, wall
 from stream.process.presence import Presence, present
 from stream.serve.unknown_features import Strangers
 from stream.settings import Config
+from stream.sink.prediction_log import PredictionLog
 from stream.status.status import learning
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Server:
         self.wall = ""
         self.learning = ("", "")
         self.strangers = Strangers()
+        self.predictions = PredictionLog(config, now) if config.predictions.given else None
         self._learning_at = 0.0
         self._refused: set[int] = set()
         self._refused_baselines: dict[int, float] = {}
@@ -115,17 +117,23 @@ class Server:
             store.refuse_gone()
         folders = [store.root / name for name in ("presence", "ledger")] if isinstance(store, LocalStore) else []
         trusted = self.config.holdout.trusted
+        predictions, labels = self.config.predictions, self.config.labels
         taken = [source.directory] if source.kind == "files" else []
-        folders += [self.config.base / name for name in (*taken, trusted.directory) if name]
+        taken += [trusted.directory, predictions.directory, labels.directory]
+        taken += [predictions.spool] if predictions.topic else []
+        folders += [self.config.base / name for name in taken if name]
         for folder in folders:
             with contextlib.suppress(OSError):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        away = source.kind == "kafka" or trusted.topic or self.config.event.decoder
+        topics = trusted.topic or predictions.topic or labels.topics
+        away = source.kind == "kafka" or topics or self.config.event.decoder
         local = isinstance(store, LocalStore) and not away
         self.wall = wall.put_up(folders, may_connect=not local, may_listen=True)
 
     def start(self) -> None:
-        """Begin to follow the store."""
+        """Begin to follow the store, and to log what is answered."""
+        if self.predictions is not None:
+            self.predictions.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -133,6 +141,8 @@ class Server:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
+        if self.predictions is not None:
+            self.predictions.close()
         self.presence.close()
 
     def _watch(self) -> None:
@@ -189,6 +199,7 @@ class Server:
             wall=self.wall,
             unknown_features=dict(self.strangers.counts),
             other_types=dict(self.strangers.others),
+            predictions=msgspec.to_builtins(self.predictions.counts) if self.predictions is not None else None,
         )
 
     def _void(self, current: Serving) -> bool:

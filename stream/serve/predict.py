@@ -15,8 +15,7 @@ from learners.event import Features
 from stream.refusal import Reason, Refusal
 from stream.serve.current import Server, Serving, answer_of
 from stream.serve.prometheus import RequestCounts
-from stream.serve.unknown_features import Strangers
-from stream.source.codec import Codec
+from stream.sink.prediction_log import PredictionLog, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +35,7 @@ class Answers:
     def __init__(self, server: Server, counts: RequestCounts) -> None:
         self._server = server
         self._counts = counts
+        self._log = server.predictions
         self._turn = asyncio.Lock()
 
     def one(self, body: bytes) -> Answer:
@@ -48,9 +48,13 @@ class Answers:
             return refused(asked)
         self._server.strangers.see(asked[1])
         try:
-            return 200, orjson.dumps(_predicted(serving, *asked))
+            answer = _predicted(serving, *asked, self._log)
+            body = orjson.dumps(answer)
         except Exception as cause:
             return _learner_refused(cause, "")
+        if self._log is not None:
+            self._log.put(asked[1].raw, answer)
+        return 200, body
 
     async def many(self, body: bytes) -> Answer:
         """Answer ``POST /predict/batch``: all or none, all from the snapshot that answers now.
@@ -68,7 +72,7 @@ class Answers:
         if len(instances) > most:
             why = f"{len(instances)} instances are more than serve.max_instances = {most}: send them in parts"
             return refused(Refusal(Reason.TOO_LARGE, "instances", why))
-        batch = _Batch(self._server.codec, serving, instances, self._server.strangers)
+        batch = _Batch(self._server, serving, instances)
         done = batch.go_on()
         if not done:
             async with self._turn:
@@ -91,8 +95,11 @@ class Answers:
 class _Batch:
     """Instances that are predicted a slice of time after another."""
 
-    def __init__(self, codec: Codec, serving: Serving, instances: list[msgspec.Raw], strangers: Strangers) -> None:
-        self._codec, self._serving, self._strangers = codec, serving, strangers
+    def __init__(self, server: Server, serving: Serving, instances: list[msgspec.Raw]) -> None:
+        self._codec, self._serving, self._strangers, self._log = (
+            server.codec, serving, server.strangers, server.predictions,
+        )  # fmt: skip
+        self._answers: list[tuple[bytes, dict[str, object]]] = []
         self._left: Iterator[tuple[int, msgspec.Raw]] = iter(enumerate(instances))
         self._parts: list[bytes] = []
         self._size = 0
@@ -110,7 +117,10 @@ class _Batch:
         return True
 
     def answer(self) -> Answer:
-        """Return the whole answer."""
+        """Return the whole answer, and have it logged."""
+        if self._log is not None and self._refused is None:
+            for features, answer in self._answers:
+                self._log.put(features, answer)
         return self._refused or (200, b'{"predictions":[' + b",".join(self._parts) + b"]}")
 
     def _predict(self, index: int, raw: bytes) -> Answer | None:
@@ -120,10 +130,13 @@ class _Batch:
             return refused(Refusal(asked.reason, field, asked.message))
         self._strangers.see(asked[1])
         try:
-            part = orjson.dumps(_predicted(self._serving, *asked))
+            answer = _predicted(self._serving, *asked, self._log)
+            part = orjson.dumps(answer)
         except Exception as cause:
             return _learner_refused(cause, f"instances[{index}]")
         self._parts.append(part)
+        if self._log is not None:
+            self._answers.append((asked[1].raw, answer))
         self._size += len(part)
         if self._size > _MOST_ANSWER_BYTES:
             why = (
@@ -133,7 +146,11 @@ class _Batch:
         return None
 
 
-def _predicted(serving: Serving, identity: str | int | None, features: Features) -> dict[str, object]:
+def _predicted(
+    serving: Serving, identity: str | int | None, features: Features, log: PredictionLog | None
+) -> dict[str, object]:
+    if identity is None and log is not None:
+        identity = new_id(time.time())
     return answer_of(serving, serving.learner.predict(features), identity)
 
 

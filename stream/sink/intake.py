@@ -3,26 +3,22 @@
 The body is checked by the trainer's own codec; what it refuses is the caller's to mend and never becomes a dead letter.
 """
 
-import errno
-import fcntl
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
 from learners.event import Event
 from learners.labels import Labels, LabelValue
-from snapshots.store import private_files
-from snapshots.store.store import flush_directory
 from stream.errors import SourceAwayError, TooLargeError
 from stream.record import Record
 from stream.refusal import Reason, Refusal
-from stream.source import lines
+from stream.sink.own_file import OwnFile
 from stream.source.codec import Codec
 from stream.source.kafka_client import Settings, producer
 
@@ -51,7 +47,8 @@ def _promise() -> "Future[dict[str, Any]]":
 class Intake:
     """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable.
 
-    ``labelled``: an event without a label is refused.
+    ``labelled``: an event without a label is refused. ``decode`` stands in for the codec's, where it is no event;
+    ``stamp`` gives what is stored the time, where it has none.
     """
 
     def __init__(
@@ -63,9 +60,12 @@ class Intake:
         now: Callable[[], float],
         *,
         labelled: bool = False,
+        decode: Callable[[Record], Event | Refusal] | None = None,
+        stamp: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self._labelled = labelled
-        self._codec, self._labels, self._make, self._now = codec, labels, sink, now
+        self._stamp = stamp
+        self._labelled, self._decode = labelled, decode or codec.decode
+        self._labels, self._make, self._now = labels, sink, now
         self._known: Sequence[LabelValue] = []
         self.seconds = seconds
         self._sink: Sink | None = None
@@ -76,16 +76,25 @@ class Intake:
             self._known = list(labels)
             self._labels.restore(self._known)
 
+    def look(self, body: bytes) -> Refusal | None:
+        """Return why an event is refused, or None."""
+        found = self._found(body)
+        return found if isinstance(found, Refusal) else None
+
     def take(self, body: bytes) -> Refusal | Future[dict[str, Any]]:
         """Return why the event is refused, or what tells when it is durable."""
-        event = self._codec.decode(Record("http", "0", 0, 0, body, self._now()))
-        if not isinstance(event, Event):
+        event = self._found(body)
+        if isinstance(event, Refusal):
             return event
-        if self._labelled and event.label is None:
-            return Refusal(Reason.UNKNOWN_LABEL, "event.label", "there is no label, which is what was checked")
         if self._sink is None:
             self._sink = self._make()
-        return self._sink.append(body, event.id)
+        return self._sink.append(self._stamp(body) if self._stamp is not None else body, event.id)
+
+    def _found(self, body: bytes) -> Event | Refusal:
+        event = self._decode(Record("http", "0", 0, 0, body, self._now()))
+        if isinstance(event, Event) and self._labelled and event.label is None:
+            return Refusal(Reason.UNKNOWN_LABEL, "event.label", "there is no label, which is what was checked")
+        return event
 
     def close(self) -> None:
         """Let go of the sink."""
@@ -148,8 +157,7 @@ class FilesIntake:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._waiting: queue.Queue[tuple[bytes, Future[dict[str, Any]]] | None] = queue.Queue(_MOST_WAITING)
-        self._file: IO[bytes] | None = None
-        self._torn = False
+        self._file = OwnFile(directory, "http")
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
@@ -178,57 +186,17 @@ class FilesIntake:
     def _write(self, lot: list[tuple[bytes, "Future[dict[str, Any]]"]]) -> None:
         """Write a lot of lines and flush them to the disk, all or none acknowledged."""
         try:
-            file = self._open()
-            if self._torn:
-                lines.append(file, b"\n")
-            self._torn = True
-            offset = file.tell()
-            lines.append(file, b"".join(line for line, _ in lot))
-            self._torn = False
-            if not lines.is_there(file):
-                raise FileNotFoundError(errno.ENOENT, "it was moved or removed while it was written")
+            name, offset = self._file.append(b"".join(line for line, _ in lot))
         except OSError as cause:
             for _, future in lot:
                 future.set_exception(SourceAwayError(f"{self._directory} cannot be written: {cause.strerror}"))
             return
-        name = Path(file.name).name
         for line, future in lot:
             future.set_result({"topic": self._directory.name, "partition": name, "offset": offset})
             offset += len(line)
-
-    def _open(self) -> IO[bytes]:
-        """Take the first file that nobody has, unless there is one; end its last line later if that is torn."""
-        if self._file is not None and lines.is_there(self._file):
-            return self._file
-        if self._file is not None:
-            log.warning("%s was moved or removed; another is begun", self._file.name)
-            self._file.close()
-            self._file = None
-        self._directory.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while True:
-            path = self._directory / f"http-{number}.jsonl"
-            try:
-                file = open(path, "ab", buffering=0, opener=private_files.only_file)  # noqa: SIM115  kept open
-            except private_files.NoFileError as cause:
-                log.warning("%s is passed over: %s", path, cause.strerror)
-                number += 1
-                continue
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                number += 1
-                continue
-            break
-        flush_directory(self._directory)
-        self._torn = lines.ends_torn(path)
-        self._file = file
-        return file
 
     def close(self) -> None:
         """Write what is waiting, and give the file free."""
         self._waiting.put(None)
         self._thread.join(2)
-        if self._file is not None:
-            self._file.close()
+        self._file.close()

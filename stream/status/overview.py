@@ -2,7 +2,11 @@
 
 from typing import Any
 
+from stream.status.status import LABELS
 from stream.terminal.printing import duration, moment, place, say, size, table
+
+#: a share of late labels that is worth a sentence
+_MANY_LATE = 0.01
 
 
 def show(report: dict[str, Any], now: float) -> None:
@@ -18,6 +22,7 @@ def show(report: dict[str, Any], now: float) -> None:
     _show_processes(report)
     _show_store(report["store"], report["holdout"])
     _show_refused(report["refused"], report.get("examples", {}))
+    _show_labels(report["labels"], report["serving"])
     _show_baseline(report)
     _show_learners(report["learners"])
     for number, damage in report["damaged"].items():
@@ -78,6 +83,31 @@ def _show_refused(refused: dict[str, int], examples: dict[str, dict[str, Any]]) 
         say("  look at them: holdfast dead-letters list")
 
 
+def _show_labels(labels: dict[str, Any] | None, serving: list[dict[str, Any]]) -> None:
+    """What became of labels that came later, how long they take, and of answers that are kept for them."""
+    for one in serving:
+        if (kept := one["predictions"]) is None:
+            continue
+        lost = ", ".join(f"{count:,} {reason}" for reason, count in kept["left_out"].items() if count)
+        if kept["spooled"]:
+            say(f"process {one['pid']}: {kept['spooled']:,} predictions wait in the spool for the broker", "yellow")
+        if lost:
+            say(f"process {one['pid']}: predictions that were left out of the log: {lost}", "red")
+    if labels is None:
+        return
+    parts = " + ".join(f"{labels[name]:,} {name}" for name in LABELS[1:] if labels[name])
+    sign = "=" if labels["accounting_difference"] == 0 else "≠"
+    say(f"labels: {labels['consumed']:,} consumed {sign} {parts or '0'}")
+    if delays := labels["delays"]:
+        after = [duration(delays[name]) for name in ("p50", "p90", "p99")]
+        say(f"labels come after {after[0]} (half of them), {after[1]} (9 of 10), {after[2]} (99 of 100)")
+    if delays and delays["late_share"] > _MANY_LATE:
+        wait = duration(delays["wait_for_99"])
+        say(f"{delays['late_share']:.1%} of them come after join.wait: {wait} would catch 99 %", "yellow")
+    if labels["evicted"]:
+        say(f"{labels['evicted']:,} events were timed out early: join.max_pending is too small for join.wait", "yellow")
+
+
 def _show_baseline(report: dict[str, Any]) -> None:
     if (found := report["baseline"]) is not None:
         says = "answers" if found["answers"] else "stands by"
@@ -101,12 +131,23 @@ def _show_learners(learners: dict[str, Any]) -> None:
         ["", *learners],
         [
             *([name, *(one[name] for one in learners.values())] for name in ("role", "verdict", "serving", "line")),
+            *_later(learners),
             *([f"recent {name}", *(one["recent"].get(name) for one in learners.values())] for name in metrics),
             *([name, *(one["metrics"].get(name) for one in learners.values())] for name in metrics),
         ],
     )
     for name, one in learners.items():
         _show_learner(name, one)
+
+
+def _later(learners: dict[str, Any]) -> list[list[Any]]:
+    """Rows for what was answered, and for what was predicted when the events came; none where labels come with them."""
+    rows = []
+    for kind in ("served", "delayed"):
+        found = [one.get(kind) or {} for one in learners.values()]
+        names = next((list(one) for one in found if one), [])
+        rows += [[f"{kind} {name}", *(one.get(name) for one in found)] for name in names if name != "slices"]
+    return rows
 
 
 def _show_learner(name: str, one: dict[str, Any]) -> None:

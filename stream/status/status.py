@@ -39,6 +39,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "learners": _learners(lineage),
         "source": {**source(words), **pace(lineage, config, words)},
         "refused": dict(newest.counts.refused) if newest else {},
+        "labels": labels(newest),
         "unmatched": _unmatched(newest),
         "holdout": _holdout(newest),
         "baseline": baseline(lineage, now),
@@ -61,6 +62,7 @@ def exposed(config: Config) -> list[str]:
         "serve.token_file": config.serve.token_file,
         "serve.events_token_file": config.serve.events_token_file,
         "serve.read_token_file": config.serve.read_token_file,
+        "serve.labels_token_file": config.serve.labels_token_file,
         "holdout.trusted.token_file": config.holdout.trusted.token_file,
         "signing.private_key_file": config.signing.private_key_file,
     }
@@ -124,6 +126,25 @@ def _learners(lineage: Lineage) -> dict[str, Any]:
     return {name: _learner(lineage, newest, name, champion=name == champion) for name in newest.learners}
 
 
+#: what becomes of a label that comes by itself; ``early`` ones wait for their events
+LABELS = ("consumed", "joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered")
+
+
+def labels(newest: Manifest | None) -> dict[str, Any] | None:
+    """What became of labels that came later, and how long they took (seconds); None where none do."""
+    if newest is None or not (newest.counts.labels or newest.counts.pending):
+        return None
+    counts = newest.counts
+    return {
+        **{name: counts.labels.get(name, 0) for name in LABELS},
+        "pending": counts.pending,
+        "timed_out": counts.timed_out,
+        "evicted": counts.labels.get("evicted", 0),
+        "accounting_difference": counts.labels_left(),
+        "delays": newest.delays,
+    }
+
+
 def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -> dict[str, Any]:
     part = newest.learners[name]
     verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
@@ -142,6 +163,7 @@ def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -
             "quarantined": part.quarantined,
             "duplicate": counts.duplicate,
             "unlabelled": counts.unlabelled,
+            **({"pending": counts.pending, "timed_out": counts.timed_out} if counts.labels or counts.pending else {}),
         },
         "accounting_difference": counts.remaining() - part.learnt - part.quarantined,
         **{name: value for name, value in part.figures.items() if name != "unmatched"},
@@ -244,6 +266,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
         "snapshot": word["snapshot"],
         "unknown_features": word.get("unknown_features", {}),
         "other_types": word.get("other_types", {}),
+        "predictions": word.get("predictions"),
         "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 

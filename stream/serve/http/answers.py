@@ -48,6 +48,12 @@ class Taken(BaseModel):
     offset: int = Field(ge=0)
 
 
+class TakenTogether(BaseModel):
+    """How many labels are durable now: all that were sent."""
+
+    taken: int = Field(ge=0)
+
+
 class Alive(BaseModel):
     """The process answers."""
 

@@ -89,10 +89,11 @@ class Token:
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The tokens for changes (``POST /revert``), events (``POST /events``), checked labels, looking (None: open)."""
+    """The tokens for changes (``POST /revert``), events, labels, checked labels, and looking (None: open)."""
 
     changes: Token
     events: Token
+    labels: Token
     trusted: Token
     read: Token | None = None
 
@@ -108,6 +109,7 @@ def tokens_of(config: Config, environment: Mapping[str, str], now: Callable[[], 
     return Tokens(
         token(serve.token_file, "HOLDFAST_TOKEN", "token_file"),
         token(serve.events_token_file, "HOLDFAST_EVENTS_TOKEN", "events_token_file"),
+        token(serve.labels_token_file, "HOLDFAST_LABELS_TOKEN", "labels_token_file"),
         token(config.holdout.trusted.token_file, "HOLDFAST_TRUSTED_TOKEN", "token_file", "holdout.trusted"),
         token(serve.read_token_file, "HOLDFAST_READ_TOKEN", "read_token_file") if guarded else None,
     )

@@ -56,6 +56,18 @@ class EventBody(BaseModel):
     w: float | None = Field(None, ge=0, le=FLOAT32_MAX)
 
 
+class LabelBody(BaseModel):
+    """The label of an event that came, or was asked about, before; null withdraws the event.
+
+    The names of its fields are those of ``[labels]``.
+    """
+
+    id: Annotated[str, Field(min_length=1)] | int
+    y: str | float | bool | None
+    ts: str | float | None = None
+    w: float | None = Field(None, ge=0, le=FLOAT32_MAX)
+
+
 class RevertRequest(BaseModel):
     """Which learner to put back, and to which snapshot; without one, to the passing one before what serves."""
 
