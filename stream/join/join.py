@@ -18,19 +18,24 @@ from stream.settings import JoinConfig
 
 
 class Mark(msgspec.Struct, array_like=True):
-    """Where the join can be begun from with nothing waiting: a place, its time, and the number of the next event."""
+    """Where the join can be begun from with nothing waiting: a place, its time, how many events and labels came."""
 
     time: float
     place: Place
-    sequence: int
+    events: int
+    labels: int
     times: dict[str, dict[str, float]]
 
 
 class JoinState(msgspec.Struct):
-    """What the join knows at a place, but for the rows. ``times``: the newest of each partition."""
+    """What the join knows at a place, but for the rows. ``times``: the newest of each partition.
+
+    ``events`` and ``labels`` count records, which gives each its number whatever became of those before.
+    """
 
     now: float = 0.0
-    sequence: int = 0
+    events: int = 0
+    labels: int = 0
     pending: int = 0
     times: dict[str, dict[str, float]] = {}
     marks: list[Mark] = []
@@ -89,14 +94,14 @@ class Join:
     # Events ------------------------------------------------------------------------------------------------------
 
     def _event(self, record: Record, found: Decoded) -> list[Record]:
+        self.state.events += 1
         event = found.event
         if isinstance(event, Refusal):
             return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=event)]
         row = self.waiting.find(found.key)
         if row is not None and row.phase != Phase.EARLY:
             return self._known_event(record, found, event, row)
-        self.state.sequence += 1
-        seq = self.state.sequence
+        seq = self.state.events
         if event.label is not None:
             moves = {"consumed": 1} | ({} if row is None else {"labels.early": -1, "labels.duplicate": 1})
             self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
@@ -138,14 +143,14 @@ class Join:
     # Labels ------------------------------------------------------------------------------------------------------
 
     def _label(self, time: float, record: Record, found: Decoded) -> list[Record]:
+        self.state.labels += 1
         label = found.event
         if isinstance(label, Refusal):
             return [_given(record, {"labels.consumed": 1, "labels.dead_lettered": 1}, refusal=label)]
         row = self.waiting.find(found.key)
         if row is None:
-            self.state.sequence += 1
             body = encode(EarlyLabel(label.label, label.weight, label.time))
-            self.waiting.put(Row(self.state.sequence, found.key, time + self._wait, Phase.EARLY, body))
+            self.waiting.put(Row(-self.state.labels, found.key, time + self._wait, Phase.EARLY, body))
             return [_counted(record, "early")]
         if row.phase == Phase.PENDING:
             return [self._in_time(record, row, label)]

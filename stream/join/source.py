@@ -73,7 +73,7 @@ class JoinedSource:
         if begun is None:
             mark = self._mark_for(state)
             begun = mark.place if mark is not None else place
-            known = JoinState(sequence=mark.sequence, times=mark.times) if mark is not None else state
+            known = JoinState(events=mark.events, labels=mark.labels, times=mark.times) if mark is not None else state
         try:
             opened = self._begin(begun, known, topics)
         except SourceLostError as cause:
@@ -85,7 +85,7 @@ class JoinedSource:
             ) from cause
         if begun != place:
             self._read_on(place)
-        if state.sequence:
+        if state.marks:
             self._join.state = state
         return {**opened, **copy_place(place)}
 
@@ -102,8 +102,8 @@ class JoinedSource:
         self._place = copy_place(opened)
         self._join.state = state
         self._heard = self._elapsed()
-        if not state.marks and not state.sequence:
-            state.marks = [Mark(0.0, copy_place(opened), 0, {})]
+        if not state.marks and not (state.events or state.labels):
+            state.marks = [Mark(0.0, copy_place(opened), 0, 0, {})]
         return opened
 
     def _read_on(self, place: Place) -> None:
@@ -181,7 +181,7 @@ class JoinedSource:
         if state.marks and state.now - state.marks[-1].time < horizon / _MARKS:
             return
         self._state()
-        state.marks.append(Mark(state.now, copy_place(self._place), state.sequence, state.times))
+        state.marks.append(Mark(state.now, copy_place(self._place), state.events, state.labels, state.times))
         old = [mark for mark in state.marks if mark.time <= state.now - horizon]
         del state.marks[: max(0, len(old) - 1)]
 

@@ -1,0 +1,173 @@
+"""The join (stream/join): which labels belong to which events is a function of the topics, and of nothing else."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.joins import Apart, Given, a_stream, copied, place_after, put_all, rest, totals
+from support.joins import given as seen
+
+from stream.record import Record
+
+EVENT_CLASSES = ("dead_lettered", "unlabelled", "duplicate", "pending", "timed_out")
+LABEL_CLASSES = ("dead_lettered", "joined", "early", "late", "orphan", "duplicate", "withdrawn")
+RULES: list[dict[str, Any]] = [
+    {"wait": 20},
+    {"wait": 20, "late_wait": 40},
+    {"wait": 20, "missing": "negative", "late": "count"},
+    {"wait": 10, "missing": "negative", "late_wait": 30},
+    {"wait": 60, "max_pending": 10},
+]
+
+
+def joined_by_hand(stream: dict[str, Any], wait: float) -> dict[str, int]:
+    """Which events get which label, computed from whole tables: the first that is not too early decides."""
+    whole = [(one["ts"], n, one) for n, part in enumerate(stream["labels"]) for one in part]
+    labels = sorted(whole, key=lambda one: one[:2])
+    found: dict[str, int] = {}
+    for part in stream["events"]:
+        for event in part:
+            known = (one for _, _, one in labels if one["id"] == event["id"] and one["ts"] + wait >= event["ts"])
+            first = next(known, None)
+            if first is not None and first["y"] is not None and first["ts"] <= event["ts"] + wait:
+                found[event["id"]] = first["y"]
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_the_joins_are_the_same_whatever_the_fetches_are(
+    tmp_path_factory: Any, rule: dict[str, Any], seed: int
+) -> None:
+    """Promise 1 where labels come later: order and meaning depend on the topics alone; every class adds up (promise 2)."""
+    apart = Apart(tmp_path_factory.mktemp("apart"), **rule)
+    stream = a_stream(random.Random(seed))
+    put_all(apart, stream)
+    whole = apart.all()
+    for limit in (1, 7):
+        assert apart.all(limit) == whole
+    sums = totals(whole)
+    learnt = sum(1 for one in whole if one.mode in ("learn", "negative"))
+    pending_negative = sum(1 for one in whole if one.mode == "negative")
+    assert sums["consumed"] == sum(sums.get(name, 0) for name in EVENT_CLASSES) + learnt - pending_negative
+    labels = {name.removeprefix("labels."): count for name, count in sums.items() if name.startswith("labels.")}
+    assert labels["consumed"] == sum(labels.get(name, 0) for name in LABEL_CLASSES)
+
+
+@given(seed=st.integers(0, 10**6), wait=st.sampled_from([5, 20, 45]))
+@settings(max_examples=25, deadline=None)
+def test_the_pairs_are_those_of_the_whole_tables(tmp_path_factory: Any, seed: int, wait: int) -> None:
+    """An event is learnt with its first label, when that comes within the wait; nothing else is."""
+    apart = Apart(tmp_path_factory.mktemp("apart"), wait=wait)
+    stream = a_stream(random.Random(seed))
+    put_all(apart, stream)
+    assert {one.id: int(one.label) for one in apart.all() if one.mode == "learn"} == joined_by_hand(stream, wait)
+
+
+@pytest.mark.parametrize("lost", ["kept", "gone", "older"])
+@pytest.mark.parametrize("rule", RULES[:4], ids=str)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_a_restart_goes_on_as_if_there_had_been_none(
+    tmp_path_factory: Any, rule: dict[str, Any], lost: str, seed: int
+) -> None:
+    """Promise 1: after a kill the file of what waits is put to the snapshot's place, or read again from the topics."""
+    draw = random.Random(seed)
+    apart = Apart(tmp_path_factory.mktemp("apart"), **rule)
+    put_all(apart, a_stream(draw, 200))
+    whole = apart.all()
+    place, topics, before = killed(apart, draw, lost)
+    again = apart.source(lasting=True)
+    again.open(place, topics)
+    again.mark_end()
+    assert before + rest(again, 13) == whole
+    again.close()
+
+
+def killed(apart: Apart, draw: random.Random, lost: str) -> tuple[Any, dict[str, str], list[Given]]:
+    """Read and cut now and then, go on a little without a cut, and end; the newest cut, and what came before it."""
+    source = apart.source(lasting=True)
+    place = source.open(source.resolve(), {})
+    source.mark_end()
+    before: list[Given] = []
+    so_far: list[Given] = []
+    cut = (copied(place), source.cut())
+    old = apart.folder / "old"
+    for number in range(draw.randrange(3, 14)):
+        records: list[Record] = []
+        while not records or not source.whole():
+            if source.ended():
+                break
+            records += source.poll(11)
+        place_after(place, records)
+        so_far += map(seen, records)
+        if number % 3 == 1 and source.whole():
+            cut, before = (copied(place), source.cut()), list(so_far)
+            if not old.exists():
+                shutil.copytree(apart.folder / "waiting", old)
+    source.close()
+    if lost == "gone":
+        shutil.rmtree(apart.folder / "waiting")
+    if lost == "older" and old.exists():
+        shutil.rmtree(apart.folder / "waiting")
+        shutil.copytree(old, apart.folder / "waiting")
+    return *cut, before
+
+
+def test_a_damaged_file_of_what_waits_is_made_anew(tmp_path: Path) -> None:
+    """It is a cache: bytes that are no database are thrown away, and everything is read again."""
+    draw = random.Random(3)
+    apart = Apart(tmp_path, wait=20)
+    put_all(apart, a_stream(draw, 200))
+    whole = apart.all()
+    place, topics, before = killed(apart, draw, "kept")
+    for path in (tmp_path / "waiting").iterdir():
+        path.write_bytes(b"no database at all" * 100)
+    again = apart.source(lasting=True)
+    again.open(place, topics)
+    again.mark_end()
+    assert before + rest(again, 13) == whole
+
+
+def test_more_than_may_wait_are_timed_out_by_age(tmp_path: Path) -> None:
+    """``join.max_pending``: the oldest go first, each is counted, and a label of theirs is late."""
+    apart = Apart(tmp_path, wait=1000, max_pending=3)
+    apart.put("events", [{"id": f"e{n}", "ts": 100.0 + n, "x": {"a": n}} for n in range(10)])
+    apart.put("labels", [{"id": "e0", "y": 1, "ts": 120.0}, {"id": "e9", "y": 1, "ts": 121.0}])
+    found = apart.all()
+    assert totals(found) == {
+        "consumed": 10, "pending": 2, "timed_out": 7, "labels.evicted": 7, "labels.consumed": 2, "labels.late": 1,
+        "labels.joined": 1,
+    }  # fmt: skip
+    assert [one.id for one in found if one.mode == "learn"] == ["e9"]
+
+
+def test_an_event_that_was_asked_about_and_comes_whole_is_learnt_once(tmp_path: Path) -> None:
+    """The id of a request comes again with its label in the source: one event, of the features that were served."""
+    apart = Apart(tmp_path, wait=100)
+    asked = {"id": "q", "ts": 10.0, "x": {"a": 1.5}, "prediction": True, "probability": 0.75, "learner": "one",
+             "snapshot": 3}  # fmt: skip
+    apart.put("predictions", [asked])
+    apart.put("events", [{"id": "q", "ts": 11.0, "x": {"a": 2.5}, "y": 1}, {"id": "q", "ts": 12.0, "x": {}, "y": 0}])
+    found = apart.all()
+    assert totals(found) == {"consumed": 3, "duplicate": 2}
+    assert [(one.id, one.label) for one in found if one.mode == "learn"] == [("q", True)]
+
+
+def test_records_of_no_use_are_refused_and_stop_nothing(tmp_path: Path) -> None:
+    """Bad events, bad predictions and bad labels each have their class and their reason."""
+    apart = Apart(tmp_path, wait=10)
+    (tmp_path / "labels" / "bad.jsonl").write_bytes(
+        b'{"id": "a"}\n[]\n{"id": "a", "y": 7}\nnot json\n{"y": 1}\n{"id": "a", "y": 1, "w": -1}\n{"id":"a","y":1,"ts":"x"}\n'
+    )
+    (tmp_path / "predictions" / "bad.jsonl").write_bytes(
+        b'{"id": "b"}\n{"id": "b", "ts": 1, "x": {"_a": 1}, "prediction": 1, "learner": "one", "snapshot": 1}\n{}\n'
+    )
+    (tmp_path / "events" / "bad.jsonl").write_bytes(b'{"id": "c"}\n{"id": "c", "x": {"a": {"b": {"c": 1}}}}\n')
+    sums = totals(apart.all())
+    assert sums == {"consumed": 5, "dead_lettered": 5, "labels.consumed": 7, "labels.dead_lettered": 7}
