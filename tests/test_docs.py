@@ -21,9 +21,9 @@ from snapshots.store.lease import Word
 from snapshots.store.signed import FOLDERS, Signature
 from snapshots.store.size_limits import BEGINNINGS
 from stream.cli import main
+from stream.refusal import MEANING, Reason
 from stream.serve.prometheus import METRICS
 from stream.settings import Config, LearnerConfig
-from stream.refusal import MEANING, Reason
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:

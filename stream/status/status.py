@@ -266,7 +266,7 @@ def _process(word: dict[str, Any], now: float) -> dict[str, Any]:
         "snapshot": word["snapshot"],
         "unknown_features": word.get("unknown_features", {}),
         "other_types": word.get("other_types", {}),
-        "predictions": word.get("predictions"),
+        "predictions": msgspec.to_builtins(word.get("predictions")),
         "age_seconds": round(now - word["created"], 3) if word.get("created") is not None else None,
     }
 

@@ -14,9 +14,9 @@ import learners.event as event_module
 from learners.event import Event, Features, Value, flatten
 from learners.labels import Labels, alike
 from stream.record import Record
+from stream.refusal import MEANING, Reason, Refusal
 from stream.settings import EventPaths
 from stream.source.codec import Codec
-from stream.refusal import MEANING, Reason, Refusal
 
 RECORDED = 1_700_000_000.0
 

@@ -44,7 +44,7 @@ def joined_by_hand(stream: dict[str, Any], wait: float) -> dict[str, int]:
 def test_the_joins_are_the_same_whatever_the_fetches_are(
     tmp_path_factory: Any, rule: dict[str, Any], seed: int
 ) -> None:
-    """Promise 1 where labels come later: order and meaning depend on the topics alone; every class adds up (promise 2)."""
+    """Promise 1 where labels come later: what is made of records depends on the topics alone. All adds up (promise 2)."""
     apart = Apart(tmp_path_factory.mktemp("apart"), **rule)
     stream = a_stream(random.Random(seed))
     put_all(apart, stream)
@@ -163,7 +163,8 @@ def test_records_of_no_use_are_refused_and_stop_nothing(tmp_path: Path) -> None:
     """Bad events, bad predictions and bad labels each have their class and their reason."""
     apart = Apart(tmp_path, wait=10)
     (tmp_path / "labels" / "bad.jsonl").write_bytes(
-        b'{"id": "a"}\n[]\n{"id": "a", "y": 7}\nnot json\n{"y": 1}\n{"id": "a", "y": 1, "w": -1}\n{"id":"a","y":1,"ts":"x"}\n'
+        b'{"id": "a"}\n[]\n{"id": "a", "y": 7}\nnot json\n{"y": 1}\n'
+        b'{"id": "a", "y": 1, "w": -1}\n{"id":"a","y":1,"ts":"x"}\n'
     )
     (tmp_path / "predictions" / "bad.jsonl").write_bytes(
         b'{"id": "b"}\n{"id": "b", "ts": 1, "x": {"_a": 1}, "prediction": 1, "learner": "one", "snapshot": 1}\n{}\n'

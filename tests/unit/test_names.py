@@ -20,9 +20,9 @@ from learners.vw.learner import VwLearner
 from stream.config import check
 from stream.errors import ConfigError
 from stream.record import Record
+from stream.refusal import Refusal
 from stream.settings import EventPaths
 from stream.source.codec import Codec
-from stream.refusal import Refusal
 
 ODD = [
     'width 6"', "C:\\temp", "two\nlines", "tab\there", "nul\0x", "\x7f", "\x1b[31m", "\u202e", "\u200b",

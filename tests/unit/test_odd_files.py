@@ -22,9 +22,9 @@ from stream.dead_letters.reader import Letter, files_of
 from stream.dead_letters.writer import FileDeadLetters
 from stream.errors import CommandError, GaveUpError, SourceAwayError
 from stream.record import Record
+from stream.refusal import Reason, Refusal
 from stream.sink.intake import FilesIntake
 from stream.sink.sinks import FilesSink
-from stream.refusal import Reason, Refusal
 
 SECRET = b"do not touch"
 

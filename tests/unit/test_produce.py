@@ -16,8 +16,8 @@ from stream.commands.tables import columns_of
 from stream.dead_letters.writer import Told
 from stream.errors import CommandError, SourceAwayError
 from stream.record import Record
-from stream.sink.sinks import FilesSink
 from stream.refusal import Reason, Refusal
+from stream.sink.sinks import FilesSink
 from stream.tables.produce import Columns, produce, sink_of
 
 

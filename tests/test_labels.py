@@ -1,0 +1,136 @@
+"""Labels that come later, through real processes: scores, classes, and the loop over HTTP."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from river import datasets, evaluate, metrics
+from support.lineages import MODEL, Folder, accounted, wait_for
+from support.samples import numbers
+
+APART: dict[str, Any] = {"labels__directory": "labels", "join__wait": "1h", "holdout__rate": 0.0}
+TASKS: dict[str, tuple[Any, str, Callable[[], Any], dict[str, Callable[[], Any]]]] = {
+    "binary": (datasets.Phishing, "logreg", metrics.LogLoss, {"accuracy": metrics.Accuracy}),
+    "multiclass": (datasets.ImageSegments, "bayes", metrics.LogLoss, {"accuracy": metrics.Accuracy}),
+    "regression": (datasets.TrumpApproval, "linear", metrics.MAE, {"rmse": metrics.RMSE}),
+}
+MAIN = {"binary": "log_loss", "multiclass": "accuracy", "regression": "mae"}
+DELAY = 50
+
+
+def pipeline(name: str) -> Any:
+    """The same pipeline as in the folder."""
+    space: dict[str, Any] = {}
+    exec(MODEL, space)  # noqa: S102  our own
+    return space[name]()
+
+
+def apart(here: Folder, rows: Iterator[tuple[dict[str, Any], Any]]) -> None:
+    """Put the rows' features and labels into files of their own: event n at second n, its label ``DELAY`` later."""
+    (here.path / "labels").mkdir()
+    with (here.events / "a.jsonl").open("wb") as events, (here.path / "labels" / "a.jsonl").open("wb") as labels:
+        for number, (x, y) in enumerate(rows):
+            features = {name: float(value) if isinstance(value, bool | int) else value for name, value in x.items()}
+            events.write(orjson.dumps({"id": str(number), "ts": 1000.0 + number, "x": features}) + b"\n")
+            labels.write(orjson.dumps({"id": str(number), "ts": 1000.0 + number + DELAY - 0.5, "y": y}) + b"\n")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_delayed_scores_are_those_of_river(folder: Callable[..., Folder], task: str) -> None:
+    """``delayed`` is what ``progressive_val_score(delay=…)`` comes to, to 1e-12, on data sets of River's own."""
+    data, factory, main, others = TASKS[task]
+    here = folder(
+        learners={"one": {"kind": "river", "factory": f"model:{factory}", "role": "champion"}}, task=task, **APART,
+        snapshots__every_seconds=0.05, source__batch=97,
+    )  # fmt: skip
+
+    def rows() -> Iterator[tuple[dict[str, Any], Any]]:
+        for x, y in itertools.islice(data(), 1500):
+            yield {name: float(value) for name, value in x.items() if name != "ordinal_date"}, y
+
+    apart(here, rows())
+    here.train()
+    found = here.learner("one")["delayed"]
+    scores = {MAIN[task]: main, **others} if task != "multiclass" else others
+    for name, metric in scores.items():
+        expected = evaluate.progressive_val_score(rows(), pipeline(factory), metric(), delay=DELAY)
+        assert found[name] == pytest.approx(expected.get(), abs=1e-12), name
+    assert found["n"] + found["unpredicted"] == sum(1 for _ in rows())
+
+
+def test_every_class_adds_up_and_is_seen(folder: Callable[..., Folder]) -> None:
+    """Promise 2 with labels apart: events and labels each have an equation, in status and in the manifest."""
+    here = folder(**{**APART, "join__wait": "100s", "holdout__rate": 0.1})
+    events = numbers(600)
+    labels = [{"id": one["id"], "y": one.pop("y"), "ts": one["ts"] + 20} for one in events]
+    labels = labels[:500] + [{**one, "ts": one["ts"] + 150} for one in labels[500:520]] + labels[:5]
+    labels[30]["y"], labels[31]["y"] = None, "what?"
+    labels.sort(key=lambda one: one["ts"])
+    here.write(events)
+    (here.path / "labels").mkdir()
+    (here.path / "labels" / "a.jsonl").write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in labels))
+    here.train()
+    status = here.status()
+    counts, said = status["learners"]["linear"]["events"], status["labels"]
+    assert counts["consumed"] == sum(count for name, count in counts.items() if name != "consumed")
+    assert said["consumed"] == len(labels)
+    assert said["accounting_difference"] == 0
+    assert said["consumed"] == sum(said[name] for name in
+        ("joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered"))  # fmt: skip
+    assert (said["withdrawn"], said["dead_lettered"], said["late"], said["duplicate"]) == (1, 1, 20, 5)
+    assert accounted(here.learner()["events"])
+
+
+def test_two_calls_close_the_loop(folder: Callable[..., Folder]) -> None:
+    """``/predict`` with an id, ``/labels`` with the id: learnt once, and scored as it was answered."""
+    here = folder(**{**APART, "predictions__directory": "predictions"}, snapshots__every_seconds=0.1)
+    (here.path / "labels-token").write_text("say")
+    here.write(numbers(500))
+    here.start("up")
+    here.wait_ready()
+    with here.http() as client:
+        asked = client.post("/predict", json={"id": "order-1", "x": numbers(1)[0]["x"]}).json()
+        unnamed = client.post("/predict", json={"x": numbers(1)[0]["x"]}).json()
+        batch = client.post("/predict/batch", json={"instances": [{"id": "b1", "x": {"x0": 1.0}}, {"x": {"x0": 2.0}}]})
+        assert client.post("/labels", json={"id": "order-1", "y": 1}).status_code == 401
+        token = {"Authorization": "Bearer say"}
+        assert client.post("/labels", json={"id": "order-1", "y": 1}, headers=token).status_code == 202
+        several = [{"id": unnamed["id"], "y": 0}, {"id": batch.json()["predictions"][1]["id"], "y": None}]
+        assert client.post("/labels", json=several, headers=token).json() == {"taken": 2}
+        wrong = client.post("/labels", json=[{"id": "b1", "y": 1}, {"id": "b1"}], headers=token)
+        assert (wrong.status_code, wrong.json()["field"]) == (422, "[1].y")
+    wait_for(lambda: (here.status()["labels"] or {}).get("joined") == 2)
+    status = here.status()
+    assert status["labels"] | {"delays": None} == {
+        "consumed": 3, "joined": 2, "early": 0, "late": 0, "orphan": 0, "duplicate": 0, "withdrawn": 1,
+        "dead_lettered": 0, "pending": 1, "timed_out": 0, "evicted": 0, "accounting_difference": 0, "delays": None,
+    }  # fmt: skip
+    one = status["learners"]["linear"]
+    assert (one["events"]["learnt"], one["events"]["unlabelled"]) == (502, 1)
+    assert (one["served"]["n"], one["delayed"]["n"]) == (2, 2)
+    assert one["served"]["log_loss"] > 0
+    assert asked["id"] == "order-1"
+    assert sum(serving["predictions"]["logged"] for serving in status["serving"]) == 4
+
+
+@pytest.mark.parametrize("correction", ["none", "retract", "fnw"])
+def test_a_late_yes_puts_a_no_right(folder: Callable[..., Folder], correction: str) -> None:
+    """``join.missing = "negative"``: no after the wait, then a late yes; scored and held out when it is certain."""
+    here = folder(**{**APART, "join__wait": "10s", "join__missing": "negative", "join__correction": correction,
+                     "join__late_wait": "1000s", "holdout__rate": 0.2})  # fmt: skip
+    events = numbers(800)
+    labels = [{"id": one["id"], "y": 1, "ts": one["ts"] + 300} for one in events if one.pop("y")]
+    here.write([*events, {"id": "last", "ts": events[-1]["ts"] + 5000, "x": {}}])
+    (here.path / "labels").mkdir()
+    (here.path / "labels" / "a.jsonl").write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in labels))
+    here.train()
+    status = here.status()
+    one, said = status["learners"]["linear"], status["labels"]
+    assert said["late"] == len(labels)
+    assert one["events"]["pending"] == 1
+    assert one["events"]["learnt"] + one["events"]["held_out"] == len(events)
+    if correction != "none":
+        assert one["metrics"]["n"] == one["events"]["learnt"], "scored once, when it was certain"
+    assert accounted(here.learner()["events"])
