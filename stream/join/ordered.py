@@ -16,8 +16,9 @@ class Ordered:
 
     A record's time is what ``time_of`` finds in it (Unix seconds), and never before that of the record before it in its
     partition. It is let go once no other partition can have an earlier one: each has a later record, or was read to its
-    end and is ``idle`` seconds behind in the time of the others. So the order is the same whenever the same topics are
-    read; what comes later than ``idle`` after its own time is passed by. ``times`` are those of what was let go last.
+    end, is quiet, and ``idle`` seconds behind in the time of the others. So the order is the same whenever the same
+    topics are read; what comes later than ``idle`` after its own time is passed by. ``times`` are those of what was let
+    go last.
     """
 
     def __init__(self, time_of: Callable[[Record], float | None], idle: float) -> None:
@@ -49,6 +50,10 @@ class Ordered:
                 heapq.heappush(self._heads, (time, *partition, record.offset))
             queue.append((time, record))
 
+    def partitions(self) -> Collection[_Partition]:
+        """The partitions that are known."""
+        return self._queues.keys()
+
     def waiting(self) -> bool:
         """Tell whether records are kept back."""
         return bool(self._heads)
@@ -62,17 +67,20 @@ class Ordered:
                 self._held.discard(partition)
         return self._held
 
-    def let_go(self, behind: Collection[_Partition], limit: int, *, everything: bool) -> Iterator[tuple[float, Record]]:
+    def let_go(
+        self, behind: Collection[_Partition], quiet: Collection[_Partition], limit: int, *, everything: bool
+    ) -> Iterator[tuple[float, Record]]:
         """Up to ``limit`` records in order, with their times, of which nothing earlier can come.
 
-        ``behind`` are partitions that have records which were not taken yet. ``everything``: nothing comes any more.
+        ``behind`` are partitions that have records which were not taken yet, ``quiet`` those from which nothing has
+        come for a while. ``everything``: nothing comes any more.
         """
         empty = {one: self._last.get(one, 0.0) for one, queue in self._queues.items() if not queue}
         missing = [one for one in empty if one in behind]
         while self._heads and limit > 0 and (everything or not missing):
             time, topic, name, _ = self._heads[0]
             late = time + self._idle > self._newest
-            if not everything and late and any(last <= time for last in empty.values()):
+            if not everything and any(last <= time and (late or one not in quiet) for one, last in empty.items()):
                 return
             heapq.heappop(self._heads)
             partition = (topic, name)

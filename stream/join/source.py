@@ -43,7 +43,8 @@ class JoinedSource:
         self._ordered = Ordered(decoder.time_of, idle)
         self._place: Place = {}
         self._ready: Iterator[Record] = iter(())
-        self._heard = 0.0
+        self._goal: tuple[Place, JoinState] | None = None
+        self._heard: dict[tuple[str, str], float] = {}
 
     def resolve(self) -> Place:
         """Where a new lineage begins."""
@@ -71,6 +72,8 @@ class JoinedSource:
         else:
             known = _state_of(memo[1])
         if begun is None:
+            if state.events or state.labels:
+                log.warning("what waits for its label is not here, and is read again from the topics")
             mark = self._mark_for(state)
             begun = mark.place if mark is not None else place
             known = JoinState(events=mark.events, labels=mark.labels, times=mark.times) if mark is not None else state
@@ -83,10 +86,8 @@ class JoinedSource:
                 f"what waits for its label cannot be read again, since topics no longer hold it: {cause}. Restore "
                 "join.directory from another disk if there is one, or let the topics keep longer than join.wait"
             ) from cause
-        if begun != place:
-            self._read_on(place)
-        if state.marks:
-            self._join.state = state
+        self._goal = (place, state)
+        self._read_on()
         return {**opened, **copy_place(place)}
 
     def _mark_for(self, state: JoinState) -> Mark | None:
@@ -101,26 +102,39 @@ class JoinedSource:
         self._ordered.begin(partitions, times)
         self._place = copy_place(opened)
         self._join.state = state
-        self._heard = self._elapsed()
+        self._heard = {}
         if not state.marks and not (state.events or state.labels):
             state.marks = [Mark(0.0, copy_place(opened), 0, 0, {})]
         return opened
 
-    def _read_on(self, place: Place) -> None:
-        """Read up to a place, keeping what waits; what lies beyond it is delivered later."""
-        said, count, beyond = self._elapsed(), 0, list[Record]()
-        while not _is_before(place, self._place):
-            before = self._place
-            found = list(self._next(1000))
-            beyond += [one for one in found if one.offset >= place.get(one.topic, {}).get(one.partition, 0)]
-            count += len(found)
+    def _read_on(self) -> None:
+        """Read up to the goal, keeping what waits and giving nothing."""
+        said = self._elapsed()
+        while self._goal is not None and not self._reached():
+            before = copy_place(self._place)
+            self._ready = self._next(1000)
+            first = next(self._ready, None)
+            if first is not None:
+                self._ready = chain([first], self._ready)
+                return
             if self._elapsed() - said > _SAY_SECONDS:
                 said = self._elapsed()
-                log.info("what waits for its label is read again: %d records so far", count)
-            if not found and self._place == before and not self._inner.behind() and not self._ordered.waiting():
-                break  # what lay there is gone: compacted, or given up
-        self._ready = iter(beyond)
-        log.info("what waits for its label was read again from %d records", count)
+                log.info("what waits for its label is read again: so far up to %s", self._place)
+            if self._place == before and not self._inner.behind() and not self._ordered.waiting():
+                log.warning("what waits for its label may not be whole: the topics no longer hold all of it")
+                self._goal = None
+
+    def _reached(self) -> bool:
+        """Tell whether the goal is reached; from there on the state is that of the snapshot."""
+        if self._goal is None:
+            return True
+        place, state = self._goal
+        if not _is_before(place, self._place):
+            return False
+        if state.marks:
+            self._join.state = state
+        self._goal = None
+        return True
 
     # Records -----------------------------------------------------------------------------------------------------
 
@@ -145,19 +159,31 @@ class JoinedSource:
         ended = self._inner.ended()
         records = [] if ended else self._inner.poll(limit)
         self._ordered.take(records)
-        behind = self._inner.behind()
-        if records or behind:
-            self._heard = self._elapsed()
-        quiet = not behind and self._elapsed() - self._heard >= self._idle
-        lot = list(self._ordered.let_go(behind, limit, everything=quiet or ended))
+        behind, now = self._inner.behind(), self._elapsed()
+        for one in (*behind, *{(record.topic, record.partition) for record in records}):
+            self._heard[one] = now
+        still = {one for one in self._ordered.partitions() if now - self._heard.setdefault(one, now) >= self._idle}
+        everything = ended or len(still) == len(self._ordered.partitions())
+        lot = list(self._ordered.let_go(behind, still, limit, everything=everything))
         decoded = [self._decoder.decode(record) for _, record in lot]
         self._waiting.look_up([found.key for found in decoded])
         return self._meaning(lot, decoded)
 
     def _meaning(self, lot: list[tuple[float, Record]], decoded: list[Decoded]) -> Iterator[Record]:
         for (when, record), found in zip(lot, decoded, strict=True):
+            known = not self._reached() and self._is_known(record)
             self._place.setdefault(record.topic, {})[record.partition] = record.following
-            yield from self._join.take(when, record, found)
+            given = self._join.take(when, record, found)
+            if not known:
+                yield from given
+            else:
+                for _ in given:
+                    pass
+
+    def _is_known(self, record: Record) -> bool:
+        """Tell whether a record lies before the goal, so that what it means was given before."""
+        place = self._goal[0] if self._goal is not None else {}
+        return record.offset < place.get(record.topic, {}).get(record.partition, 0)
 
     # Cuts --------------------------------------------------------------------------------------------------------
 

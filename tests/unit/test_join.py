@@ -44,7 +44,7 @@ def joined_by_hand(stream: dict[str, Any], wait: float) -> dict[str, int]:
 def test_the_joins_are_the_same_whatever_the_fetches_are(
     tmp_path_factory: Any, rule: dict[str, Any], seed: int
 ) -> None:
-    """Promise 1 where labels come later: what is made of records depends on the topics alone. All adds up (promise 2)."""
+    """Promise 1 where labels come later: records mean what the topics say, and all adds up (promise 2)."""
     apart = Apart(tmp_path_factory.mktemp("apart"), **rule)
     stream = a_stream(random.Random(seed))
     put_all(apart, stream)
