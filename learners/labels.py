@@ -149,6 +149,18 @@ class Labels:
             self.names.append(_tidy(value))
         return number
 
+    def value_of(self, label: Label) -> LabelValue:
+        """A value that :meth:`label_of` turns into this label."""
+        if self.task == "multiclass":
+            return self.names[int(label)]
+        if self.task == "regression":
+            return float(label)
+        if self._negatives == {"0", "-1"}:
+            return int(label)
+        if label:
+            return self._positive
+        return min(self._negatives) if self._negatives is not None else f"not {self._positive}"
+
     def number_of(self, name: Any) -> int:
         """Return the number of a class by its name, as a restored learner spells it; it may be none of the labels."""
         number = self._numbers.get(self._key(name))

@@ -18,6 +18,7 @@ from snapshots.errors import DamagedError, LedgerBrokenError
 from snapshots.records import cut as snapshots
 from snapshots.records import verdict as verdicts
 from snapshots.records.manifest import LearnerPart, Manifest, Quarantined
+from snapshots.records.place import Place, is_before
 from snapshots.records.verdict import Verdict
 from snapshots.store.spans import numbers_of
 from snapshots.store.store import Store
@@ -208,6 +209,11 @@ class Lineage:
             if found is not None:
                 return found
         return None
+
+    def newest_before(self, place: Place) -> Manifest | None:
+        """The newest snapshot that is nowhere beyond a place."""
+        found = (manifest for number in reversed(self.numbers) if (manifest := self.manifest(number)) is not None)
+        return next((manifest for manifest in found if is_before(manifest.place, place)), None)
 
     def newest_good(self) -> Manifest | None:
         """Return the newest manifest all of whose parts are what they should be; say loudly what was passed over.

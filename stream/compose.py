@@ -170,6 +170,7 @@ def archiver_of(
     return Archiver(
         config.archive,
         config.source.batch,
+        joins=config.labels.given,
         source=events_of(config, codec, labels, membership),
         codec=codec,
         archive=Archive(store),

@@ -52,3 +52,8 @@ class Record(msgspec.Struct, gc=False):
     key: bytes | None = None
     headers: list[tuple[str, bytes | None]] | None = None
     joined: Joined | None = None
+
+
+def counts(record: Record) -> bool:
+    """Tell whether an event is learnt here for the first time; one that was learnt as no may be spoken of again."""
+    return record.joined is None or record.joined.mode in COUNTED

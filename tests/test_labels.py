@@ -10,6 +10,9 @@ from river import datasets, evaluate, metrics
 from support.lineages import MODEL, Folder, accounted, wait_for
 from support.samples import numbers
 
+from stream.archive.files import Archive
+from stream.parts import store_of
+
 APART: dict[str, Any] = {"labels__directory": "labels", "join__wait": "1h", "holdout__rate": 0.0}
 TASKS: dict[str, tuple[Any, str, Callable[[], Any], dict[str, Callable[[], Any]]]] = {
     "binary": (datasets.Phishing, "logreg", metrics.LogLoss, {"accuracy": metrics.Accuracy}),
@@ -134,3 +137,59 @@ def test_a_late_yes_puts_a_no_right(folder: Callable[..., Folder], correction: s
     if correction != "none":
         assert one["metrics"]["n"] == one["events"]["learnt"], "scored once, when it was certain"
     assert accounted(here.learner()["events"])
+
+
+def with_labels(here: Folder, count: int, after: float, first: int = 0) -> None:
+    """More events, and their labels so many seconds later, in files of their own."""
+    (here.path / "labels").mkdir(exist_ok=True)
+    events = numbers(count, first=first)
+    labels = [{"id": one["id"], "y": one.pop("y"), "ts": one["ts"] + after} for one in events]
+    here.write(events)
+    with (here.path / "labels" / "a.jsonl").open("ab") as file:
+        file.writelines(orjson.dumps(one) + b"\n" for one in labels)
+
+
+def test_a_revert_quarantines_pairs_and_a_replay_learns_them_again(folder: Callable[..., Folder]) -> None:
+    """Promises 2 and 8: what is quarantined are pairs, by where they became whole; a replay finds them again.
+
+    Their events lie before the range, where only what waited then knows them.
+    """
+    here, never = folder("here", **APART), folder("never", **APART)
+    for one in (here, never):
+        with_labels(one, 400, 50.5)
+    here.trained()
+    kept = here.lineage.numbers[-1]
+    for one in (here, never):
+        with_labels(one, 300, 50.5, first=400)
+    here.trained()
+    here.run("snapshots", "revert", "linear", str(kept))
+    here.train()
+    [row] = here.json("quarantine", "list")
+    events = here.learner()["events"]
+    assert row["events"] == events["quarantined"] > 250
+    assert accounted(events)
+    here.run("quarantine", "replay", row["id"])
+    here.train()
+    never.train()
+    assert here.learner()["events"] == never.learner()["events"]
+    assert here.state() == never.state()
+
+
+def test_what_is_archived_are_whole_events(folder: Callable[..., Folder]) -> None:
+    """Full retrains learn pairs: the archive holds each with its label, whenever it was begun."""
+    here = folder(**APART)
+    with_labels(here, 300, 50.5)
+    here.train()
+    here.run("archive", "run", "--until-end")
+    with_labels(here, 200, 50.5, first=300)
+    here.train()
+    here.run("archive", "run", "--until-end")
+    values = [
+        row.value
+        for file in Archive(store_of(here.config)).files()
+        for row in Archive(store_of(here.config)).rows(file)
+    ]
+    events = [orjson.loads(value) for value in values]
+    assert len({event["id"] for event in events}) == len(events) == here.learner()["events"]["learnt"]
+    for event in events:
+        assert event["y"] == numbers(1, first=int(event["id"][1:]))[0]["y"]

@@ -26,3 +26,12 @@ def within(ranges: Ranges, topic: str, partition: str, offset: int) -> bool:
 def copy_place(place: Place) -> Place:
     """A place that does not change when the trainer goes on."""
     return {topic: dict(partitions) for topic, partitions in place.items()}
+
+
+def is_before(earlier: Place, later: Place) -> bool:
+    """Tell whether a place is nowhere beyond another."""
+    return all(
+        later.get(topic, {}).get(partition, 0) >= offset
+        for topic, partitions in earlier.items()
+        for partition, offset in partitions.items()
+    )

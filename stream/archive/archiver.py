@@ -70,7 +70,9 @@ class Archiver:
         stopping: Callable[[], bool],
         elapsed: Callable[[], float] = time.monotonic,
         progress: Callable[[int, int | None], None] = lambda _count, _lag: None,
+        joins: bool = False,
     ) -> None:
+        self.joins = joins
         self.config, self.batch, self.source, self.codec = config, batch, source, codec
         self.archive, self.lineage, self.presence = archive, lineage, presence
         self.now, self.sleep, self.stopping, self.elapsed, self.progress = now, sleep, stopping, elapsed, progress
@@ -113,7 +115,10 @@ class Archiver:
         ends = place_of(self._ends, self._ids)
         for topic, partitions in ends.items():
             place.setdefault(topic, {}).update(partitions)
-        self.source.open(place, {})
+        before = self.lineage.newest_before(place) if self.joins else None
+        if before is not None:  # what waits there is known, and what is archived already is passed over
+            place, topics = before.place, before.topics
+        self.source.open(place, topics if before is not None else {})
         self.follow_erasures()
         log.info("archiving from %s", place)
 
@@ -134,7 +139,9 @@ class Archiver:
     def take(self, records: Iterable[Record]) -> None:
         """Keep each valid labelled event with its bytes; what is refused or unlabelled is passed."""
         for record in records:
-            part = Part(record.topic, self._ids.get(record.topic, NO_ID), record.partition)
+            part, joined = Part(record.topic, self._ids.get(record.topic, NO_ID), record.partition), record.joined
+            if joined is not None and record.offset < self._ends.get(part, 0):
+                continue  # read again for what waits
             file = self._open.get(part)
             if file is None:
                 begin = self._ends.get(part, record.offset)
@@ -142,13 +149,14 @@ class Archiver:
             event = self.codec.decode(record)
             file.following = record.following
             file.passed += 1
-            if isinstance(event, Refusal) or event.label is None or record.value is None:
+            if isinstance(event, Refusal) or event.label is None or (joined and joined.mode == "negative"):
                 continue
+            value = record.value if record.value is not None else self.codec.encode(event)
             time_ = event.time or record.time or self.now()
             if self._erased and self._erased.event(event.id, event.features, time_):
                 continue
-            file.rows.append(Row(record.offset, record.following, time_, event.id, record.value))
-            file.bytes += len(record.value)
+            file.rows.append(Row(record.offset, record.following, time_, event.id, value))
+            file.bytes += len(value)
             self.events += 1
 
     def close_files(self, *, everything: bool = False) -> None:

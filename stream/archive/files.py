@@ -208,7 +208,7 @@ class Archive:
             if last is not None and last.part == file.part and ended != file.begin:
                 wrong = f"offsets {ended} to {file.begin} are not archived"
             offsets = [row.offset for row in rows]
-            if offsets != sorted(set(offsets)) or any(not about.begin <= one < about.next for one in offsets):
+            if offsets != sorted(offsets) or any(not about.begin <= one < about.next for one in offsets):
                 wrong = "its offsets are out of order"
             if len(rows) != about.events:
                 wrong = f"it holds {len(rows)} events instead of {about.events}"

@@ -2,12 +2,13 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain, islice
 
 import msgspec
 
-from snapshots.records.place import Place, copy_place
+from snapshots.records.place import Place, copy_place, is_before
 from stream.errors import SourceLostError
 from stream.join.join import Join, JoinState, Mark
 from stream.join.ordered import Ordered
@@ -66,7 +67,7 @@ class JoinedSource:
         self._waiting.go_back()
         memo = self._waiting.memo()
         begun = _place_of(memo[0]) if memo is not None else None
-        if memo is None or begun is None or not _is_before(begun, place) or _state_of(memo[1]).now > state.now:
+        if memo is None or begun is None or not is_before(begun, place) or _state_of(memo[1]).now > state.now:
             self._waiting.begin_anew()
             begun = None
         else:
@@ -120,16 +121,22 @@ class JoinedSource:
             if self._elapsed() - said > _SAY_SECONDS:
                 said = self._elapsed()
                 log.info("what waits for its label is read again: so far up to %s", self._place)
-            if self._place == before and not self._inner.behind() and not self._ordered.waiting():
-                log.warning("what waits for its label may not be whole: the topics no longer hold all of it")
-                self._goal = None
+            if self._place == before:
+                self._give_up_goal()
+
+    def _give_up_goal(self) -> None:
+        """Where the topics hold nothing more up to the goal, go on with what there is."""
+        if self._goal is not None and not self._inner.behind() and not self._ordered.waiting():
+            log.warning("what waits for its label may not be whole: the topics no longer hold all of it")
+            state, self._goal = self._goal[1], None
+            self._join.state = state if state.marks else self._join.state
 
     def _reached(self) -> bool:
         """Tell whether the goal is reached; from there on the state is that of the snapshot."""
         if self._goal is None:
             return True
         place, state = self._goal
-        if not _is_before(place, self._place):
+        if not is_before(place, self._place):
             return False
         if state.marks:
             self._join.state = state
@@ -144,14 +151,16 @@ class JoinedSource:
         if not found:
             self._ready = self._next(limit)
             found = list(islice(self._ready, limit))
+        if not found:
+            self._give_up_goal()
         return found
 
     def whole(self) -> bool:
-        """Tell whether everything that follows from the last record was delivered."""
+        """Tell whether everything that follows from the last record was delivered, and what waits is known."""
         first = next(self._ready, None)
         if first is not None:
             self._ready = chain([first], self._ready)
-        return first is None
+        return first is None and self._reached()
 
     def _next(self, limit: int) -> Iterator[Record]:
         """What follows from the next records in order; an order is taken at once, what it means as it is asked for."""
@@ -174,11 +183,22 @@ class JoinedSource:
             known = not self._reached() and self._is_known(record)
             self._place.setdefault(record.topic, {})[record.partition] = record.following
             given = self._join.take(when, record, found)
-            if not known:
+            if known:
+                deque(given, maxlen=0)
+            elif self._goal is None:
                 yield from given
             else:
-                for _ in given:
-                    pass
+                yield from self._early(given, self._goal[1])
+
+    def _early(self, given: Iterator[Record], state: JoinState) -> Iterator[Record]:
+        """What a record means that comes before the goal is reached and lies beyond it: the goal's state moves on."""
+        was = msgspec.structs.replace(self._join.state)
+        yield from given
+        now = self._join.state
+        state.events += now.events - was.events
+        state.labels += now.labels - was.labels
+        state.pending += now.pending - was.pending
+        state.now = max(state.now, now.now)
 
     def _is_known(self, record: Record) -> bool:
         """Tell whether a record lies before the goal, so that what it means was given before."""
@@ -244,12 +264,3 @@ class JoinedSource:
         """Let go of everything."""
         self._waiting.close()
         self._inner.close()
-
-
-def _is_before(earlier: Place, later: Place) -> bool:
-    """Tell whether a place is nowhere beyond another."""
-    return all(
-        later.get(topic, {}).get(name, 0) >= offset
-        for topic, names in earlier.items()
-        for name, offset in names.items()
-    )

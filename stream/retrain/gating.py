@@ -37,7 +37,7 @@ def held_since(lineage: Lineage, moment: float) -> list[HeldRow]:
     rows = cuts.collected(lineage.store, newest)
     rows += [row for one in newest.holdout.versions[-1:] for row in read_version(lineage.store, one)]
     young = [row for row in rows if row.offset >= then.get(row.topic, {}).get(row.partition, 0)]
-    return list({(row.topic, row.partition, row.offset): row for row in young}.values())
+    return list({(row.topic, row.partition, row.offset, row.digest): row for row in young}.values())
 
 
 class Gating:

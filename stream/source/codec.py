@@ -171,6 +171,22 @@ class Codec:
             return refused.refusal
         return identity, features
 
+    def encode(self, event: Event) -> bytes:
+        """An event as producers would have sent it whole, for this codec to decode again; not for its ``decoder``."""
+        paths, whole = self._paths, dict[str, Any]()
+        if self._flat:
+            whole |= _fields.decode(event.features.raw)
+        else:
+            _put(whole, paths.features, Raw(event.features.raw))
+        _put(whole, paths.id, event.id)
+        if event.time and paths.time:
+            _put(whole, paths.time, _written(event.time, paths.time_format))
+        if event.label is not None and paths.label:
+            _put(whole, paths.label, self._labels.value_of(event.label))
+        if event.weight != 1.0 and self._weight:
+            _put(whole, self._weight, event.weight)
+        return msgspec.json.encode(whole)
+
     def label_of(self, record: Record) -> Event | Refusal:
         """Return id, label, weight and time of a label that comes by itself; a label of null withdraws the event."""
         try:
@@ -323,6 +339,21 @@ class Codec:
             raise RefusedEventError(Reason.BAD_NUMBER, self._paths.label, str(cause)) from None
         except (UnknownLabelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
             raise RefusedEventError(Reason.UNKNOWN_LABEL, self._paths.label, f"unknown label: {cause}") from None
+
+
+def _put(whole: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at a dotted path."""
+    *folders, name = path.split(".")
+    for folder in folders:
+        whole = whole.setdefault(folder, {})
+    whole[name] = value
+
+
+def _written(seconds: float, form: str) -> float | str:
+    """A time as ``event.time_format`` wants it."""
+    return (
+        datetime.fromtimestamp(seconds, UTC).isoformat() if form == "iso" else seconds * (1000 if form == "ms" else 1)
+    )
 
 
 def _identity_of(raw: bytes | None, path: str) -> str:

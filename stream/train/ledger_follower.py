@@ -16,11 +16,11 @@ from snapshots.records.place import between
 from stream.errors import SourceAwayError, SourceLostError
 from stream.learner.process import LearnerProcess
 from stream.process import logs
-from stream.record import Record
+from stream.record import Record, counts
 from stream.refusal import Refusal
 from stream.train.cut import Cutter
 from stream.train.recent import RecentIds
-from stream.train.replay import Selection, left_behind, opened, records, span_of
+from stream.train.replay import Selection, left_behind, opened, opened_before, place_at, records, span_of
 from stream.train.state import Kit, State
 
 log = logging.getLogger("holdfast.trainer")
@@ -177,14 +177,19 @@ class LedgerFollower:
         recent = RecentIds(kit.config.event.recent_ids, known)
         source = kit.reopen()
         try:
-            begun = opened(source, one, self.state.place, kit.source.identities())
+            if kit.config.labels.given:
+                before = self.lineage.newest_before(place_at(one, self.state.place))
+                begun = opened_before(source, one, before)
+            else:
+                begun = opened(source, one, self.state.place, kit.source.identities())
             for lot in records(begun, one, kit.config.source.batch):
                 found = []
                 for record in lot:
                     event = kit.codec.decode(record)
-                    if isinstance(event, Refusal) or event.label is None:
+                    if isinstance(event, Refusal) or event.label is None or not counts(record):
                         continue
-                    if recent.seen(digest := kit.membership.digest(event.id)):
+                    digest = kit.membership.digest(event.id)
+                    if (record.joined is None or record.joined.sequence < 0) and recent.seen(digest):
                         continue
                     if not kit.membership.claims(kit.membership.owner(event, digest)):
                         found.append((record, event))

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from snapshots.records.manifest import Quarantined
-from snapshots.records.place import Place, Ranges, copy_place
+from snapshots.records.manifest import Manifest, Quarantined
+from snapshots.records.place import Place, Ranges, copy_place, within
 from snapshots.store.numbers import whole_in
 from stream.errors import CommandError, SourceLostError
 from stream.record import Record
@@ -64,11 +64,7 @@ def span_of(text: str) -> Span:
 
 def opened(source: Source, one: Quarantined, place: Place, topics: dict[str, str]) -> Source:
     """Open a source of its own at the beginning of a range; raise :class:`SourceLostError` when that is gone."""
-    begin = copy_place(place)
-    for topic, partitions in one.ranges.items():
-        for partition, (offset, _) in partitions.items():
-            begin.setdefault(topic, {})[partition] = offset
-    found = source.open(begin, topics)
+    found = source.open(place_at(one, place), topics)
     for topic, partitions in one.ranges.items():
         for partition, (offset, _) in partitions.items():
             if found.get(topic, {}).get(partition) != offset:
@@ -77,12 +73,32 @@ def opened(source: Source, one: Quarantined, place: Place, topics: dict[str, str
     return source
 
 
+def opened_before(source: Source, one: Quarantined, before: Manifest | None) -> Source:
+    """Open a source of events with later labels at a snapshot before a range, so that what waited there is known."""
+    if before is None:
+        raise SourceLostError(
+            f"there is no snapshot any more from before quarantine {one.id}, to know what waited there"
+        )
+    source.open(before.place, before.topics)
+    source.mark_end()
+    return source
+
+
+def place_at(one: Quarantined, now: Place) -> Place:
+    """The place where a range begins; of partitions that it does not name, the present one."""
+    begin = copy_place(now)
+    for topic, partitions in one.ranges.items():
+        for partition, (offset, _) in partitions.items():
+            begin.setdefault(topic, {})[partition] = offset
+    return begin
+
+
 def records(source: Source, one: Quarantined, limit: int) -> Iterator[list[Record]]:
     """Read the records of a range in lots; it ends where every partition has reached the end of the range."""
     ends = {(t, p): end for t, parts in one.ranges.items() for p, (_, end) in parts.items() if end is not None}
     while ends:
         lot = source.poll(limit)
-        inside = [record for record in lot if record.offset < ends.get((record.topic, record.partition), -1)]
+        inside = [record for record in lot if within(one.ranges, record.topic, record.partition, record.offset)]
         for record in lot:
             key = (record.topic, record.partition)
             if key in ends and record.following >= ends[key]:
