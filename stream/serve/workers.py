@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
@@ -82,6 +83,8 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
             proxy_headers=False,
         )
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises it again once it has ended
     try:
         web.run([listening, *(listening.dup() for _ in range(_ACCEPTS - 1))])
     except KeyboardInterrupt:

@@ -273,8 +273,8 @@ class KafkaSource:
         """Commit the place to the group, asynchronously and for lag tools only."""
         offsets = [
             TopicPartition(topic, int(partition), offset)
-            for topic, partitions in place.items()
-            for partition, offset in partitions.items()
+            for topic in {topic for topic, _ in self._positions} & place.keys()
+            for partition, offset in place[topic].items()
         ]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)

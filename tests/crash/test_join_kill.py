@@ -40,6 +40,18 @@ def apart() -> list[tuple[float, str, bytes]]:
     return sorted(found, key=lambda one: one[0])
 
 
+def kill_later(here: Folder, process: Any, draw: random.Random) -> None:
+    """Kill the trainer after a few snapshots, or where it has none left to write, and a random moment."""
+    folder = here.path / "store" / "snapshots"
+    before = len(list(folder.iterdir())) if folder.exists() else 0
+    wanted, deadline = before + draw.randrange(3, 16), time.monotonic() + 10
+    while time.monotonic() < deadline and (not folder.exists() or len(list(folder.iterdir())) < wanted):
+        time.sleep(0.01)
+    time.sleep(0.1 * draw.random())
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.kafka
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("missing", ["drop", "negative"])
@@ -57,6 +69,7 @@ def test_killed_at_seeded_moments_the_pairs_are_the_same(
         "source__kind": "kafka", "source__topics": [topic], "source__kafka": {"bootstrap.servers": kafka},
         "labels__topics": [names["labels"]], "join__wait": "300s", "join__missing": missing,
         "join__late_wait": "900s", "snapshots__every_seconds": 0.05, "source__batch": 100, "holdout__rate": 0.02,
+        "snapshots__keep": {"last": 100_000},
     }  # fmt: skip
     killed, never = folder("killed", LEARNERS, **settings), folder("never", LEARNERS, **settings)
     records, gone = apart(), 0
@@ -65,10 +78,7 @@ def test_killed_at_seeded_moments_the_pairs_are_the_same(
         for at, kind, value in records[number * chunk : (number + 1) * chunk]:
             producer.produce(names[kind], value, timestamp=round(at * 1000))
         assert producer.flush(60) == 0
-        process = killed.start("train")
-        time.sleep(0.8 + 1.5 * draw.random())
-        process.kill()
-        process.wait()
+        kill_later(killed, killed.start("train"), draw)
         if number % 4 == 3 and (waiting := killed.path / "waiting").exists():
             shutil.rmtree(waiting)
             gone += 1

@@ -6,16 +6,13 @@
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from support.killed import LEARNERS
+from support.killed import LEARNERS, kill
 from support.lineages import Folder, accounted
 from support.samples import numbers
 
@@ -32,27 +29,6 @@ def stream() -> list[bytes]:
         at = draw.randrange(EVENTS)
         values[at] = draw.choice([b"bad %d" % at, orjson.dumps({"id": f"u{at}", "x": {}}), values[at - 1]])
     return values
-
-
-def being_written(store: Path, since: int) -> bool:
-    """The newest snapshot's folder was touched since then (nanoseconds), and its manifest is not there."""
-    try:
-        newest = max((store / "snapshots").iterdir())
-        return newest.stat().st_mtime_ns > since and not (newest / "manifest.json").exists()
-    except (FileNotFoundError, ValueError):
-        return False
-
-
-def kill(here: Folder, process: Any, draw: random.Random, *, writing: bool) -> bool:
-    """Kill the trainer while it writes a snapshot, or at a random moment; tell whether it was writing."""
-    store, began = here.path / "store", time.time_ns()
-    deadline = time.monotonic() + 60
-    while not being_written(store, began):
-        assert time.monotonic() < deadline, here.log("train")[-2000:]
-    time.sleep(draw.random() * (0.002 if writing else 0.3))
-    process.kill()
-    process.wait()
-    return being_written(store, began)
 
 
 @pytest.mark.kafka
