@@ -102,6 +102,8 @@ def flatten(values: dict[str, Value]) -> dict[str, float | str | bool]:
 
 def slices_of(features: Features, names: Sequence[str]) -> list[str]:
     """The slices that an event belongs to, as ``feature=value``; what it does not have names none."""
+    if not names:
+        return []
     flat = features.flat()
     return [f"{name}={flat[name]}" for name in names if name in flat]
 

@@ -145,7 +145,7 @@ def trainer_of(
         sleep=sleep,
         stopping=stopping,
         progress=progress,
-        keep_arrival=getattr(source, "note_arrival", lambda _sequence, _id, _said: None),
+        keep_arrival=getattr(source, "note_arrival", lambda _sequence, _digest, _said: None),
     )
     return Trainer(kit)
 

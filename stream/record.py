@@ -26,7 +26,8 @@ class Joined(msgspec.Struct, gc=False):
     """What the join found of a record: how the classes change (``labels.`` before those of labels), and an event.
 
     ``sequence`` numbers events that wait; ``asked``: its prediction of now is kept until the label comes. ``arrived``
-    are the predictions that were kept. ``delay`` is how long the label took, in seconds.
+    are the predictions that were kept. ``delay`` is how long the label took, in seconds. ``digest`` is the keyed hash
+    of the event's id, where it is known already.
     """
 
     moves: dict[str, int]
@@ -38,6 +39,7 @@ class Joined(msgspec.Struct, gc=False):
     served: Served | None = None
     arrived: bytes | None = None
     delay: float | None = None
+    digest: bytes | None = None
 
 
 class Record(msgspec.Struct, gc=False):

@@ -54,6 +54,7 @@ class RiverLearner:
         self.types = tuple(types)
         self._weighted = weighted and takes_weights(model)
         self._fresh = fresh
+        self._twin: RiverLearner | None = None
         self._answer = self._predictor()
 
     @classmethod
@@ -64,8 +65,10 @@ class RiverLearner:
     def predict(self, features: Features) -> Prediction:
         """Predict; see :class:`learners.learner.Learner`."""
         if self._fresh:
-            copied: Any = pickle.loads(self.save())  # noqa: S301  our own bytes of this moment
-            return RiverLearner(copied, self.labels).predict(features)
+            if self._twin is None:  # a model that has learnt nothing may change when it is asked: another is asked
+                copied: Any = pickle.loads(self.save())  # noqa: S301  our own bytes of this moment
+                self._twin = RiverLearner(copied, self.labels)
+            return self._twin.predict(features)
         return self._answer(self._read(features))
 
     def _reader(self, *, nulls: bool) -> Callable[[Features], dict[str, Any]]:
@@ -124,7 +127,7 @@ class RiverLearner:
             prediction = self.predict(event.features)
             if event.weight == 0:
                 return prediction
-            self._fresh = False
+            self._fresh, self._twin = False, None
         else:
             prediction = self._answer(self._read(event.features))
         if self._weighted and event.weight != 1.0:

@@ -96,9 +96,8 @@ class Counts(msgspec.Struct):
     def move(self, moves: Mapping[str, int]) -> None:
         """Change classes by so much; ``labels.`` before a name: one of labels that come by themselves."""
         for name, by in moves.items():
-            _, labels, label = name.rpartition("labels.")
-            if labels:
-                self.labels[label] = self.labels.get(label, 0) + by
+            if name.startswith("labels."):
+                self.labels[name[7:]] = self.labels.get(name[7:], 0) + by
             else:
                 setattr(self, name, getattr(self, name) + by)
 

@@ -63,7 +63,12 @@ def joined(
     for one in places:
         if one.kind == "files":
             (config.base / one.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    sources = [source_of(msgspec.structs.replace(config, source=one)) for one in places]
+    # none waits by itself: what one has to give would wait for the others
+    sources = [
+        source_of(msgspec.structs.replace(config, source=msgspec.structs.replace(one, poll_seconds=0.0)))
+        for one in places
+    ]
     inner = sources[0] if len(sources) == 1 else Several(sources)
     decoder = Decoder(kinds_of(config), codec, labels_codec(config, labels), labels, digest)
-    return JoinedSource(inner, Join(config.join, Waiting(path)), decoder, config.join.idle_seconds)
+    join = Join(config.join, Waiting(path))
+    return JoinedSource(inner, join, decoder, config.join.idle_seconds, config.source.poll_seconds)

@@ -62,7 +62,10 @@ class Join:
         self.state.now = time
         for row in self.waiting.due(time):
             yield from self._due(row, record)
-        yield from self._label(time, record, found) if found.is_label else self._event(record, found)
+        for given in self._label(time, record, found) if found.is_label else self._event(record, found):
+            if given.joined is not None:
+                given.joined.digest = found.digest
+            yield given
         while self.state.pending > self._most and (oldest := self.waiting.oldest()) is not None:
             for given in self._due(oldest, record):
                 yield _more(given, "labels.evicted")
@@ -104,6 +107,8 @@ class Join:
         seq = self.state.events
         if event.label is not None:
             moves = {"consumed": 1} | ({} if row is None else {"labels.early": -1, "labels.duplicate": 1})
+            if row is not None:
+                self.waiting.remove(row)
             self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
             return [_given(record, moves, event, mode="learn", served=found.served)]
         asked = Asked(event.id, event.features.raw, event.time, event.weight, found.served)
@@ -113,6 +118,7 @@ class Join:
             self.state.pending += 1
             return [self._arrived(record, event, seq)]
         early = label_of(row.body or b"")
+        self.waiting.remove(row)
         if early.label is None:
             self._keep(fresh, event.time, Phase.WITHDRAWN)
             return [_given(record, {"consumed": 1, "unlabelled": 1, "labels.early": -1, "labels.withdrawn": 1})]

@@ -15,9 +15,10 @@ Kind: TypeAlias = Literal["events", "predictions", "labels"]
 
 
 class Decoded(msgspec.Struct, gc=False):
-    """What one record is. ``key``: 64 bits of the id's keyed hash; 0 where the record is refused."""
+    """What one record is. ``digest``: the id's keyed hash, ``key`` 64 bits of it; 0 where the record is refused."""
 
     event: Event | Refusal
+    digest: bytes = b""
     key: int = 0
     is_label: bool = False
     served: Served | None = None
@@ -81,11 +82,8 @@ class Decoder:
             found, served = self._prediction(record)
         if isinstance(found, Refusal):
             return Decoded(found, is_label=kind == "labels")
-        return Decoded(found, self.key_of(found.id), kind == "labels", served)
-
-    def key_of(self, identity: str) -> int:
-        """64 bits of the keyed hash of an id."""
-        return int.from_bytes(self._digest(identity)[-8:], "big", signed=True)
+        digest = self._digest(found.id)
+        return Decoded(found, digest, key_of(digest), kind == "labels", served)
 
     def _prediction(self, record: Record) -> tuple[Event | Refusal, Served | None]:
         value = record.value
@@ -112,3 +110,8 @@ class Decoder:
             except UnknownLabelError:
                 value, chances = None, None
         return Served(found.learner, found.snapshot, Prediction(value, found.probability, chances))
+
+
+def key_of(digest: bytes) -> int:
+    """64 bits of a keyed hash."""
+    return int.from_bytes(digest[-8:], "big", signed=True)

@@ -12,7 +12,7 @@ from snapshots.records.place import Place, copy_place, is_before
 from stream.errors import SourceLostError
 from stream.join.join import Join, JoinState, Mark
 from stream.join.ordered import Ordered
-from stream.join.records import Decoded, Decoder
+from stream.join.records import Decoded, Decoder, key_of
 from stream.record import Record
 from stream.source.source import Source
 
@@ -22,6 +22,8 @@ _STATE = "join"
 #: marks in a horizon: more make what is read again shorter, and each snapshot longer
 _MARKS = 4
 _SAY_SECONDS = 10.0
+#: how long it waits the first time that there is nothing; twice as long each time after that
+_SHORTEST_SECONDS = 0.002
 _encode = msgspec.json.Encoder().encode
 _state_of = msgspec.json.Decoder(JoinState).decode
 _place_of = msgspec.json.Decoder(Place).decode
@@ -35,9 +37,10 @@ class JoinedSource:
     """
 
     def __init__(
-        self, inner: Source, join: Join, decoder: Decoder, idle: float,
-        *, elapsed: Callable[[], float] = time.monotonic,
+        self, inner: Source, join: Join, decoder: Decoder, idle: float, poll_seconds: float,
+        *, elapsed: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
+        self._poll_seconds, self._sleep, self._pause = poll_seconds, sleep, _SHORTEST_SECONDS
         self.losses = inner.losses
         self._inner, self._join, self._waiting, self._decoder = inner, join, join.waiting, decoder
         self._idle, self._elapsed = idle, elapsed
@@ -123,6 +126,7 @@ class JoinedSource:
                 log.info("what waits for its label is read again: so far up to %s", self._place)
             if self._place == before:
                 self._give_up_goal()
+                self._sleep(_SHORTEST_SECONDS)
 
     def _give_up_goal(self) -> None:
         """Where the topics hold nothing more up to the goal, go on with what there is."""
@@ -153,6 +157,10 @@ class JoinedSource:
             found = list(islice(self._ready, limit))
         if not found:
             self._give_up_goal()
+            self._sleep(self._pause)
+            self._pause = min(self._poll_seconds, 2 * self._pause)
+        else:
+            self._pause = _SHORTEST_SECONDS
         return found
 
     def whole(self) -> bool:
@@ -231,9 +239,9 @@ class JoinedSource:
         old = [mark for mark in state.marks if mark.time <= state.now - horizon]
         del state.marks[: max(0, len(old) - 1)]
 
-    def note_arrival(self, sequence: int, identity: str, arrived: bytes) -> None:
-        """Keep what learners predicted when an event came."""
-        self._waiting.note_arrival(sequence, self._decoder.key_of(identity), arrived)
+    def note_arrival(self, sequence: int, digest: bytes, arrived: bytes) -> None:
+        """Keep what learners predicted when an event came; ``digest`` is the keyed hash of its id."""
+        self._waiting.note_arrival(sequence, key_of(digest), arrived)
 
     # The rest is the source's ------------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ _SCHEMA = f"""
 CREATE TABLE rows(seq INTEGER PRIMARY KEY, key INTEGER, due REAL, phase INTEGER, body BLOB, arrived BLOB);
 CREATE INDEX by_key ON rows(key);
 CREATE INDEX by_due ON rows(due, seq);
-CREATE INDEX by_age ON rows(due, seq) WHERE phase = 0;
 CREATE TABLE state(name TEXT PRIMARY KEY, value BLOB);
 PRAGMA user_version = {_FORMAT};
 """
@@ -94,6 +93,8 @@ class Waiting:
     def _forget_memory(self) -> None:
         self._fresh: _Layer = {}  # since the newest cut
         self._sealed: _Layer = {}  # of the newest cut, whose snapshot may not be durable yet
+        self._gone: set[int] = set()
+        self._sealed_gone: set[int] = set()
         self._memo: tuple[bytes, bytes] | None = None
         self._read: dict[int, Row | None] = {}
         self._heap: list[tuple[float, int, int]] = []
@@ -156,6 +157,7 @@ class Waiting:
         if self._memo is not None:
             self._write(*self._memo)
         self._sealed, self._fresh, self._memo = self._fresh, {}, (place, memo)
+        self._sealed_gone, self._gone = self._gone, set()
         self._heap = [(row.due, row.seq, row.key) for row in self._sealed.values() if row is not None]
         heapify(self._heap)
 
@@ -163,14 +165,14 @@ class Waiting:
         """The newest cut is durable: write its changes."""
         if self._memo is not None:
             self._write(*self._memo)
-            self._sealed, self._memo = {}, None
+            self._sealed, self._sealed_gone, self._memo = {}, set(), None
 
     def _write(self, place: bytes, memo: bytes) -> None:
-        base, layer = self._base, self._sealed
+        base = self._base
         base.execute("BEGIN")
-        old = [(key,) for key in layer]
-        base.executemany("DELETE FROM rows WHERE key = ?", old)
-        base.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", [_columns(r) for r in layer.values() if r])
+        base.executemany("DELETE FROM rows WHERE seq = ?", [(seq,) for seq in self._sealed_gone])
+        rows = [_columns(row) for row in self._sealed.values() if row is not None]
+        base.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", rows)
         base.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", [("place", place), ("memo", memo)])
         base.execute("COMMIT")
         self._read.clear()
@@ -213,6 +215,7 @@ class Waiting:
     def remove(self, row: Row) -> None:
         """Forget a row."""
         self._fresh[row.key] = None
+        self._gone.add(row.seq)
 
     def note_arrival(self, seq: int, key: int, arrived: bytes) -> None:
         """Keep what learners predicted when an event came, if it still waits."""

@@ -36,12 +36,12 @@ class Arrivals:
     """Takes what learners say of an event when it comes, and scores that when its label does.
 
     What they say comes a little later, so scores are made when a snapshot is cut; what still waits then is given to
-    ``keep``, which takes the event's number, its id and the predictions. ``gone`` counts events whose predictions are
-    lost, since the file of what waits was: they are left out of the delayed scores.
+    ``keep``, which takes the event's number, the keyed hash of its id, and the predictions. ``gone`` counts events
+    whose predictions are lost, since the file of what waits was: they are left out of the delayed scores.
     """
 
     def __init__(
-        self, config: Config, learners: Sequence[LearnerProcess], keep: Callable[[int, str, bytes], None]
+        self, config: Config, learners: Sequence[LearnerProcess], keep: Callable[[int, bytes, bytes], None]
     ) -> None:
         self._config, self._learners, self._keep = config, learners, keep
         self.restore(b"")
@@ -52,7 +52,7 @@ class Arrivals:
         self.served = {name: Metrics.load(one) for name, one in saved.served.items()}
         self.delayed = {name: Metrics.load(one) for name, one in saved.delayed.items()}
         self.delays, self.gone = saved.delays, saved.gone
-        self._ids: dict[int, str] = {}
+        self._digests: dict[int, bytes] = {}
         self._said: dict[int, dict[str, Prediction]] = {}
         self._settled: deque[_Settled] = deque()
         self._answered: dict[str, tuple[list[Event], list[Prediction], list[list[str]]]] = {}
@@ -65,9 +65,9 @@ class Arrivals:
         delayed = {name: one.dump() for name, one in self.delayed.items()}
         return _encode(_Saved(served, delayed, self.delays, self.gone))
 
-    def expect(self, event: Event, sequence: int) -> None:
+    def expect(self, joined: Joined) -> None:
         """An event came without its label, and is asked about."""
-        self._ids[sequence] = event.id
+        self._digests[joined.sequence] = joined.digest or b""
 
     def settle(self, event: Event, joined: Joined, slices: list[str] | None) -> None:
         """An event has its label now."""
@@ -96,9 +96,9 @@ class Arrivals:
             self._metrics(self.served, name).update(events, predictions, slices if self._config.event.slices else None)
         self._answered.clear()
         for sequence, said in self._said.items():
-            self._keep(sequence, self._ids.get(sequence, ""), _encode(said))
+            self._keep(sequence, self._digests.get(sequence, b""), _encode(said))
         self._said.clear()
-        self._ids.clear()
+        self._digests.clear()
 
     def _score_delayed(self) -> None:
         lots: dict[str, tuple[list[Event], list[Prediction], list[list[str]]]] = {}

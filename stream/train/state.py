@@ -43,7 +43,8 @@ class Kit:
 
     ``now`` is the clock in Unix seconds, ``elapsed`` one that nobody sets, for what is due; ``sleep`` waits,
     ``stopping`` tells whether the process was asked to end. ``reopen`` gives another source of the same records.
-    ``keep_arrival`` keeps what was predicted of an event (its number, its id, the predictions) until its label comes.
+    ``keep_arrival`` keeps what was predicted of an event (its number, its id's hash, the predictions) until its label
+    comes.
     """
 
     config: Config
@@ -62,7 +63,7 @@ class Kit:
     stopping: Callable[[], bool]
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None
     elapsed: Callable[[], float] = time.monotonic
-    keep_arrival: Callable[[int, str, bytes], None] = lambda _sequence, _id, _said: None
+    keep_arrival: Callable[[int, bytes, bytes], None] = lambda _sequence, _digest, _said: None
 
 
 class State:

@@ -139,13 +139,14 @@ class Trainer:
         state.counts.move(joined.moves)
         if joined.refusal is not None:
             self.dead_letter(record, joined.refusal)
-        event, slices = joined.event, state.slices_of(joined.event) if joined.event is not None else None
-        state.arrivals.note_delay(joined, slices)
+        event = joined.event
+        if joined.delay is not None:
+            state.arrivals.note_delay(joined, state.slices_of(event) if event is not None else None)
         if event is None:
             return lot
         if joined.asked:
             lot.ask(joined.sequence, event)
-            state.arrivals.expect(event, joined.sequence)
+            state.arrivals.expect(joined)
             return lot
         if joined.mode is not None and joined.mode != lot.mode:
             self.teach_all(lot)
@@ -155,7 +156,8 @@ class Trainer:
 
     def settle(self, record: Record, event: Event, joined: Joined, lot: Lot) -> None:
         """Score an event whose label is there, and hold it out or add it to what is learnt."""
-        state, membership, digest = self.state, self.kit.membership, self.kit.membership.digest(event.id)
+        state, membership = self.state, self.kit.membership
+        digest = joined.digest or membership.digest(event.id)
         if joined.sequence < 0 and state.recent.seen(digest):
             state.counts.duplicate += 1
             return
