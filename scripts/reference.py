@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from stream.cli import main as command
-from stream.serve.api import add_events, add_labels, build_app
+from stream.refusal import MEANING
+from stream.serve import doors
+from stream.serve.api import build_app
 from stream.serve.current import Server
 from stream.serve.http.bearer import Token, Tokens
 from stream.serve.predict import Answers
 from stream.serve.prometheus import METRICS, RequestCounts
 from stream.settings import Config
-from stream.sink.intake import Intake
-from stream.refusal import MEANING
 
 PATH = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -44,11 +44,12 @@ def _parameter(parameter: click.Parameter) -> str:
 def endpoints() -> list[str]:
     """Every HTTP endpoint with its summary."""
     server = Server.__new__(Server)
+    server.now = lambda: 0.0
     server.config = Config(name="x", task="binary", learners={})
     token = Token(Path(), "none", lambda: 0.0)
-    app = build_app(server, Answers.__new__(Answers), RequestCounts(), Tokens(token, token, token))
-    add_events(app, server, Intake.__new__(Intake), RequestCounts(), token)
-    add_labels(app, server, None, RequestCounts(), token)
+    app = build_app(server, Answers.__new__(Answers), RequestCounts(), tokens := Tokens(token, token, token, token))
+    doors.add_events(app, server, RequestCounts(), tokens)
+    doors.add_labels(app, server, RequestCounts(), tokens)
     rows = [
         f"| `{method.upper()} {path}` | {one.get('summary', '')} |"
         for path, methods in app.openapi()["paths"].items()

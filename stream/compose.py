@@ -16,6 +16,8 @@ from snapshots.records.membership import Membership
 from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
 from stream.dead_letters.writer import DeadLetters, FileDeadLetters, KafkaDeadLetters, Told
+from stream.join.build import joined
+from stream.join.source import JoinedSource
 from stream.learner.process import LearnerProcess
 from stream.parts import codec_of, fit_labels, labels_of, reach_modules, store_of
 from stream.process import only_one
@@ -70,8 +72,6 @@ def events_of(
     """
     if not config.labels.given:
         return source_of(config, when_lost)
-    from stream.join.build import joined  # noqa: PLC0415  only where labels come later
-
     path = config.base / config.join.directory / f"{config.name}.sqlite" if lasting else None
     return joined(config, lambda one: source_of(one, when_lost), codec, labels, membership.digest, path)
 
@@ -145,7 +145,7 @@ def trainer_of(
         sleep=sleep,
         stopping=stopping,
         progress=progress,
-        keep_arrival=getattr(source, "note_arrival", lambda _sequence, _digest, _said: None),
+        join=source if isinstance(source, JoinedSource) else None,
     )
     return Trainer(kit)
 

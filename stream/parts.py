@@ -88,9 +88,11 @@ def types_of(config: Config, learner: str) -> list[str]:
     return found.types if found else []
 
 
-def intake_of(config: Config, now: Callable[[], float]) -> Intake:
-    """What takes events over HTTP and appends them to the configured source."""
+def intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
+    """What takes events over HTTP and appends them to the configured source; None where it has no topic."""
     files = config.source.kind == "files"
+    if not files and not config.source.topics:
+        return None
     return _intake(config, now, config.source.directory if files else "", "" if files else config.source.topics[0])
 
 

@@ -1,6 +1,8 @@
 """Labels that come later, through real processes: scores, classes, and the loop over HTTP."""
 
 import itertools
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -193,3 +195,45 @@ def test_what_is_archived_are_whole_events(folder: Callable[..., Folder]) -> Non
     assert len({event["id"] for event in events}) == len(events) == here.learner()["events"]["learnt"]
     for event in events:
         assert event["y"] == numbers(1, first=int(event["id"][1:]))[0]["y"]
+
+
+def test_what_is_forgotten_is_gone_from_what_waits_and_from_the_log(folder: Callable[..., Folder]) -> None:
+    """``holdfast forget``: an event that waits is never learnt, nor is it after what waits was read again."""
+    here = folder(**{**APART, "predictions__directory": "predictions"})
+    (here.path / "predictions").mkdir()
+    (here.path / "labels").mkdir()
+    asked = [{**one, "prediction": True, "probability": 0.9, "learner": "linear", "snapshot": 1} for one in numbers(20)]
+    for one in asked:
+        del one["y"]
+    log = here.path / "predictions" / "p.jsonl"
+    log.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in asked))
+    here.train()
+    assert here.learner()["events"]["pending"] == 20
+    report = json.loads(here.run("forget", "e3", "e4", "--json").stdout)
+    assert report["predictions"] == 2
+    assert b'"e3"' not in log.read_bytes()
+    here.train()
+    assert b"e3" not in b"".join(path.read_bytes() for path in (here.path / "waiting").iterdir())
+    shutil.rmtree(here.path / "waiting")
+    told = [{"id": f"e{n}", "y": 1, "ts": 1_700_000_100.0} for n in range(20)]
+    (here.path / "labels" / "l.jsonl").write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in told))
+    here.train()
+    events = here.learner()["events"]
+    assert (events["pending"], events["unlabelled"], events["learnt"]) == (0, 2, 18)
+    assert accounted(events)
+
+
+def test_labels_are_produced_from_tables_and_lines(folder: Callable[..., Folder]) -> None:
+    """``holdfast produce --labels``: columns or JSON lines, counted and refused as the trainer will."""
+    here = folder(**APART)
+    events = numbers(100)
+    rows = ["order,outcome,when", *(f"{one['id']},{one.pop('y')},{one['ts'] + 5}" for one in events)]
+    here.write(events)
+    (here.path / "told.csv").write_text("\n".join(rows) + "\n")
+    columns = ("--id", "order", "--label", "outcome", "--time", "when")
+    done = here.run("produce", str(here.path / "told.csv"), "--labels", *columns)
+    assert "100 labels sent" in done.stdout
+    (here.path / "more.jsonl").write_text('{"id": "e1", "y": "what"}\n')
+    assert here.run("produce", str(here.path / "more.jsonl"), "--labels", code=1).stderr.count("unknown label") == 1
+    here.train()
+    assert here.status()["labels"]["joined"] == 100

@@ -31,7 +31,7 @@ from snapshots.records.membership import Membership
 from snapshots.records.place import Place
 from snapshots.store import private_files
 from snapshots.store.store import flush_directory
-from stream.archive import rewriting
+from stream.archive import logged_predictions, rewriting
 from stream.archive.files import IMPORTED, Archive, File, Part, Row
 from stream.dead_letters.reader import files_of
 from stream.dead_letters.writer import SUFFIX
@@ -60,6 +60,7 @@ class Report(msgspec.Struct):
     archived: int
     held_out: int
     dead_letters: int
+    predictions: int
     ranges: dict[str, dict[str, list[tuple[int, int]]]]
     imported: dict[str, int]
     snapshots: list[int]
@@ -121,10 +122,11 @@ class Erasing:
         self._samples(erased, features)
         trusted.erase(self.lineage.store, erased.row)
         letters = self._dead_letters([*values], by)
+        logged = self._logged(erased)
         asked = self._ask_retrain(entry, archived)
         holding = holders(self.lineage.refresh(), ranges)
         return Report(
-            entry.seq, asked, archived, held(self.lineage, erased), letters, ranges, dict(imported), holding,
+            entry.seq, asked, archived, held(self.lineage, erased), letters, logged, ranges, dict(imported), holding,
             sorted(self.lineage.decided.pinned.intersection(holding)), taught(self.lineage, times),
         )  # fmt: skip
 
@@ -193,6 +195,14 @@ class Erasing:
         why = f"{archived} events were erased (ledger entry {entry.seq}), and the baseline learnt them"
         asked = Decision("retrain", entry.by, why, cause="forget")
         return self.lineage.ledger.append(self.now(), lambda _: asked).seq
+
+    def _logged(self, erased: Erased) -> int:
+        """Take out of the files of predictions, and of the spool, what is meant; topics keep theirs."""
+        settings, newest = self.config.predictions, self.lineage.newest()
+        files = list((self.config.base / settings.directory).glob("*.jsonl")) if settings.directory else []
+        files += (self.config.base / settings.spool).glob("*.jsonl") if settings.topic else []
+        read = newest.place.get(Path(settings.directory).name, {}) if newest is not None else {}
+        return sum(logged_predictions.erase(path, self.codec, erased, read.get(path.name, 0)) for path in files)
 
     # Dead letters ------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from stream.terminal import printing
 @why_option
 @configured
 def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_json: bool) -> None:
-    """Delete events for good: from the archive, the holdout and the dead letters; say what still holds them.
+    """Delete events for good: from archive, holdout, dead letters, logged predictions and what waits for its label.
 
+    Says what still holds them, as topics do.
     The ledger keeps a salted hash only. A full retrain is asked for when the baseline may have learnt them. Run it
     again if it was cut off; exit 1 when nothing was found.
     """
@@ -30,18 +31,19 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
     refuse_absent(config)
     with printing.Steps(enabled=not as_json) as steps:
         report = erasing_of(config, say=steps.say).run(values, by, operator(), why)
-    found = report.archived + report.held_out + report.dead_letters
+    found = report.archived + report.held_out + report.dead_letters + report.predictions
     if as_json:
         printing.as_json(msgspec.to_builtins(report))
     else:
         _show(report)
-    sys.exit(0 if found else 1)
+    sys.exit(0 if found or config.labels.given else 1)
 
 
 def _show(report: Any) -> None:
     printing.echo(
-        f"ledger entry {report.entry}: {report.archived:,} events are out of the archive and {report.dead_letters:,} "
-        f"out of the dead letters; the trainer takes {report.held_out:,} rows out of the holdout"
+        f"ledger entry {report.entry}: {report.archived:,} events are out of the archive, {report.dead_letters:,} out "
+        f"of the dead letters and {report.predictions:,} out of the log of predictions; the trainer takes "
+        f"{report.held_out:,} rows out of the holdout, and what waits for its label"
     )
     if report.asked_retrain is not None:
         printing.echo(f"ledger entry {report.asked_retrain} asks for a full retrain, from nothing")

@@ -104,11 +104,16 @@ def _said_of_labels(config: Config, labels: Iterable[Any]) -> list[str]:
 @table_options
 @click.option("--rate", type=Figure(above=True), help="Events a second; default as fast as it goes.")
 @click.option("--topic", metavar="T", help="Another topic than the first of source.topics.")
+@click.option("--labels", "as_labels", is_flag=True, help="They are labels that come later: id, label, and a time.")
 @configured
 def produce(
-    config: Config, files: tuple[Path, ...], rate: float | None, topic: str | None, *, demo: bool, **options: Any
-) -> None:
+    config: Config, files: tuple[Path, ...], rate: float | None, topic: str | None, *, demo: bool, as_labels: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Send events: JSON lines or a JSON array as they are; CSV and Parquet as events made of their rows (gzip too).
+
+    With --labels they are labels of events that were sent, or asked about, before: they go to labels.topics, or into
+    labels.directory; of a table, the columns of --id, --label and --time are sent.
 
     With --label or another column, JSON lines are rows of a table, too. Says how many labels, refusals and duplicates
     the trainer will find; exit 1 when it will refuse every event.
@@ -125,6 +130,8 @@ def produce(
         return
     columns = columns_of(options)
     stopping = stopping_of(_SENT_WAITS)
+    if as_labels:
+        sys.exit(_produce_labels(config, files, topic, columns, stopping))
     sinks = [producing.sink_of(config, topic, path) for path in files]
     survey = looked_at(config, files, columns)
     useless, run = False, producing.Run(producing.Ids(config.event.recent_ids), survey)
@@ -136,6 +143,28 @@ def produce(
         printing.echo(f"{path}: {sink.close()} events sent")
         useless |= _say(config, found)
     sys.exit(1 if useless else 0)
+
+
+def _produce_labels(
+    config: Config, files: tuple[Path, ...], topic: str | None, columns: Columns, stopping: Callable[[], bool]
+) -> int:
+    """Send files of labels; the exit code."""
+    from stream.tables import late_labels  # noqa: PLC0415  a command imports what it needs
+
+    if columns.named and (columns.id is None or columns.label is None):
+        raise CommandError("--labels needs to know the event's id and its label: --id COLUMN --label COLUMN")
+    sinks = [late_labels.sink_of(config, topic, path) for path in files]
+    survey = looked_at(config, files, columns)
+    useless = False
+    for path, sink in zip(files, sinks, strict=True):
+        with printing.Progress(f"{path.name}", total=path.stat().st_size) as progress:
+            found = late_labels.produce(config, path, sink, columns, progress.sent, survey, stopping)
+        printing.echo(f"{path}: {sink.close()} labels sent")
+        if found.unlabelled:
+            printing.echo(f"{found.unlabelled:,} withdraw their events: their label is null", err=True)
+            found.unlabelled = 0
+        useless |= _say(config, found)
+    return 1 if useless else 0
 
 
 def _say(config: Config, found: Any) -> bool:

@@ -32,6 +32,9 @@ SETTINGS = {
     "HOLDFAST_GUARD__WAIT_EVENTS": "1000",
     "HOLDFAST_GUARD__HOLD_EVENTS": "4000",
     "HOLDFAST_GUARD__HOLD_SECONDS": "2.0",
+    # the payments come with their labels
+    "HOLDFAST_PREDICTIONS__DIRECTORY": '""',
+    "HOLDFAST_LABELS__DIRECTORY": '""',
 }
 
 

@@ -98,7 +98,10 @@ def stage_of(config: Config, name: str, rate: float, *, really: bool) -> Stage:
     changes = Changes(config, samples) if samples else None
     if changes is not None:
         changes.change(name)  # says at once what the stream lacks
-    return Stage(config, lineage, Copies(config, samples, intake_of(config, time.time), rate), changes)
+    intake = intake_of(config, time.time)
+    if intake is None:
+        raise CommandError("source.topics is empty, so there is nowhere to send events to")
+    return Stage(config, lineage, Copies(config, samples, intake, rate), changes)
 
 
 def newest_events(config: Config, lineage: Lineage) -> list[dict[str, Any]]:

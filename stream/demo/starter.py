@@ -31,6 +31,7 @@ def write_starter(
         folder / "model.py": (model or MODEL).encode(),
         folder / "token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "events-token": secrets.token_urlsafe(24).encode() + b"\n",
+        folder / "labels-token": secrets.token_urlsafe(24).encode() + b"\n",
         folder / "signing-key.pem": new_key(),
     }
     if sample:

@@ -4,7 +4,7 @@ Everything is a function of the records in their order (:mod:`stream.join.ordere
 its own time; what it then was is known for as long as a late label may come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -101,6 +101,7 @@ class Join:
         event = found.event
         if isinstance(event, Refusal):
             return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=event)]
+        event.time = event.time or self.state.now  # a file without times has those of the others
         row = self.waiting.find(found.key)
         if row is not None and row.phase != Phase.EARLY:
             return self._known_event(record, found, event, row)
@@ -183,6 +184,17 @@ class Join:
         mode: Mode = "late" if label.label else "score"
         return self._settled(record, row, asked, bool(label.label), mode, moves, label.weight, label.time)
 
+    def forget(self, meant: Callable[[Event], bool], held: Callable[[Event], bool]) -> dict[str, int]:
+        """Take events out of what waits; return how the classes change. ``held`` tells which are never learnt."""
+        rows = [(row, asked) for row in self.waiting.waiting() if meant(_event_of(asked := self._asked(row)))]
+        gone = 0
+        for row, asked in rows:
+            pending = row.phase == Phase.PENDING
+            self.state.pending -= pending
+            gone += pending or held(_event_of(asked))
+            self._keep(row, asked.time, Phase.WITHDRAWN if pending else Phase.TIMED_OUT)
+        return {"pending": -gone, "unlabelled": gone}
+
     # Rows --------------------------------------------------------------------------------------------------------
 
     def _keep(self, row: Row, time: float, phase: Phase) -> None:
@@ -203,6 +215,10 @@ class Join:
             record, moves, event, mode=mode, sequence=row.seq, served=asked.served, arrived=row.arrived,
             delay=None if time is None else time - asked.time,
         )  # fmt: skip
+
+
+def _event_of(asked: Asked) -> Event:
+    return Event(asked.id, Features(asked.features), None, asked.weight, asked.time)
 
 
 def _given(record: Record, moves: dict[str, int], event: Event | None = None, **more: object) -> Record:

@@ -8,11 +8,13 @@ from itertools import chain, islice
 
 import msgspec
 
+from learners.event import Event
 from snapshots.records.place import Place, copy_place, is_before
 from stream.errors import SourceLostError
 from stream.join.join import Join, JoinState, Mark
 from stream.join.ordered import Ordered
 from stream.join.records import Decoded, Decoder, key_of
+from stream.join.waiting import Phase
 from stream.record import Record
 from stream.source.source import Source
 
@@ -48,6 +50,7 @@ class JoinedSource:
         self._place: Place = {}
         self._ready: Iterator[Record] = iter(())
         self._goal: tuple[Place, JoinState] | None = None
+        self._read_again, self._expected = False, 0
         self._heard: dict[tuple[str, str], float] = {}
 
     def resolve(self) -> Place:
@@ -90,7 +93,7 @@ class JoinedSource:
                 f"what waits for its label cannot be read again, since topics no longer hold it: {cause}. Restore "
                 "join.directory from another disk if there is one, or let the topics keep longer than join.wait"
             ) from cause
-        self._goal = (place, state)
+        self._goal, self._read_again, self._expected = (place, state), begun != place, state.pending
         self._read_on()
         return {**opened, **copy_place(place)}
 
@@ -242,6 +245,23 @@ class JoinedSource:
     def note_arrival(self, sequence: int, digest: bytes, arrived: bytes) -> None:
         """Keep what learners predicted when an event came; ``digest`` is the keyed hash of its id."""
         self._waiting.note_arrival(sequence, key_of(digest), arrived)
+
+    def lost(self) -> int:
+        """How many events should wait at the place that was opened and could not be read again; 0 ever after.
+
+        Their records are gone: retention deleted them, or ``holdfast forget`` did.
+        """
+        if not self._read_again:
+            return 0
+        self._read_again = False
+        there = sum(row.phase == Phase.PENDING for row in self._waiting.waiting())
+        self._join.state.pending = there
+        return max(0, self._expected - there)
+
+    def forget(self, meant: Callable[[Event], bool], held: Callable[[Event], bool]) -> dict[str, int]:
+        """Take events out of what waits, for good; return how the classes change."""
+        self._waiting.wipe()
+        return self._join.forget(meant, held)
 
     # The rest is the source's ------------------------------------------------------------------------------------
 

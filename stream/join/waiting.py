@@ -223,6 +223,18 @@ class Waiting:
         if row is not None and row.seq == seq and row.phase <= Phase.NEGATIVE:
             self._fresh[key] = msgspec.structs.replace(row, arrived=arrived)
 
+    def waiting(self) -> Iterator[Row]:
+        """Every event that waits, in no order; nothing may be put meanwhile."""
+        layers: _Layer = {**self._sealed, **self._fresh}
+        yield from (row for row in layers.values() if row is not None and row.phase <= Phase.NEGATIVE)
+        for found in self._base.execute(f"SELECT {_COLUMNS} FROM rows WHERE phase <= 1"):  # noqa: S608  names of our own
+            if found[1] not in layers:
+                yield _row(found)
+
+    def wipe(self) -> None:
+        """From here on what is deleted is overwritten as well."""
+        self._base.execute("PRAGMA secure_delete = ON")
+
     def due(self, now: float) -> Iterator[Row]:
         """Rows that were due before ``now``, in order; each is put anew or removed before the next is asked for."""
         while (first := self._first()) is not None and first[0] < now:

@@ -27,6 +27,7 @@ _CODES = (400, 401, 403, 408, 413, 422, 500, 503)
 _EVENTS_OFF = "POST /events is off: there is no serve.events_token_file and no HOLDFAST_EVENTS_TOKEN"
 _LABELS_OFF = "POST /labels is off: there is no serve.labels_token_file and no HOLDFAST_LABELS_TOKEN"
 _TRUSTED_OFF = "POST /labels?trusted is off: there is no holdout.trusted.token_file and no HOLDFAST_TRUSTED_TOKEN"
+_NO_EVENTS = "events have no place: source.topics is empty"
 _NO_LABELS = "labels have no place: set labels.directory or labels.topics"
 _NO_TRUSTED = "holdout.trusted names no directory and no topic: set one of them"
 _MOST_LABELS = 10_000
@@ -46,6 +47,9 @@ def add_events(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
         responses=answer_of(Taken, 202) | responses_of(*_CODES),
     )
     async def events(request: Request) -> Response:
+        if intake is None:
+            counts.add(503, 0.0)
+            return response((503, detail(_NO_EVENTS)))
         return await _counted(counts, _durable(server, intake, await request.body()))
 
 

@@ -22,6 +22,7 @@ from stream.settings import Config
 
 if TYPE_CHECKING:
     from stream.serve.current import Server
+from stream.status.status import LABELS
 
 #: name → (kind, labels, meaning); ``docs/reference.md`` is checked against it.
 METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -91,6 +92,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_baseline_holdout_loss": ("gauge", (), "loss of the baseline that counts on the newest holdout"),
     "holdfast_baseline_number": ("gauge", (), "number of the baseline that counts; 0 without one"),
     "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
+    "holdfast_pending_events": ("gauge", (), "events that wait for a label that comes later"),
+    "holdfast_timed_out_events": ("gauge", (), "events whose label did not come in time, and that are not learnt"),
+    "holdfast_labels": ("gauge", ("class",), "labels that came by themselves, by what became of them"),
+    "holdfast_label_delay_seconds": ("gauge", ("quantile",), "how long labels took to come after their events"),
+    "holdfast_labels_late_ratio": ("gauge", (), "share of the labels that came after join.wait"),
+    "holdfast_predictions_logged_total": ("counter", ("pid",), "answers that are in the log of predictions"),
+    "holdfast_predictions_spooled": ("gauge", ("pid",), "answers that wait in the spool for the broker"),
+    "holdfast_predictions_left_out_total": ("counter", ("pid", "reason"), "answers that are not in the log, and why"),
     "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
     "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
     "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
@@ -221,6 +230,13 @@ class HoldfastCollector(Collector):
             reachable = False
         found["holdfast_store_reachable"].add_metric([], float(reachable))
         for word in words:
+            if (kept := word.get("predictions")) is not None:
+                pid = str(word["pid"])
+                found["holdfast_predictions_logged_total"].add_metric([pid], kept.logged)
+                found["holdfast_predictions_spooled"].add_metric([pid], kept.spooled)
+                for reason in ("queue_full", "spool_full", "refused", "ended"):
+                    count = kept.left_out.get(reason, 0)
+                    found["holdfast_predictions_left_out_total"].add_metric([pid, reason], count)
             found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
         trainers = [word for word in words if word["role"] == "trainer"]
         found["holdfast_source_reading"].add_metric([], float(any(word["state"] == "reading" for word in trainers)))
@@ -239,11 +255,25 @@ class HoldfastCollector(Collector):
         if newest is None:
             return
         counts = newest.counts
+        _labels(found, newest)
         for name in ("consumed", "unlabelled", "duplicate", "held_out"):
             found[f"holdfast_{name}_total"].add_metric([], getattr(counts, name))
         found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
         written = newest.written
         _histogram(found["holdfast_snapshot_write_duration_seconds"], WRITE_BUCKETS, written.counts, written.seconds)
+
+
+def _labels(found: dict[str, Any], newest: Manifest) -> None:
+    """What became of labels that came later, and how long they took."""
+    counts, delays = newest.counts, newest.delays
+    found["holdfast_pending_events"].add_metric([], counts.pending)
+    found["holdfast_timed_out_events"].add_metric([], counts.timed_out)
+    for name in LABELS[1:]:
+        found["holdfast_labels"].add_metric([name], counts.labels.get(name, 0))
+    for quantile, name in (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99")):
+        if name in delays:
+            found["holdfast_label_delay_seconds"].add_metric([quantile], delays[name])
+    found["holdfast_labels_late_ratio"].add_metric([], delays.get("late_share", 0.0))
 
 
 def _compared(found: dict[str, Any], learner: str, figures: dict[str, Any]) -> None:
@@ -276,9 +306,10 @@ def _learner(found: dict[str, Any], name: str, part: LearnerPart, manifest: Mani
     found["holdfast_learnt_events"].add_metric([name], part.learnt)
     found["holdfast_quarantined_events"].add_metric([name], part.quarantined)
     found["holdfast_accounting_difference"].add_metric([name], difference)
-    for span, figures in (("life", part.figures["metrics"]), ("recent", part.figures["recent"])):
-        for metric, value in figures.items():
-            if value is not None:
+    spans = {"life": "metrics", "recent": "recent", "served": "served", "delayed": "delayed"}
+    for span, key in spans.items():
+        for metric, value in (part.figures.get(key) or {}).items():
+            if isinstance(value, float | int):
                 found["holdfast_metric"].add_metric([name, metric, span], value)
 
 

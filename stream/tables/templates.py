@@ -50,11 +50,21 @@ keep = {{ last = 50, minutely = 60, hourly = 48, daily = 30 }}
 [holdout]
 rate = 0.02                           # share of labelled events set aside and never learnt
 
+[predictions]                         # every answered request is kept, so that its label can come later
+directory = "predictions"
+
+[labels]                              # labels that come later, by POST /labels (docs/labels.md)
+directory = "labels"
+
+[join]
+wait = "30m"                          # how long an event waits for its label
+
 [serve]
 host = "127.0.0.1"
 port = {port}
 token_file = "token"                  # bearer token for POST /revert
 events_token_file = "events-token"    # bearer token for POST /events
+labels_token_file = "labels-token"    # bearer token for POST /labels
 """
 
 MODEL = '''"""The River models of this lineage. Change them freely; a changed model begins under a new name."""

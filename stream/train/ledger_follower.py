@@ -121,6 +121,7 @@ class LedgerFollower:
             if gone:
                 log.warning("%d rows are taken out of the holdout for good, as entry %d asks", gone, erase[-1].seq)
             state.rows.clear()
+            state.counts.move(state.forget_waiting(erased))
         return bool(refresh and self._seal()) or bool(erase)
 
     # Replays ---------------------------------------------------------------------------------------------------

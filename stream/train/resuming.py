@@ -2,6 +2,7 @@
 
 import logging
 
+from snapshots.decisions.erasure import Erased, erasures
 from snapshots.decisions.ledger import Decision
 from snapshots.errors import LedgerBrokenError
 from snapshots.records import cut as snapshots
@@ -39,6 +40,7 @@ class Resuming:
                 learner.account.pass_over("new", "new", "new", between(state.start, state.place), state.counts)
         self.cutter.cut_here()
         state.patiently(lambda: self._open(newest.topics if newest else {}), self.cutter.cut_if_due)
+        self._forget_again()
         if newest is None or self.accepted(newest):
             self.cutter.cut(wait=True)
         for learner in state.learners:
@@ -119,6 +121,16 @@ class Resuming:
     def _resolve(self) -> None:
         self.state.place = self.kit.source.resolve()
         self.state.start = copy_place(self.state.place)
+
+    def _forget_again(self) -> None:
+        """What waits may have been read from the topics again, with what was erased before this snapshot."""
+        followed = self.state.holdout.followed
+        done = [one for one in erasures(self.lineage.decided.erasures) if one.seq <= followed]
+        if done:
+            self.state.forget_waiting(Erased(self.kit.membership, done))
+        if self.kit.join is not None and (lost := self.kit.join.lost()):
+            log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
+            self.state.counts.move({"pending": -lost, "unlabelled": lost})
 
     def _open(self, topics: dict[str, str]) -> None:
         self.state.place = self.kit.source.open(self.state.place, topics)

@@ -17,13 +17,14 @@ from snapshots.records.manifest import Counts
 from snapshots.records.membership import Membership
 from stream.dead_letters.writer import DeadLetters
 from stream.errors import GaveUpError, SourceAwayError
+from stream.join.source import JoinedSource
+from stream.learner.arrivals import Arrivals
 from stream.learner.process import LearnerProcess
 from stream.process.patience import patiently
 from stream.process.presence import Presence
 from stream.settings import Config
 from stream.source.codec import Codec
 from stream.source.source import Source
-from stream.train.arrivals import Arrivals
 from stream.train.begin import Begin
 from stream.train.name_matching import Matching
 from stream.train.recent import RecentIds, RecentRows
@@ -41,10 +42,10 @@ FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
 class Kit:
     """What the composition root hands in.
 
+    ``join`` is the source where labels come later, None where they come with their events.
+
     ``now`` is the clock in Unix seconds, ``elapsed`` one that nobody sets, for what is due; ``sleep`` waits,
     ``stopping`` tells whether the process was asked to end. ``reopen`` gives another source of the same records.
-    ``keep_arrival`` keeps what was predicted of an event (its number, its id's hash, the predictions) until its label
-    comes.
     """
 
     config: Config
@@ -63,7 +64,7 @@ class Kit:
     stopping: Callable[[], bool]
     progress: Callable[[int, int | None], None] = lambda _count, _lag: None
     elapsed: Callable[[], float] = time.monotonic
-    keep_arrival: Callable[[int, bytes, bytes], None] = lambda _sequence, _digest, _said: None
+    join: JoinedSource | None = None
 
 
 class State:
@@ -90,7 +91,7 @@ class State:
         self.rivalry = AgainstChampion(config.first_champion, config.event.max_slices)
         self.writer = Writer(kit.lineage, kit.now, kit.sleep, kit.stopping, config.snapshots.keep)
         self.refusing: dict[tuple[str, str, str, int], str] = {}
-        self.arrivals = Arrivals(config, self.learners, kit.keep_arrival)
+        self.arrivals = Arrivals(config, self.learners, kit.join)
         self.lots = 0
         for learner in self.learners:
             learner.scored = self.rivalry.note
@@ -99,6 +100,16 @@ class State:
     def slices_of(self, event: Event) -> list[str]:
         """The slices that an event belongs to, as ``feature=value``."""
         return slices_of(event.features, self.config.event.slices)
+
+    def forget_waiting(self, erased: Erased) -> dict[str, int]:
+        """Take what is erased out of what waits for its label; return how the classes change."""
+        membership = self.kit.membership
+        if self.kit.join is None:
+            return {}
+        return self.kit.join.forget(
+            lambda event: erased.event(event.id, event.features, event.time),
+            lambda event: membership.claims(membership.owner(event, membership.digest(event.id))),
+        )
 
     def decide(self, decision: Decision) -> None:
         """Append to the ledger, unless another trainer has taken over: then nothing that this one says counts."""

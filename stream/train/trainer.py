@@ -10,12 +10,12 @@ from snapshots.decisions.ledger import Decision
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.records.held_rows import HeldRow
 from stream.errors import GaveUpError, RaisedAtError, StreamError
+from stream.learner.lot import Lot, moved
 from stream.learner.process import LearnerProcess
 from stream.record import COUNTED, Joined, Mode, Record
 from stream.refusal import Refusal
 from stream.train.cut import Cutter
 from stream.train.ledger_follower import LedgerFollower
-from stream.train.lot import Lot, moved
 from stream.train.refused import Refusals
 from stream.train.resuming import Resuming
 from stream.train.state import FAST_LANE_ROWS, Kit, State

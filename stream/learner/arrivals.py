@@ -1,7 +1,7 @@
 """Scores of events whose labels come later: of what was answered, and of what each learner said on arrival."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from learners.delays import Delays
 from learners.event import Event, Prediction
 from learners.metrics import Metrics
 from snapshots.records.manifest import Counts
+from stream.join.source import JoinedSource
 from stream.learner.process import LearnerProcess
 from stream.record import Joined
 from stream.settings import Config
@@ -35,15 +36,13 @@ class _Settled(msgspec.Struct, gc=False):
 class Arrivals:
     """Takes what learners say of an event when it comes, and scores that when its label does.
 
-    What they say comes a little later, so scores are made when a snapshot is cut; what still waits then is given to
-    ``keep``, which takes the event's number, the keyed hash of its id, and the predictions. ``gone`` counts events
-    whose predictions are lost, since the file of what waits was: they are left out of the delayed scores.
+    What they say comes a little later, so scores are made when a snapshot is cut; what still waits then is kept by
+    ``join``. ``gone`` counts events whose predictions are lost, since the file of what waits was: they are left out of
+    the delayed scores.
     """
 
-    def __init__(
-        self, config: Config, learners: Sequence[LearnerProcess], keep: Callable[[int, bytes, bytes], None]
-    ) -> None:
-        self._config, self._learners, self._keep = config, learners, keep
+    def __init__(self, config: Config, learners: Sequence[LearnerProcess], join: JoinedSource | None) -> None:
+        self._config, self._learners, self._join = config, learners, join
         self.restore(b"")
 
     def restore(self, data: bytes) -> None:
@@ -96,7 +95,8 @@ class Arrivals:
             self._metrics(self.served, name).update(events, predictions, slices if self._config.event.slices else None)
         self._answered.clear()
         for sequence, said in self._said.items():
-            self._keep(sequence, self._digests.get(sequence, b""), _encode(said))
+            if self._join is not None:
+                self._join.note_arrival(sequence, self._digests.get(sequence, b""), _encode(said))
         self._said.clear()
         self._digests.clear()
 
