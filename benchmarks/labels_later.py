@@ -2,8 +2,8 @@
 
     python benchmarks/labels_later.py --events 150000 --waiting 20000
 
-Both are learnt by ``holdfast train --until-end`` with the defaults but for ``join.wait`` and ``join.max_pending``, so that
-all wait that do; the time of a start is taken off. Numbers: 9 features, River's scaler and logistic regression.
+Both are learnt by ``holdfast train --until-end`` with the defaults but for ``join.wait`` and ``join.max_pending``: all
+wait that do. The time of a start is taken off. Numbers: 9 features, River's scaler and logistic regression.
 """
 
 import argparse

@@ -60,8 +60,8 @@ def add_labels(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
     @app.post(
         "/labels",
         openapi_extra=body_schema(LabelBody, EventBody),
-        summary="Take the label of an event, or a list of labels; 202 once it is durable. With `?trusted`: one event "
-        "whose label somebody checked, for the guard",
+        summary="Take the label of an event, or a list of labels; 202 once it is durable. With `?trusted`: an event "
+        "whose label somebody checked, or a list of them, for the guard",
         status_code=202,
         responses=answer_of(Taken | TakenTogether, 202) | responses_of(*_CODES),
     )
@@ -77,7 +77,7 @@ def add_labels(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
             counts.add(503, 0.0)
             return response((503, detail(why)))
         body = await request.body()
-        if trusted is None and body.lstrip()[:1] == b"[":
+        if body.lstrip()[:1] == b"[":
             return await _counted(counts, _all_durable(server, intake, body))
         return await _counted(counts, _durable(server, intake, body))
 
@@ -170,7 +170,7 @@ def body_schema(*models: type[BaseModel], required: bool = True) -> dict[str, An
             )
         schemas.append(schema)
     if LabelBody in models:
-        schemas.append({"type": "array", "items": schemas[models.index(LabelBody)], "maxItems": _MOST_LABELS})
+        schemas.append({"type": "array", "items": {"anyOf": schemas[:]}})
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 

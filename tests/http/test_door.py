@@ -40,12 +40,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
         "serve__max_instances": 300,
         "serve__hosts": ["predict.example"],
         "holdout__trusted__directory": "checked",
+        "predictions__directory": "predictions",
+        "labels__directory": "labels",
     }
     here = Folder(tmp_path_factory.mktemp("guarded") / "here", learners, name="guarded", **settings)
     for name, token in (
         ("read-token", "may-look"),
         ("events-token", TOKEN),
         ("trusted-token", TOKEN),
+        ("labels-token", TOKEN),
         ("token", TOKEN),
     ):
         (here.path / name).write_text(token)
