@@ -6,15 +6,21 @@ the topics are read again (:mod:`stream.join.source`). What is joined at once ne
 """
 
 import contextlib
+import fcntl
+import logging
 import sqlite3
 from collections.abc import Collection, Iterator
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
+from snapshots.store import private_files
 from stream.record import Served
+
+log = logging.getLogger("holdfast.join")
 
 #: how many rows are looked up at once, and how many that are due next are read at once
 _LOT = 500
@@ -81,12 +87,17 @@ _Layer = dict[int, Row | None]
 class Waiting:
     """Rows by key, one for each, and in the order in which they are due.
 
-    ``path`` is a file of its own, None for one that goes when it is closed. A file that is damaged or of another format
-    is made anew, and is empty then.
+    ``path`` is a file of its own, None for one that goes when it is closed; so is one that another process has. A file
+    that is damaged or of another format is made anew, and is empty then.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+        self._path, self._lock = path, None
+        if path is not None:
+            self._lock = _locked(path)
+            if self._lock is None:
+                log.warning("%s is another process's: what waits is read from the topics, and kept aside", path)
+                self._path = None
         self._base = self._opened()
         self._forget_memory()
 
@@ -106,8 +117,6 @@ class Waiting:
 
     def _opened(self) -> sqlite3.Connection:
         """The database, made anew when it is not there, damaged or of another format."""
-        if self._path is not None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(2):
             base = sqlite3.connect(self._path or "", isolation_level=None, check_same_thread=False, timeout=5)
             with contextlib.suppress(sqlite3.DatabaseError):
@@ -183,6 +192,8 @@ class Waiting:
     def close(self) -> None:
         """What is not written is in the topics."""
         self._base.close()
+        if self._lock is not None:
+            self._lock.close()
 
     # Rows --------------------------------------------------------------------------------------------------------
 
@@ -283,6 +294,18 @@ class Waiting:
             self._all_read = not self._next
         ahead = [*self._heap[:1], *self._next[-1:]]
         return min(ahead) if ahead else None
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """A lock for as long as the file is open: a trainer that was taken over must not write here; None: it has it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = open(path.with_suffix(".lock"), "ab", opener=private_files.only_file)  # noqa: SIM115  kept open
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def _columns(row: Row) -> tuple[int, int, float, int, bytes | None, bytes | None]:

@@ -126,7 +126,7 @@ def test_a_damaged_file_of_what_waits_is_made_anew(tmp_path: Path) -> None:
     put_all(apart, a_stream(draw, 200))
     whole = apart.all()
     place, topics, before = killed(apart, draw, "kept")
-    for path in (tmp_path / "waiting").iterdir():
+    for path in (tmp_path / "waiting").glob("*.sqlite*"):
         path.write_bytes(b"no database at all" * 100)
     again = apart.source(lasting=True)
     again.open(place, topics)
@@ -172,3 +172,20 @@ def test_records_of_no_use_are_refused_and_stop_nothing(tmp_path: Path) -> None:
     (tmp_path / "events" / "bad.jsonl").write_bytes(b'{"id": "c"}\n{"id": "c", "x": {"a": {"b": {"c": 1}}}}\n')
     sums = totals(apart.all())
     assert sums == {"consumed": 5, "dead_lettered": 5, "labels.consumed": 7, "labels.dead_lettered": 7}
+
+
+def test_a_file_of_what_waits_has_one_owner(tmp_path: Path) -> None:
+    """A trainer that was taken over and wakes up late writes nothing where the new one keeps what waits."""
+    apart = Apart(tmp_path, wait=20)
+    put_all(apart, a_stream(random.Random(1), 100))
+    whole = apart.all()
+    sources = [apart.source(lasting=True) for _ in range(2)]
+    for source in sources:
+        source.open(source.resolve(), {})
+        source.mark_end()
+    first, second = sources
+    assert rest(second, 13) == whole
+    second.cut()
+    second.cut()
+    assert first._waiting.memo() is None
+    assert rest(first, 13) == whole
