@@ -23,15 +23,3 @@ def seconds_of(duration: str | float) -> float:
         return float(duration)
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", duration)
     return min(LONGEST, sum(float(number) * _UNITS[unit] for number, unit in parts))
-
-
-def in_words(seconds: float) -> str:
-    """A duration as one would say it.
-
-    >>> [in_words(one) for one in (0.25, 12, 90, 5400, 200000)]
-    ['0.25 s', '12 s', '1.5 min', '1.5 h', '2.3 d']
-    """
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.3g} s"
