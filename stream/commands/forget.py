@@ -41,8 +41,8 @@ def forget(config: Config, values: tuple[str, ...], by: str, why: str, *, as_jso
 
 def _show(report: Any) -> None:
     printing.echo(
-        f"ledger entry {report.entry}: {report.archived:,} events are out of the archive, {report.dead_letters:,} out "
-        f"of the dead letters and {report.predictions:,} out of the log of predictions; the trainer takes "
+        f"ledger entry {report.entry}: {report.archived:,} events are out of the archive and {report.dead_letters:,} "
+        f"out of the dead letters; {report.predictions:,} logged predictions are overwritten; the trainer takes "
         f"{report.held_out:,} rows out of the holdout, and what waits for its label"
     )
     if report.asked_retrain is not None:

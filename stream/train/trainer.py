@@ -177,6 +177,8 @@ class Trainer:
         """Hand a lot to every learner; every so-many-th event is scored for comparisons as well, by all on the same."""
         state, events = self.state, lot.events
         if not events and not lot.asked:
+            for learner in state.learners:
+                learner.check()
             return
         slices = [state.slices_of(event) for event in events] if self.config.event.slices else None
         sampled = state.sampling.of(state.counts.remaining() - len(events))
