@@ -14,7 +14,6 @@ from stream.errors import SourceLostError
 from stream.join.join import Join, JoinState, Mark
 from stream.join.ordered import Ordered
 from stream.join.records import Decoded, Decoder, key_of
-from stream.join.waiting import Phase
 from stream.record import Record
 from stream.source.source import Source
 
@@ -50,7 +49,7 @@ class JoinedSource:
         self._place: Place = {}
         self._ready: Iterator[Record] = iter(())
         self._goal: tuple[Place, JoinState] | None = None
-        self._read_again, self._expected = False, 0
+        self._lost = 0
         self._heard: dict[tuple[str, str], float] = {}
 
     def resolve(self) -> Place:
@@ -93,7 +92,7 @@ class JoinedSource:
                 f"what waits for its label cannot be read again, since topics no longer hold it: {cause}. Restore "
                 "join.directory from another disk if there is one, or let the topics keep longer than join.wait"
             ) from cause
-        self._goal, self._read_again, self._expected = (place, state), begun != place, state.pending
+        self._goal, self._lost = (place, state), 0
         self._read_on()
         return {**opened, **copy_place(place)}
 
@@ -135,8 +134,7 @@ class JoinedSource:
         """Where the topics hold nothing more up to the goal, go on with what there is."""
         if self._goal is not None and not self._inner.behind() and not self._ordered.waiting():
             log.warning("what waits for its label may not be whole: the topics no longer hold all of it")
-            state, self._goal = self._goal[1], None
-            self._join.state = state if state.marks else self._join.state
+            self._arrive(self._goal[1])
 
     def _reached(self) -> bool:
         """Tell whether the goal is reached; from there on the state is that of the snapshot."""
@@ -145,10 +143,15 @@ class JoinedSource:
         place, state = self._goal
         if not is_before(place, self._place):
             return False
-        if state.marks:
-            self._join.state = state
-        self._goal = None
+        self._arrive(state)
         return True
+
+    def _arrive(self, state: JoinState) -> None:
+        """The place is reached: the state is the snapshot's, but for what could not be read again."""
+        self._goal, there = None, self._join.state.pending
+        if state.marks:
+            self._lost, state.pending = max(0, state.pending - there), there
+            self._join.state = state
 
     # Records -----------------------------------------------------------------------------------------------------
 
@@ -247,16 +250,12 @@ class JoinedSource:
         self._waiting.note_arrival(sequence, key_of(digest), arrived)
 
     def lost(self) -> int:
-        """How many events should wait at the place that was opened and could not be read again; 0 ever after.
+        """How many events should wait and could not be read again, since the last call.
 
         Their records are gone: retention deleted them, or ``holdfast forget`` did.
         """
-        if not self._read_again:
-            return 0
-        self._read_again = False
-        there = sum(row.phase == Phase.PENDING for row in self._waiting.waiting())
-        self._join.state.pending = there
-        return max(0, self._expected - there)
+        lost, self._lost = self._lost, 0
+        return lost
 
     def forget(self, meant: Callable[[Event], bool], held: Callable[[Event], bool]) -> dict[str, int]:
         """Take events out of what waits, for good; return how the classes change."""

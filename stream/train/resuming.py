@@ -128,9 +128,6 @@ class Resuming:
         done = [one for one in erasures(self.lineage.decided.erasures) if one.seq <= followed]
         if done:
             self.state.forget_waiting(Erased(self.kit.membership, done))
-        if self.kit.join is not None and (lost := self.kit.join.lost()):
-            log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
-            self.state.counts.move({"pending": -lost, "unlabelled": lost})
 
     def _open(self, topics: dict[str, str]) -> None:
         self.state.place = self.kit.source.open(self.state.place, topics)

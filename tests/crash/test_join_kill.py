@@ -62,7 +62,9 @@ def test_killed_at_seeded_moments_the_pairs_are_the_same(
     draw = random.Random(SEED)
     names = {"events": topic, "labels": f"{topic}-labels"}
     admin = AdminClient({"bootstrap.servers": kafka})
-    for future in admin.create_topics([NewTopic(name, 1) for name in names.values()]).values():
+    for future in admin.create_topics(
+        [NewTopic(name, 1, config={"retention.ms": "-1"}) for name in names.values()]
+    ).values():
         future.result()
     producer = Producer({"bootstrap.servers": kafka, "acks": "all"})
     settings: dict[str, Any] = {
