@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -104,17 +104,10 @@ def trusted_intake_of(config: Config, now: Callable[[], float]) -> Intake | None
 
 def labels_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
     """What takes labels that come later and appends them where they are read; None where none do."""
-    place, labels, seconds = config.labels, labels_of(config), config.serve.events_seconds
+    place, labels = config.labels, labels_of(config)
     if not place.given:
         return None
     from stream.join.build import labels_codec  # noqa: PLC0415  only where labels come later
-
-    codec = labels_codec(config, labels)
-
-    def sink() -> Sink:
-        if place.directory:
-            return FilesIntake(config.base / place.directory)
-        return KafkaIntake(config.source.kafka, place.topics[0], seconds)
 
     def stamp(body: bytes) -> bytes:
         """A label in a file has no other time than its own, by which it is put in order."""
@@ -123,16 +116,26 @@ def labels_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
             return body
         return msgspec.json.encode({**fields, place.time: now()})
 
-    return Intake(codec, labels, sink, seconds, now, decode=codec.label_of, stamp=stamp)
+    decode = labels_codec(config, labels).label_of
+    return Intake(
+        decode, labels, _sink(config, place.directory, place.topics), config.serve.events_seconds, now, stamp=stamp
+    )
 
 
 def _intake(config: Config, now: Callable[[], float], directory: str, topic: str, *, labelled: bool = False) -> Intake:
-    labels, seconds = labels_of(config), config.serve.events_seconds
+    labels, sink = labels_of(config), _sink(config, directory, [topic])
+    return Intake(codec_of(config, labels).decode, labels, sink, config.serve.events_seconds, now, labelled=labelled)
 
-    def sink() -> Sink:
-        return FilesIntake(config.base / directory) if directory else KafkaIntake(config.source.kafka, topic, seconds)
 
-    return Intake(codec_of(config, labels), labels, sink, seconds, now, labelled=labelled)
+def _sink(config: Config, directory: str, topics: Sequence[str]) -> Callable[[], Sink]:
+    """What makes the place that is appended to: a directory, or the first of some topics."""
+
+    def make() -> Sink:
+        if directory:
+            return FilesIntake(config.base / directory)
+        return KafkaIntake(config.source.kafka, topics[0], config.serve.events_seconds)
+
+    return make
 
 
 def fit_labels(config: Config, labels: Labels) -> None:

@@ -71,6 +71,10 @@ class Quarantined(msgspec.Struct, frozen=True):
         return whole_in(self.id.partition(".")[0]) if self.kind in ("", "revert") else None
 
 
+#: what becomes of a label that comes by itself; ``early`` ones wait for their events
+LABEL_CLASSES = ("joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered")
+
+
 class Counts(msgspec.Struct):
     """Classes of delivered records that belong to the place (promise 2); ``refused`` splits the dead-lettered.
 
@@ -103,8 +107,7 @@ class Counts(msgspec.Struct):
 
     def labels_left(self) -> int:
         """Labels that are in no class, of those that came by themselves: 0 unless the program is wrong."""
-        classes = ("dead_lettered", "joined", "early", "late", "orphan", "duplicate", "withdrawn")
-        return self.labels.get("consumed", 0) - sum(self.labels.get(name, 0) for name in classes)
+        return self.labels.get("consumed", 0) - sum(self.labels.get(name, 0) for name in LABEL_CLASSES)
 
     def copy(self) -> "Counts":
         """Counts that do not change when the trainer goes on."""

@@ -229,19 +229,21 @@ class JoinedSource:
         return {**self._inner.identities(), _STATE: state}
 
     def _state(self) -> str:
+        self._join.state.times = self._times()
+        return _encode(self._join.state).decode()
+
+    def _times(self) -> dict[str, dict[str, float]]:
         times: dict[str, dict[str, float]] = {}
         for (topic, name), last in self._ordered.times.items():
             times.setdefault(topic, {})[name] = last
-        self._join.state.times = times
-        return _encode(self._join.state).decode()
+        return times
 
     def _note_mark(self) -> None:
         """Keep this place as one to begin from, now and then, and those that are still needed."""
         state, horizon = self._join.state, self._join.horizon
         if state.marks and state.now - state.marks[-1].time < horizon / _MARKS:
             return
-        self._state()
-        state.marks.append(Mark(state.now, copy_place(self._place), state.events, state.labels, state.times))
+        state.marks.append(Mark(state.now, copy_place(self._place), state.events, state.labels, self._times()))
         old = [mark for mark in state.marks if mark.time <= state.now - horizon]
         del state.marks[: max(0, len(old) - 1)]
 

@@ -6,19 +6,17 @@ the topics are read again (:mod:`stream.join.source`). What is joined at once ne
 """
 
 import contextlib
-import fcntl
 import logging
 import sqlite3
 from collections.abc import Collection, Iterator
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
-from snapshots.store import private_files
 from stream.record import Served
+from stream.source import lines
 
 log = logging.getLogger("holdfast.join")
 
@@ -94,7 +92,8 @@ class Waiting:
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._lock = path, None
         if path is not None:
-            self._lock = _locked(path)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = lines.taken(path.with_suffix(".lock"))  # one that was taken over must not write here
             if self._lock is None:
                 log.warning("%s is another process's: what waits is read from the topics, and kept aside", path)
                 self._path = None
@@ -169,12 +168,6 @@ class Waiting:
         self._sealed_gone, self._gone = self._gone, set()
         self._heap = [(row.due, row.seq, row.key) for row in self._sealed.values() if row is not None]
         heapify(self._heap)
-
-    def settle(self) -> None:
-        """The newest cut is durable: write its changes."""
-        if self._memo is not None:
-            self._write(*self._memo)
-            self._sealed, self._sealed_gone, self._memo = {}, set(), None
 
     def _write(self, place: bytes, memo: bytes) -> None:
         base = self._base
@@ -294,18 +287,6 @@ class Waiting:
             self._all_read = not self._next
         ahead = [*self._heap[:1], *self._next[-1:]]
         return min(ahead) if ahead else None
-
-
-def _locked(path: Path) -> IO[bytes] | None:
-    """A lock for as long as the file is open: a trainer that was taken over must not write here; None: it has it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = open(path.with_suffix(".lock"), "ab", opener=private_files.only_file)  # noqa: SIM115  kept open
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
 def _columns(row: Row) -> tuple[int, int, float, int, bytes | None, bytes | None]:

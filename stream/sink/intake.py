@@ -19,7 +19,6 @@ from stream.errors import SourceAwayError, TooLargeError
 from stream.record import Record
 from stream.refusal import Reason, Refusal
 from stream.sink.own_file import OwnFile
-from stream.source.codec import Codec
 from stream.source.kafka_client import Settings, producer
 
 log = logging.getLogger("holdfast.intake")
@@ -47,24 +46,23 @@ def _promise() -> "Future[dict[str, Any]]":
 class Intake:
     """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable.
 
-    ``labelled``: an event without a label is refused. ``decode`` stands in for the codec's, where it is no event;
+    ``decode`` makes an event of a record, or says why it is refused; ``labelled``: one without a label is refused, too.
     ``stamp`` gives what is stored the time, where it has none.
     """
 
     def __init__(
         self,
-        codec: Codec,
+        decode: Callable[[Record], Event | Refusal],
         labels: Labels,
         sink: Callable[[], Sink],
         seconds: float,
         now: Callable[[], float],
         *,
         labelled: bool = False,
-        decode: Callable[[Record], Event | Refusal] | None = None,
         stamp: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._stamp = stamp
-        self._labelled, self._decode = labelled, decode or codec.decode
+        self._labelled, self._decode = labelled, decode
         self._labels, self._make, self._now = labels, sink, now
         self._known: Sequence[LabelValue] = []
         self.seconds = seconds

@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.sink.own_file import OwnFile, taken
+from stream.process.presence import Logged
+from stream.sink.own_file import OwnFile
+from stream.source import lines as files
 from stream.source.kafka_client import Settings, producer
 
 log = logging.getLogger("holdfast.predictions")
@@ -22,14 +24,12 @@ _NAME = "predictions"
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001  the names that the library gives them
 
 
-class Counts(Protocol):
-    """What is counted: see :class:`stream.sink.prediction_log.LogCounts`."""
-
-    logged: int
-    spooled: int
+class LogCounts(Logged):
+    """What became of answers, counted as it happens."""
 
     def leave_out(self, reason: str, count: int) -> None:
         """Count what is lost."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + count
 
 
 class KafkaLog:
@@ -40,7 +40,7 @@ class KafkaLog:
     """
 
     def __init__(
-        self, settings: Settings, topic: str, spool: Path, most_bytes: int, counts: Counts,
+        self, settings: Settings, topic: str, spool: Path, most_bytes: int, counts: LogCounts,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._topic, self._counts, self._elapsed = topic, counts, elapsed
@@ -138,7 +138,7 @@ class Spool:
         path = Path(self._file.open().name)
         self._path = path
         for other in sorted(directory.glob(f"{_NAME}-*.jsonl")):
-            if other != path and (file := taken(other)) is not None:
+            if other != path and (file := files.taken(other)) is not None:
                 with file, other.open("rb") as left:
                     if data := left.read():
                         self._file.append(data if data.endswith(b"\n") else data + b"\n")

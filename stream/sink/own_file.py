@@ -1,12 +1,10 @@
 """A file of a directory that no other process has, for lines."""
 
 import errno
-import fcntl
 import logging
 from pathlib import Path
 from typing import IO
 
-from snapshots.store import private_files
 from snapshots.store.store import flush_directory
 from stream.source import lines
 
@@ -50,7 +48,7 @@ class OwnFile:
             self._file = None
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 0
-        while (file := taken(self._directory / f"{self._name}-{number}.jsonl")) is None:
+        while (file := lines.taken(self._directory / f"{self._name}-{number}.jsonl")) is None:
             number += 1
         flush_directory(self._directory)
         self._torn = lines.ends_torn(Path(file.name))
@@ -61,18 +59,3 @@ class OwnFile:
         """Give the file free."""
         if self._file is not None:
             self._file.close()
-
-
-def taken(path: Path) -> IO[bytes] | None:
-    """A file to append to, locked; None where somebody has it, or where it is none."""
-    try:
-        file = open(path, "ab", buffering=0, opener=private_files.only_file)  # noqa: SIM115  kept open
-    except private_files.NoFileError as cause:
-        log.warning("%s is passed over: %s", path, cause.strerror)
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file

@@ -15,29 +15,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import orjson
 
 from stream.settings import Config
-from stream.sink.kafka_log import KafkaLog
+from stream.sink.kafka_log import KafkaLog, LogCounts
 from stream.sink.own_file import OwnFile
 
 log = logging.getLogger("holdfast.predictions")
 _EVERY_SECONDS, _PATIENCE_SECONDS = 0.02, 5.0
 _MOST_RECORDS, _MOST_BYTES = 100_000, 256 * 1024 * 1024
 _SAY_SECONDS = 60.0
-
-
-class LogCounts(msgspec.Struct):
-    """What became of answers: ``logged``, waiting in the spool, and left out by reason."""
-
-    logged: int = 0
-    spooled: int = 0
-    left_out: dict[str, int] = {}
-
-    def leave_out(self, reason: str, count: int) -> None:
-        """Count what is lost."""
-        self.left_out[reason] = self.left_out.get(reason, 0) + count
 
 
 class LogSink(Protocol):

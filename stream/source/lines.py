@@ -1,12 +1,18 @@
 """Lines appended to a file: a crash or a full disk tears at most the last one, which is ended before the next."""
 
 import contextlib
+import fcntl
 import itertools
+import logging
 import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
+
+from snapshots.store import private_files
+
+log = logging.getLogger("holdfast.files")
 
 
 class _Lines(Protocol):
@@ -78,3 +84,18 @@ def is_there(file: IO[bytes]) -> bool:
     except FileNotFoundError:
         return False
     return (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino)
+
+
+def taken(path: Path) -> IO[bytes] | None:
+    """A file to append to, locked; None where somebody has it, or where it is none."""
+    try:
+        file = open(path, "ab", buffering=0, opener=private_files.only_file)  # noqa: SIM115  kept open
+    except private_files.NoFileError as cause:
+        log.warning("%s is passed over: %s", path, cause.strerror)
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

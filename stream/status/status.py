@@ -14,7 +14,7 @@ from snapshots.moved import jumps
 from snapshots.records import baselines
 from snapshots.records.held_rows import read_version, shares
 from snapshots.records.holdout import FIRST_ROWS
-from snapshots.records.manifest import HoldoutState, Manifest
+from snapshots.records.manifest import LABEL_CLASSES, HoldoutState, Manifest
 from snapshots.store.lease import Lease
 from snapshots.store.private_files import readable_by_all
 from stream.process.presence import SILENT, has_ended, present
@@ -126,8 +126,7 @@ def _learners(lineage: Lineage) -> dict[str, Any]:
     return {name: _learner(lineage, newest, name, champion=name == champion) for name in newest.learners}
 
 
-#: what becomes of a label that comes by itself; ``early`` ones wait for their events
-LABELS = ("consumed", "joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered")
+LABELS = ("consumed", *LABEL_CLASSES)
 
 
 def labels(newest: Manifest | None) -> dict[str, Any] | None:
