@@ -13,7 +13,7 @@ import msgspec
 from learners.labels import canonical, folded
 from snapshots.errors import StoreError
 from snapshots.store.object_store import where
-from stream import choices
+from stream import choices, durations
 from stream.errors import ConfigError
 from stream.settings import Config, LearnerConfig
 
@@ -98,6 +98,9 @@ def check(table: dict[str, Any], base: Path) -> Config:
 
 
 def _in_words(cause: Exception) -> str:
+    said, _, where = str(cause).partition(" - at ")
+    if durations.UNITS in said:  # the pattern of a duration, which nobody should have to read
+        return f"{durations.IN_WORDS} — at {where.replace('`$.', '`')}"
     return str(cause).replace(" - at `$.", " — at `").replace("`$`", "the top level")
 
 

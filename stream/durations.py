@@ -9,8 +9,13 @@ from learners.bounded import LONGEST
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = r"\d{1,9}(\.\d{1,9})?(ms|s|m|h|d|w)"
+_NUMBER = Annotated[float, Meta(ge=0, le=LONGEST)]
+Duration: TypeAlias = Annotated[str, Meta(pattern=rf"^({_PART})+\Z")] | _NUMBER
 #: empty where a setting says what it then is
-Duration: TypeAlias = Annotated[str, Meta(pattern=rf"^(({_PART})+)?\Z")] | Annotated[float, Meta(ge=0, le=LONGEST)]
+DurationOrEmpty: TypeAlias = Annotated[str, Meta(pattern=rf"^(({_PART})+)?\Z")] | _NUMBER
+#: how a refusal of a text that is none is told from others
+UNITS = "(ms|s|m|h|d|w)"
+IN_WORDS = 'Expected a duration such as "30m", "1h30m", "7d" or "500ms", or a number of seconds'
 
 
 def seconds_of(duration: str | float) -> float:

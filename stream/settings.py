@@ -23,7 +23,7 @@ from snapshots.judging.gates import Limits
 from snapshots.judging.table import JudgingSettings
 from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.retention import Keep
-from stream.durations import Duration, seconds_of
+from stream.durations import Duration, DurationOrEmpty, seconds_of
 
 #: a name or an address without port; ``*.`` before a name stands for all below it
 Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
@@ -109,7 +109,7 @@ class JoinConfig(_Table):
     wait: Duration = "30m"
     missing: Literal["drop", "negative"] = "drop"
     late: Literal["correct", "count"] = "correct"
-    late_wait: Duration = ""
+    late_wait: DurationOrEmpty = ""
     correction: Literal["retract", "fnw", "none"] = "retract"
     max_pending: Several = 1_000_000
     idle: Duration = "500ms"

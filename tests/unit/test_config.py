@@ -93,6 +93,17 @@ def test_errors_name_the_key_and_what_to_write(tmp_path: Path, change: dict[str,
         load(write(tmp_path, text), {})
 
 
+@pytest.mark.parametrize("key", ["wait", "idle", "late_wait"])
+@pytest.mark.parametrize("value", ["30 minutes", "-5m", "m", "1.5", "1h 30m", "10000000000s", ""])
+def test_what_is_no_duration_is_said_without_a_pattern(key: str, value: str) -> None:
+    """Every duration, and every spelling that is none; an empty one only where a setting says what it then is."""
+    if key == "late_wait" and not value:
+        assert check(having(("join", key), value), Path("folder")).join.late_seconds == 1800.0
+        return
+    with pytest.raises(ConfigError, match=f'a duration such as "30m".*`join.{key}`'):
+        check(having(("join", key), value), Path("folder"))
+
+
 @pytest.mark.parametrize("key", ["group.id", "enable.auto.commit", "isolation.level", "auto.offset.reset"])
 def test_settings_that_would_break_the_promises_are_refused(tmp_path: Path, key: str) -> None:
     """With the reason."""
