@@ -73,6 +73,7 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 #: what becomes of a label that comes by itself; ``early`` ones wait for their events
 LABEL_CLASSES = ("joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered")
+_LABEL_MOVES = {f"labels.{name}": name for name in (*LABEL_CLASSES, "consumed", "evicted")}
 
 
 class Counts(msgspec.Struct):
@@ -100,8 +101,9 @@ class Counts(msgspec.Struct):
     def move(self, moves: Mapping[str, int]) -> None:
         """Change classes by so much; ``labels.`` before a name: one of labels that come by themselves."""
         for name, by in moves.items():
-            if name.startswith("labels."):
-                self.labels[name[7:]] = self.labels.get(name[7:], 0) + by
+            label = _LABEL_MOVES.get(name)
+            if label is not None:
+                self.labels[label] = self.labels.get(label, 0) + by
             else:
                 setattr(self, name, getattr(self, name) + by)
 

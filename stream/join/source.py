@@ -221,6 +221,10 @@ class JoinedSource:
 
     # Cuts --------------------------------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """The newest snapshot is durable: what waited at its place is written."""
+        self._waiting.settle()
+
     def cut(self) -> dict[str, str]:
         """A snapshot is cut here: what waits now is what its place means."""
         self._note_mark()

@@ -22,15 +22,20 @@ log = logging.getLogger("holdfast.join")
 
 #: how many rows are looked up at once, and how many that are due next are read at once
 _LOT = 500
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = f"""
 CREATE TABLE rows(seq INTEGER PRIMARY KEY, key INTEGER, due REAL, phase INTEGER, body BLOB, arrived BLOB);
 CREATE INDEX by_key ON rows(key);
-CREATE INDEX by_due ON rows(due, seq);
+CREATE INDEX by_due ON rows(due);
 CREATE TABLE state(name TEXT PRIMARY KEY, value BLOB);
 PRAGMA user_version = {_FORMAT};
 """
 _COLUMNS = "seq, key, due, phase, body, arrived"
+#: the key of a row never changes, so its index is left alone
+_PUT = """
+INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(seq) DO UPDATE
+SET due = excluded.due, phase = excluded.phase, body = excluded.body, arrived = excluded.arrived
+"""
 
 
 class Phase(IntEnum):
@@ -162,21 +167,24 @@ class Waiting:
 
     def seal(self, place: bytes, memo: bytes) -> None:
         """A snapshot is cut at this place. The one before it is durable now, and its changes are written."""
-        if self._memo is not None:
-            self._write(*self._memo)
+        self.settle()
         self._sealed, self._fresh, self._memo = self._fresh, {}, (place, memo)
         self._sealed_gone, self._gone = self._gone, set()
         self._heap = [(row.due, row.seq, row.key) for row in self._sealed.values() if row is not None]
         heapify(self._heap)
 
-    def _write(self, place: bytes, memo: bytes) -> None:
-        base = self._base
+    def settle(self) -> None:
+        """The newest snapshot is durable: write its changes."""
+        if self._memo is None:
+            return
+        base, (place, memo) = self._base, self._memo
         base.execute("BEGIN")
         base.executemany("DELETE FROM rows WHERE seq = ?", [(seq,) for seq in self._sealed_gone])
         rows = [_columns(row) for row in self._sealed.values() if row is not None]
-        base.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", rows)
+        base.executemany(_PUT, rows)
         base.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", [("place", place), ("memo", memo)])
         base.execute("COMMIT")
+        self._memo, self._sealed, self._sealed_gone = None, {}, set()
         self._read.clear()
         self._next.clear()
         self._after, self._all_read = (-1.0, -1), False

@@ -28,6 +28,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _scalar = msgspec.json.Decoder(int | float | str | bool | None)
 _identifier = msgspec.json.Decoder(str | int)
 _number = msgspec.json.Decoder(float)
+_NO_FEATURES = Features(b"{}")
 _LAST_SECOND = 253_402_300_800.0
 _MILLISECONDS_FROM = 1e11
 #: how many names, and how long ones, a decoder is made for
@@ -62,6 +63,8 @@ class Codec:
         named = [path for path in (*fields, paths.features) if path]
         usual = usual and _are_plain(named) and len(set(named)) == len(named)
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
+        self._when: Callable[[bytes], Any] = _when_of(paths.time)
+        self._alone: Callable[[bytes], Any] = _envelope_of(paths, weight, features=False) if usual else _unusual
 
     @property
     def most_bytes(self) -> int:
@@ -190,9 +193,30 @@ class Codec:
     def label_of(self, record: Record) -> Event | Refusal:
         """Return id, label, weight and time of a label that comes by itself; a label of null withdraws the event."""
         try:
-            return self._label_alone(record)
+            return self._usual_label(record) or self._label_alone(record)
         except RefusedEventError as refused:
             return refused.refusal
+
+    def _usual_label(self, record: Record) -> Event | None:
+        """Return the label when it has the configured fields only and nothing can be wrong with it; None otherwise."""
+        value = record.value
+        if value is None or len(value) > self._paths.max_bytes:
+            return None
+        try:
+            found = self._alone(value)
+            label, weight = found.label, found.weight
+            if label is UNSET:
+                return None
+            if weight is UNSET or weight is None:
+                weight = 1.0
+            elif not 0 <= weight <= FLOAT32_MAX:
+                return None
+            time = self._usual_time(found.time, record.time)
+            if label is not None:
+                label = self._labels.label_of(label)
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):  # the general way finds the reason
+            return None
+        return Event(str(found.id), _NO_FEATURES, label, weight, time)
 
     def _label_alone(self, record: Record) -> Event:
         paths, fields = self._paths, self._object(self._bounded(record), "")
@@ -201,7 +225,7 @@ class Codec:
             raise RefusedEventError(Reason.UNKNOWN_LABEL, paths.label, f"there is no {paths.label}")
         return Event(
             _identity_of(self._at(fields, paths.id), paths.id),
-            Features(b"{}"),
+            _NO_FEATURES,
             self._label(label),
             _weight_of(self._at(fields, self._weight), self._weight),
             _time_of(self._at(fields, paths.time), record.time, paths),
@@ -217,6 +241,10 @@ class Codec:
     def time_of(self, record: Record) -> float | None:
         """The time that a record says of itself, in Unix seconds, or that it was written at; None without either."""
         if self._decoder is None and record.value is not None and len(record.value) <= self._paths.max_bytes:
+            try:
+                return self._usual_time(self._when(record.value).time, record.time) or None
+            except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+                pass  # the general way knows whether it has one
             try:
                 raw = self._at(_fields.decode(record.value), self._paths.time)
                 return _time_of(raw, record.time, self._paths) or None
@@ -393,8 +421,8 @@ def _time_of(raw: bytes | None, recorded: float | None, paths: EventPaths) -> fl
     return seconds
 
 
-def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
-    """A decoder for events that have no other fields than the configured ones."""
+def _envelope_of(paths: EventPaths, weight: str, *, features: bool = True) -> Callable[[bytes], Any]:
+    """A decoder for events, or labels by themselves, that have no other fields than the configured ones."""
     names = {"id": paths.id, "features": paths.features, "label": paths.label, "weight": weight, "time": paths.time}
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         ("id", Annotated[str, Meta(min_length=1)] | int),
@@ -405,13 +433,21 @@ def _envelope_of(paths: EventPaths, weight: str) -> Callable[[bytes], Any]:
     ]
     kind = msgspec.defstruct(
         "Envelope",
-        [field for field in fields if names[field[0]]],
+        [field for field in fields if names[field[0]] and (features or field[0] != "features")],
         rename={name: path for name, path in names.items() if path},
         namespace={name: UNSET for name, path in names.items() if not path},
         forbid_unknown_fields=True,
         gc=False,
     )
     return msgspec.json.Decoder(kind).decode
+
+
+def _when_of(path: str) -> Callable[[bytes], Any]:
+    """A decoder for nothing but the time of a record, which must not lie deeper."""
+    if "." in path or not _are_plain([path]):
+        return _unusual
+    fields: list[tuple[str, Any, Any]] = [("time", float | str | None | UnsetType, UNSET)]
+    return msgspec.json.Decoder(msgspec.defstruct("When", fields, rename={"time": path}, gc=False)).decode
 
 
 def _layout_of(names: tuple[str, ...]) -> Callable[[bytes], Any]:
@@ -425,7 +461,7 @@ def _layout_of(names: tuple[str, ...]) -> Callable[[bytes], Any]:
 def _are_plain(names: Sequence[str]) -> bool:
     """Tell whether a decoder can be made for these names: msgspec's structs do not take every name that JSON takes."""
     return 0 < len(names) <= _MOST_NAMES and all(
-        len(name) <= _LONGEST_NAME and name.isprintable() and '"' not in name and "\\" not in name for name in names
+        0 < len(name) <= _LONGEST_NAME and name.isprintable() and '"' not in name and "\\" not in name for name in names
     )
 
 

@@ -67,9 +67,11 @@ class Cutter:
         state = self.state
         self.writer.wait()
         self.kit.dead_letters.flush(state.waiting)
-        if self.kit.join is not None and (lost := self.kit.join.lost()):
-            log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
-            state.counts.move({"pending": -lost, "unlabelled": lost})
+        if self.kit.join is not None:
+            self.kit.join.settle()  # before the learners are waited for, which learn meanwhile
+            if lost := self.kit.join.lost():
+                log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
+                state.counts.move({"pending": -lost, "unlabelled": lost})
         for learner in state.learners:
             learner.account.verify(state.counts)
         place = copy_place(state.place)
