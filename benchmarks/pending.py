@@ -89,8 +89,8 @@ def main() -> None:
             time.sleep(0.05)
         again = time.perf_counter() - began
         print(
-            f"{given.pending:,} wait: {memory:.0f} MiB in the trainer, {size:.1f} GB on disk, {rate:,.0f} events/s until "
-            f"then; {again:.1f} s from kill -9 to the first pair in a snapshot, "
+            f"{given.pending:,} wait: {memory:.0f} MiB in the trainer, {size:.1f} GB on disk, {rate:,.0f} events/s "
+            f"until then; {again:.1f} s from kill -9 to the first pair in a snapshot, "
             f"{megabytes(trainer.pid):.0f} MiB after it"
         )
         trainer.terminate()

@@ -20,6 +20,7 @@ from stream.commands import (
     look,
     quarantine,
     retrain,
+    rollout,
     run,
     snapshots,
     tables,
@@ -49,7 +50,7 @@ for command in (
     run.up, run.train, run.guard, run.serve, tables.produce, tables.check,
     look.alive, look.status, look.ledger, verify.verify,
     snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
-    retrain.retrain, retrain.approve, retrain.reject,
+    rollout.rollout, retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,
 ):  # fmt: skip
     main.add_command(command)

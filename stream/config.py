@@ -163,6 +163,7 @@ def _check_together(config: Config) -> None:
         _check_directory(config, "source.directory", config.source.directory)
     _check_trusted(config)
     _check_join(config)
+    _check_rollout(config)
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
@@ -219,6 +220,15 @@ def _check_join(config: Config) -> None:
             raise ConfigError(f"{name!r} is named twice among events, predictions and labels: each has its own")
     if labels.given and join.missing == "negative" and config.task != "binary":
         raise ConfigError('join.missing = "negative" is for task = "binary": no other task has a label that means no')
+
+
+def _check_rollout(config: Config) -> None:
+    """Refuse steps that are none."""
+    steps = config.rollout.steps
+    if not steps or list(steps) != sorted(set(steps)) or steps[-1] != 100:
+        raise ConfigError(
+            f"rollout.steps = {list(steps)} are percents that grow, and end with 100, such as [1, 5, 25, 50, 100]"
+        )
 
 
 def _check_store(config: Config) -> None:

@@ -15,11 +15,18 @@ COUNTED: tuple[Mode, ...] = ("learn", "negative")
 
 
 class Served(msgspec.Struct, frozen=True, gc=False):
-    """What was answered to a request, and by whom."""
+    """What was answered to a request, and by whom.
+
+    In a roll-out, that of ledger entry ``rollout``, ``route`` says who was to answer, and ``other`` what the other one
+    said: the champion where the candidate answered, else the candidate.
+    """
 
     learner: str
     snapshot: int
     prediction: Prediction
+    route: str = "champion"
+    rollout: int = 0
+    other: Prediction | None = None
 
 
 class Joined(msgspec.Struct, gc=False):

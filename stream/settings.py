@@ -29,6 +29,9 @@ from stream.durations import Duration, DurationOrEmpty, seconds_of
 Host = Annotated[str, Meta(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)\Z")]
 
 
+Percent = Annotated[float, Meta(gt=0, le=100)]
+
+
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
@@ -299,6 +302,27 @@ class Fallback(Switching, kw_only=True):
     margin: Positive = 0.01
 
 
+class Shadow(_Table):
+    """How many requests the one that does not answer predicts as well, after the answer has left."""
+
+    share: Share = 1.0
+
+
+class RolloutConfig(_Table):
+    """How a candidate comes to answer, in percent of the requests, and what takes it back."""
+
+    steps: tuple[Percent, ...] = (1.0, 5.0, 25.0, 50.0, 100.0)
+    by: str = ""
+    min_events: Several = 300
+    min_seconds: SecondsOrNone = 60.0
+    sign_off: bool = False
+    max_error_rate: Fraction = 0.01
+    max_p99_ms: Positive = 50.0
+    max_prediction_shift: Share = 0.3
+    max_loss: Fraction = 0.01
+    false_aborts_per_year: Positive = 1.0
+
+
 class Serve(_Table):
     """Where predictions are answered."""
 
@@ -344,6 +368,8 @@ class Config(_Table):
     gates: GatesConfig = msgspec.field(default_factory=GatesConfig)
     fallback: Fallback = msgspec.field(default_factory=Fallback)
     serve: Serve = msgspec.field(default_factory=Serve)
+    shadow: Shadow = msgspec.field(default_factory=Shadow)
+    rollout: RolloutConfig = msgspec.field(default_factory=RolloutConfig)
     production: bool = False
     champion: str = ""
     base: Path = Path()

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from learners.errors import StateRefusedError
-from learners.evidence.losses import WHOLE
+from learners.evidence.losses import WHOLE, Floats
+from learners.evidence.of_rollout import OfRollout
 from learners.evidence.paired import Paired
 
 _MOST_LOTS = 64
@@ -34,6 +35,7 @@ class AgainstChampion:
         self._paired: dict[str, Paired] = {}
         self._lots: dict[int, _Lot] = {}
         self._lock = threading.Lock()
+        self.rollout = OfRollout(max_slices)
 
     def led_by(self, champion: str) -> None:
         """Compare with this champion from here on."""
@@ -70,12 +72,29 @@ class AgainstChampion:
             own = np.array(lot.losses[name])
             if len(own) == len(champion) and (lot.slices is None or len(lot.slices) == len(own)):
                 self._paired.setdefault(name, Paired(0.0, None, self._max_slices)).update(own, champion, lot.slices)
+                self.rollout.note_learnt(name, own, champion, lot.slices)
 
     def close_look(self) -> None:
         """Let what was bet since the last look count."""
         with self._lock:
             for one in self._paired.values():
                 one.close_look()
+            self.rollout.close_look()
+
+    def roll_out(self, entry: int, candidate: str) -> None:
+        """Compare a candidate since a roll-out began as well; 0: there is none."""
+        with self._lock:
+            self.rollout.begin(entry, candidate)
+
+    def note_logged(self, entry: int, own: Floats, champion: Floats, slices: Sequence[Sequence[str]] | None) -> None:
+        """Take losses of requests that the candidate of a roll-out and the champion predicted."""
+        with self._lock:
+            self.rollout.note_logged(entry, own, champion, slices)
+
+    def rollout_figures(self, alpha: float) -> dict[str, Any]:
+        """The evidence of the present roll-out; intervals hold but for ``alpha``."""
+        with self._lock:
+            return self.rollout.figures(alpha)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Of each challenger: the difference to the champion (below 0: the challenger is better), and its alarm."""
@@ -85,16 +104,19 @@ class AgainstChampion:
     def dump(self) -> bytes:
         """Encode the whole state as msgpack."""
         with self._lock:
-            return msgspec.msgpack.encode((self.champion, {name: one.dump() for name, one in self._paired.items()}))
+            paired = {name: one.dump() for name, one in self._paired.items()}
+            return msgspec.msgpack.encode((self.champion, paired, self.rollout.dump()))
 
     def restore(self, data: bytes) -> None:
         """Take what :meth:`dump` wrote; empty: begin anew. Raise :class:`StateRefusedError` when it does not decode."""
         try:
-            champion, found = msgspec.msgpack.decode(data, type=tuple[str, dict[str, bytes]]) if data else ("", {})
+            saved = msgspec.msgpack.decode(data, type=list[Any]) if data else ["", {}]
+            champion, found, rolled = msgspec.convert([*saved, b""][:3], tuple[str, dict[str, bytes], bytes])
         except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
             raise StateRefusedError(f"the evidence about challengers does not decode: {cause}") from cause
         with self._lock:
             self.champion, self._paired = champion, {name: Paired.load(one) for name, one in found.items()}
+            self.rollout.restore(rolled)
             self._lots.clear()
 
 

@@ -157,14 +157,14 @@ class Paired:
         row = self.slices.get(name)
         return 0 if row is None else int(self.n[row])
 
-    def interval(self, name: str = WHOLE) -> Interval:
-        """The mean difference with its confidence sequence."""
+    def interval(self, name: str = WHOLE, alpha: float = _ALPHA) -> Interval:
+        """The mean difference with its confidence sequence, which holds at any time but for ``alpha``."""
         row = self.slices.get(name)
         if row is None or not self.n[row]:
             return Interval(0.0, -1.0, 1.0, 0)
         total, square = self._cs[row]
         n = int(self.n[row])
-        mean, half = 2 * float(total) / n - 1, 2 * stitched(float(square), _ALPHA / 2) / n
+        mean, half = 2 * float(total) / n - 1, 2 * stitched(float(square), alpha / 2) / n
         return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
 
     def dump(self) -> bytes:

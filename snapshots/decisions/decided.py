@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from snapshots.decisions.ledger import Entry
+from snapshots.decisions.rollout import ENDS, STEPS, Rollout, rollout_of
 
 BreakerState = Literal["closed", "open", "half_open"]
 _BREAKER: dict[str, BreakerState] = {"open_breaker": "open", "half_open": "half_open", "close_breaker": "closed"}
@@ -39,6 +40,7 @@ class Decided(msgspec.Struct, frozen=True):
     reverts: list[Entry] = []
     refreshes: list[Entry] = []
     trusts: list[Entry] = []
+    of_rollout: list[Entry] = []
     accepted: list[Entry] = []
     outcomes: list[Entry] = []
     asked: list[Entry] = []
@@ -70,6 +72,11 @@ class Decided(msgspec.Struct, frozen=True):
     def wanted_replays(self, learner: str) -> list[Entry]:
         """The replays that were asked for on a learner's line and have not failed since."""
         return [entry for entry in self.replays.get(learner, []) if entry.seq > self.line(learner).number]
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The newest roll-out, whatever became of it."""
+        return rollout_of(self.of_rollout)
 
     @property
     def promoted(self) -> str | None:
@@ -136,6 +143,10 @@ def _of_baselines(found: Decided, entry: Entry) -> None:
 
 def _of_lineage(found: Decided, entry: Entry) -> None:
     found.by_number[entry.seq] = entry
+    if entry.action == "rollout_start":
+        found.of_rollout[:] = [entry]
+    elif found.of_rollout and entry.action in (*STEPS, *ENDS):
+        found.of_rollout.append(entry)
     match entry.action:
         case "revert":
             found.reverts.append(entry)

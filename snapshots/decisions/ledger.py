@@ -24,7 +24,8 @@ Action: TypeAlias = Literal[
     "fall_back", "forget", "half_open", "hold", "letters_not_replayed", "letters_replayed", "lift", "lose",
     "new_lineage", "open_breaker", "pin", "promote", "refresh", "refuse_baseline", "replay", "replay_failed",
     "replay_letters", "resume_learning", "retire_baseline", "retrain", "retrain_declined", "retrain_failed",
-    "retrain_skipped", "return", "revert", "stay_on_baseline", "stop_learning", "trust", "unpin",
+    "retrain_skipped", "return", "revert", "rollout_abort", "rollout_approve", "rollout_await", "rollout_pause",
+    "rollout_resume", "rollout_start", "rollout_step", "stay_on_baseline", "stop_learning", "trust", "unpin",
 ]  # fmt: skip
 
 
@@ -33,9 +34,10 @@ class Decision(msgspec.Struct, frozen=True):
 
     ``cause`` and ``slices`` say which finding of the guard it follows, or ``cause`` which quarantine it is about, and
     ``only`` and ``without`` which ranges of it; for ``replay_letters`` ``only`` names the letters.
-    ``salt`` and ``hashes`` (hex) say what was forgotten; ``place`` how far checked labels were read, by a ``trust``.
-    ``replaces`` is who was champion before a ``promote``, ``seconds`` what a retrain took, times its processes,
-    and ``expected`` the loss that it was hoped to win back.
+    ``salt`` and ``hashes`` (hex) say what was forgotten, and ``salt`` by which key a roll-out's requests are spread;
+    ``place`` how far checked labels were read, by a ``trust``. ``replaces`` is who was champion before a ``promote``,
+    ``seconds`` what a retrain took, times its processes, and ``expected`` the loss that it was hoped to win back.
+    ``candidate`` is what is rolled out, to ``share`` percent.
     """
 
     action: Action
@@ -56,6 +58,8 @@ class Decision(msgspec.Struct, frozen=True):
     salt: str = ""
     hashes: list[str] = []
     place: dict[str, dict[str, int]] = {}
+    candidate: str = ""
+    share: float = 0.0
 
 
 class Entry(Decision, frozen=True, kw_only=True):

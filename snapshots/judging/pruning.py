@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from snapshots.decisions.head import Present
+from snapshots.decisions.rollout import candidate_of
 from snapshots.errors import DamagedError
 from snapshots.judging import looks as looks_
 from snapshots.lineage import Lineage
@@ -92,10 +93,13 @@ def references(view: Lineage) -> dict[str, int]:
 
 
 def needed(view: Lineage) -> set[int]:
-    """Snapshots that a decision names: pinned, or a revert's target. Looks into the ledger again."""
+    """Snapshots that a decision names: pinned, a revert's target, or a candidate. Looks into the ledger again."""
     view.refresh_entries()
     reverts = {entry.snapshot for entry in view.decided.reverts if entry.snapshot is not None}
-    return view.decided.pinned | reverts
+    rollout = view.decided.rollout
+    meant = candidate_of(rollout.candidate) if rollout is not None and rollout.active else None
+    candidates = {meant.number} if meant is not None and meant.kind == "snapshot" else set()
+    return view.decided.pinned | reverts | candidates
 
 
 def forgettable(view: Lineage, keep: Keep) -> list[int]:

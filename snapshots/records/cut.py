@@ -59,6 +59,7 @@ class Cut(msgspec.Struct):
     written: Durations
     shared: bytes
     delays: dict[str, Any] = {}
+    rollout: dict[str, Any] = {}
 
 
 def versions() -> dict[str, str]:
@@ -111,6 +112,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         learners=dict(learners),
         versions=versions(),
         delays=cut.delays,
+        rollout=cut.rollout,
     )
     if not claim(store, manifest_name(number), manifest.encode()):
         raise NumberTakenError(f"snapshot {number} is there already")

@@ -160,7 +160,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """One snapshot. ``created`` and ``newest_event`` are Unix seconds, UTC.
 
     ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
-    ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later.
+    ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later,
+    and ``rollout`` how the candidate of a roll-out does against the champion.
     """
 
     format: int
@@ -179,6 +180,7 @@ class Manifest(msgspec.Struct, frozen=True):
     learners: dict[str, LearnerPart]
     versions: dict[str, str]
     delays: dict[str, Any] = {}
+    rollout: dict[str, Any] = {}
     sha256: str = ""
 
     def encode(self) -> bytes:

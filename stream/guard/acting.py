@@ -13,6 +13,7 @@ from snapshots.records.verdict import Verdict
 from stream.guard.breaker import Step, next_step
 from stream.guard.judge_process import Judging
 from stream.guard.notify import Notifier
+from stream.guard.rolling_out import RollingOut
 from stream.guard.succession import Answering
 from stream.process import logs
 from stream.settings import Config
@@ -35,6 +36,10 @@ class Acting:
         self.answering = Answering(
             config, lineage, self.decide, lambda action, learner, why, entry: self.tell(
                 action, learner, why, entry=entry), looks, judging.judge_baseline, now=now,
+        )  # fmt: skip
+        self.rolling_out = RollingOut(
+            config, lineage, self.decide, lambda action, candidate, why, entry: self.tell(
+                action, candidate, why, entry=entry), now,
         )  # fmt: skip
         self._looked: dict[str, int] = {}
 
@@ -63,6 +68,7 @@ class Acting:
         if self.config.guard.act:
             self.watch_breakers()
             self.answering.watch()
+        self.rolling_out.watch()
 
     def watch_breakers(self) -> None:
         """Open, half open or close each learner's breaker, as the ledger and the newest snapshots have it."""

@@ -24,10 +24,24 @@ class Decoded(msgspec.Struct, gc=False):
     served: Served | None = None
 
 
+class LoggedShadow(msgspec.Struct, omit_defaults=True):
+    """What the other one of a roll-out said to the same request, after the answer had left; or why it could not."""
+
+    route: str
+    learner: str
+    snapshot: int
+    ms: float
+    prediction: bool | int | float | str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    error: str = ""
+
+
 class LoggedPrediction(msgspec.Struct, omit_defaults=True):
     """One answered request: the features as they were asked, what was answered, and by whom.
 
-    ``ts`` in Unix seconds. ``propensity`` is the probability with which ``route`` was chosen.
+    ``ts`` in Unix seconds. ``propensity`` is the probability with which ``route`` was chosen. ``rollout`` is the ledger
+    entry of the roll-out that was under way, 0 when there was none.
     """
 
     id: str | int
@@ -40,6 +54,8 @@ class LoggedPrediction(msgspec.Struct, omit_defaults=True):
     probabilities: dict[str, float] | None = None
     route: str = "champion"
     propensity: float = 1.0
+    rollout: int = 0
+    shadow: LoggedShadow | None = None
 
 
 _logged = msgspec.json.Decoder(LoggedPrediction)
@@ -100,6 +116,11 @@ class Decoder:
 
     def _served(self, found: LoggedPrediction) -> Served:
         """What was answered, with the numbers of classes; a class that is not known here is no opinion."""
+        shadow = found.shadow
+        other = self._said(shadow) if shadow is not None and not shadow.error else None
+        return Served(found.learner, found.snapshot, self._said(found), found.route, found.rollout, other)
+
+    def _said(self, found: LoggedPrediction | LoggedShadow) -> Prediction:
         value: Any = found.prediction
         chances: dict[int, float] | None = None
         if self._labels.task == "multiclass":
@@ -109,7 +130,7 @@ class Decoder:
                     chances = {self._labels.number_of(name): chance for name, chance in found.probabilities.items()}
             except UnknownLabelError:
                 value, chances = None, None
-        return Served(found.learner, found.snapshot, Prediction(value, found.probability, chances))
+        return Prediction(value, found.probability, chances)
 
 
 def key_of(digest: bytes) -> int:

@@ -1,20 +1,22 @@
 """Scores of events whose labels come later: of what was answered, and of what each learner said on arrival."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from learners.delays import Delays
 from learners.event import Event, Prediction
+from learners.evidence.losses import losses
 from learners.metrics import Metrics
 from snapshots.records.manifest import Counts
 from stream.join.source import JoinedSource
 from stream.learner.process import LearnerProcess
-from stream.record import Joined
+from stream.record import Joined, Served
 from stream.settings import Config
 
+_CHAMPION = "champion"
 _encode = msgspec.msgpack.Encoder().encode
 _predictions_of = msgspec.msgpack.Decoder(dict[str, Prediction]).decode
 
@@ -38,11 +40,15 @@ class Arrivals:
 
     What they say comes a little later, so scores are made when a snapshot is cut; what still waits then is kept by
     ``join``. ``gone`` counts events whose predictions are lost, since the file of what waits was: they are left out of
-    the delayed scores.
+    the delayed scores. ``compare`` is told the losses of requests that both sides of a roll-out predicted:
+    :meth:`learners.evidence.against_champion.AgainstChampion.note_logged`.
     """
 
-    def __init__(self, config: Config, learners: Sequence[LearnerProcess], join: JoinedSource | None) -> None:
-        self._config, self._learners, self._join = config, learners, join
+    def __init__(
+        self, config: Config, learners: Sequence[LearnerProcess], join: JoinedSource | None,
+        compare: Callable[..., None],
+    ) -> None:  # fmt: skip
+        self._config, self._learners, self._join, self._compare = config, learners, join, compare
         self.restore(b"")
 
     def restore(self, data: bytes) -> None:
@@ -55,6 +61,7 @@ class Arrivals:
         self._said: dict[int, dict[str, Prediction]] = {}
         self._settled: deque[_Settled] = deque()
         self._answered: dict[str, tuple[list[Event], list[Prediction], list[list[str]]]] = {}
+        self._both: dict[int, list[tuple[Event, Served, list[str]]]] = {}
 
     def dump(self) -> bytes:
         """What a snapshot holds."""
@@ -77,6 +84,8 @@ class Arrivals:
             events.append(event)
             predictions.append(joined.served.prediction)
             names.append(slices or [])
+            if joined.served.rollout and joined.served.other is not None:
+                self._both.setdefault(joined.served.rollout, []).append((event, joined.served, slices or []))
 
     def note_delay(self, joined: Joined, slices: list[str] | None) -> None:
         """Count how long a label took."""
@@ -84,8 +93,11 @@ class Arrivals:
             late = bool(joined.moves.get("labels.late"))
             self.delays.note(joined.delay, slices or (), self._config.event.max_slices, late=late)
 
-    def score(self) -> None:
-        """Score everything that has its label, once the learners have said what they were asked."""
+    def score(self, scale: float = 1.0) -> None:
+        """Score everything that has its label, once the learners have said what they were asked.
+
+        ``scale`` is the spread of the labels that errors are measured in (regression).
+        """
         for learner in self._learners:
             learner.drain()
             for sequence, prediction in learner.answers():
@@ -94,6 +106,9 @@ class Arrivals:
         for name, (events, predictions, slices) in self._answered.items():
             self._metrics(self.served, name).update(events, predictions, slices if self._config.event.slices else None)
         self._answered.clear()
+        for entry, both in self._both.items():
+            self._score_both(entry, both, scale)
+        self._both.clear()
         for sequence, said in self._said.items():
             if self._join is not None:
                 self._join.note_arrival(sequence, self._digests.get(sequence, b""), _encode(said))
@@ -115,6 +130,18 @@ class Arrivals:
         self._settled.clear()
         for name, (events, predictions, slices) in lots.items():
             self._metrics(self.delayed, name).update(events, predictions, slices if self._config.event.slices else None)
+
+    def _score_both(self, entry: int, both: list[tuple[Event, Served, list[str]]], scale: float) -> None:
+        """Tell the losses of both sides of a roll-out."""
+        labels = [event.label for event, _, _ in both]
+        sides = [(one.prediction, one.other or one.prediction) for _, one, _ in both]
+        ordered = [
+            (b, a) if one.route == _CHAMPION else (a, b) for (a, b), (_, one, _) in zip(sides, both, strict=True)
+        ]
+        own, champion = (
+            losses(self._config.task, labels, [pair[side] for pair in ordered], scale) for side in (0, 1)
+        )  # fmt: skip
+        self._compare(entry, own, champion, [slices for _, _, slices in both] if self._config.event.slices else None)
 
     def _metrics(self, kind: dict[str, Metrics], name: str) -> Metrics:
         config = self._config

@@ -21,7 +21,7 @@ FRESH_SECONDS = 10.0
 SILENT = f"it has ended, or has said nothing for {FRESH_SECONDS:g} s"
 _EVERY_SECONDS = 1.0
 _PATIENCE_SECONDS = 300.0
-_PASSING = {"lag", "waiting"}
+_PASSING = {"lag", "waiting", "rollout"}
 
 
 class Presence:
@@ -141,6 +141,7 @@ class _Word(msgspec.Struct):
     unknown_features: dict[str, int] = {}
     other_types: dict[str, int] = {}
     predictions: Logged | None = None
+    rollout: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Word).decode

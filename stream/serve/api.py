@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from snapshots.errors import RefusedError, SnapshotsError
 from snapshots.judging.reverts import decide_revert
+from stream.process.presence import present
+from stream.rollout.report import report
 from stream.serve import doors
 from stream.serve.current import Server
 from stream.serve.doors import bearer, body_schema, response
@@ -98,7 +100,9 @@ def _add_predictions(app: FastAPI, answers: Answers) -> None:
         return response(await answers.counted("/predict/batch", await request.body()))
 
 
-def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Tokens) -> None:
+def _add_looks(  # noqa: C901  one way to look after another
+    app: FastAPI, server: Server, counts: RequestCounts, tokens: Tokens
+) -> None:
     """Add what can be looked at; some of it asks for a token where there is one for looking."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HoldfastCollector(server, counts))
@@ -142,6 +146,14 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
     async def snapshots() -> Response:
         return await looked(lambda: states.listing(server.view()))
 
+    @app.get(
+        "/rollout",
+        summary="The newest roll-out, as holdfast rollout status --json",
+        **_with(guarded, answer_as({"type": "object"})),
+    )
+    async def rollout() -> Response:
+        return await looked(lambda: _rollout(server))
+
     @app.get("/ledger", summary="Every decision, as holdfast ledger --json", **_with(guarded, every))
     async def ledger() -> Response:
         return await looked(lambda: [msgspec.to_builtins(entry) for entry in server.view().ledger.entries()])
@@ -158,6 +170,11 @@ def _add_looks(app: FastAPI, server: Server, counts: RequestCounts, tokens: Toke
     async def metrics() -> Response:
         text = await anyio.to_thread.run_sync(generate_latest, registry, limiter=threads)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _rollout(server: Server) -> dict[str, Any]:
+    lineage = server.view().refresh()
+    return report(lineage, server.config, present(lineage.store, server.now()), server.now())
 
 
 def _with(guarded: dict[str, Any], answer: Responses) -> dict[str, Any]:

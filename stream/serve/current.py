@@ -8,24 +8,23 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from learners import Features, LearnersError, Prediction
-from learners.event import Task
-from learners.labels import Labels, LabelValue
+from learners import LearnersError
+from learners.labels import Labels
 from snapshots import Lineage
 from snapshots.decisions.epochs import is_void
 from snapshots.errors import DamagedError, SnapshotsError, VersionMismatchError
 from snapshots.judging import baseline_standing
-from snapshots.records import baselines
-from snapshots.records import cut as snapshots
 from snapshots.store.local import LocalStore
 from snapshots.store.signed import bare
-from stream.parts import codec_of, import_kind, labels_of, reach_modules, store_of, types_of
+from stream.parts import codec_of, import_kind, reach_modules, store_of
 from stream.process import logs, wall
 from stream.process.presence import Presence, present
+from stream.serve.candidacy import Candidacy
+from stream.serve.loaded import BASELINE, Serving, load_baseline, load_snapshot
 from stream.serve.unknown_features import Strangers
 from stream.settings import Config
 from stream.sink.prediction_log import PredictionLog
@@ -36,36 +35,6 @@ if TYPE_CHECKING:
     from snapshots.records.manifest import Manifest
 
 log = logging.getLogger("holdfast.serving")
-#: what answers say in the learner's place when serving has fallen back
-BASELINE = "baseline"
-
-
-class Asked(Protocol):
-    """What answers: a learner, or the baseline."""
-
-    def predict(self, features: Features) -> Prediction:
-        """Predict, and change nothing."""
-
-
-class Serving(msgspec.Struct, frozen=True):
-    """One snapshot in service, or one baseline (``name`` is then :data:`BASELINE`, ``snapshot`` its number).
-
-    Replaced as a whole, never changed. ``created`` and ``newest_event`` are Unix seconds; ``epoch`` is None for a
-    baseline, which belongs to no trainer.
-    """
-
-    snapshot: int
-    name: str
-    line: int
-    learner: Asked
-    labels: list[LabelValue]
-    task: Task
-    created: float
-    newest_event: float
-    epoch: int | None
-    since: float
-
-
 #: a baseline that could not be loaded is tried again after so long: its file may have been put back
 _AGAIN_SECONDS = 30.0
 #: how often it is looked whether somebody learns
@@ -90,7 +59,8 @@ class Server:
         self.wall = ""
         self.learning = ("", "")
         self.strangers = Strangers()
-        self.predictions = PredictionLog(config, now) if config.predictions.given else None
+        self.predictions = PredictionLog(config) if config.predictions.given else None
+        self.candidacy = Candidacy(config, self.predictions, now)
         self._learning_at = 0.0
         self._refused: set[int] = set()
         self._refused_baselines: dict[int, float] = {}
@@ -141,6 +111,7 @@ class Server:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
+        self.candidacy.close()
         if self.predictions is not None:
             self.predictions.close()
         self.presence.close()
@@ -171,6 +142,7 @@ class Server:
                 self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
+        self.candidacy.follow(self.lineage)
         self._see_baseline()
         self._say()
 
@@ -200,6 +172,7 @@ class Server:
             unknown_features=dict(self.strangers.counts),
             other_types=dict(self.strangers.others),
             predictions=msgspec.to_builtins(self.predictions.counts) if self.predictions is not None else None,
+            rollout=msgspec.to_builtins(self.candidacy.told, str_keys=True),
         )
 
     def _void(self, current: Serving) -> bool:
@@ -212,21 +185,15 @@ class Server:
             return False
         if self.current is not None and (self.current.name, self.current.snapshot) == (BASELINE, number):
             return True
-        from learners.baseline.served import Baseline  # noqa: PLC0415  only where there is one
-
         try:
-            manifest, model = baselines.model_of(self.lineage.store, number)
-            learner = Baseline(model)
+            found = load_baseline(self.lineage, number, self.now())
         except (DamagedError, LearnersError) as cause:
             first = number not in self._refused_baselines
             self._refused_baselines[number] = self.now()
             if first:
                 log.error("baseline %d cannot answer, so the learner goes on: %s", number, cause)
             return False
-        self.current = Serving(
-            number, BASELINE, 0, learner, learner.names, learner.task, manifest.created, manifest.last_time, None,
-            self.now(),
-        )  # fmt: skip
+        self.current = found
         log.warning("baseline %d answers", number, extra=logs.facts(baseline=number))
         return True
 
@@ -240,28 +207,16 @@ class Server:
 
     def _swap(self, number: int, name: str) -> None:
         """Load a snapshot and let it answer. One that cannot be loaded is said once, and the present one stays."""
-        manifest = self.lineage.manifest(number)
-        if manifest is None:
-            self._refused.add(number)
-            return
         try:
-            labels = labels_of(self.config)
-            shared = snapshots.read_shared(self.lineage.store, manifest)
-            labels.restore(shared.labels)
-            learner, _ = snapshots.read_learner(self.lineage.store, manifest, name, labels, types_of(self.config, name))
+            self.current, newest_rows = load_snapshot(self.config, self.lineage, number, name, self.now())
         except (DamagedError, VersionMismatchError, LearnersError) as cause:
             self._refused.add(number)
             log.error("snapshot %d of %s cannot serve: %s", number, name, cause)
             self.why_not = f"snapshot {number} of {name} cannot serve: {cause}"
             return
-        self.strangers.learn(shared.rows)
-        line = manifest.learners[name].line
-        self.current = Serving(
-            number, name, line, learner, list(labels.names), self.config.task, manifest.created, manifest.newest_event,
-            manifest.epoch, self.now(),
-        )  # fmt: skip
-        about = logs.facts(snapshot=number, learner=name, line=line)
-        log.info("snapshot %d of %s answers (line %d)", number, name, line, extra=about)
+        self.strangers.learn(newest_rows)
+        about = logs.facts(snapshot=number, learner=name, line=self.current.line)
+        log.info("snapshot %d of %s answers (line %d)", number, name, self.current.line, extra=about)
 
     def readiness(self) -> tuple[bool, dict[str, object]]:
         """Tell whether requests can be answered, and how old the answer's snapshot is (seconds)."""
@@ -284,30 +239,3 @@ class Server:
         if self.store_trouble:
             word["store"] = self.store_trouble
         return True, word
-
-
-def answer_of(serving: Serving, prediction: Prediction, identity: object) -> dict[str, object]:
-    """The answer to one request: class numbers become the labels that the events carry."""
-    answer: dict[str, object] = {"id": identity, "prediction": prediction.value}
-    if prediction.probabilities is not None or serving.task == "multiclass":
-        if prediction.value is not None:
-            answer["prediction"] = _whole(serving.labels[int(prediction.value)])
-        if prediction.probabilities is not None:
-            answer["probabilities"] = {
-                _text(serving.labels[number]): chance for number, chance in prediction.probabilities.items()
-            }
-    elif prediction.probability is not None:
-        answer["probability"] = prediction.probability
-    answer["learner"] = serving.name
-    answer["snapshot"] = serving.snapshot
-    return answer
-
-
-def _whole(label: LabelValue) -> LabelValue:
-    """A class that is a whole number, as one: events may say 2 or 2.0, which is one label."""
-    return int(label) if isinstance(label, float) and label.is_integer() else label
-
-
-def _text(label: LabelValue) -> str:
-    label = _whole(label)
-    return label if isinstance(label, str) else str(label).lower() if isinstance(label, bool) else str(label)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import orjson
 
-from learners.event import Features
 from stream.refusal import Reason, Refusal
-from stream.serve.current import Server, Serving, answer_of
+from stream.serve.current import Server
+from stream.serve.loaded import Serving
 from stream.serve.prometheus import RequestCounts
-from stream.sink.prediction_log import PredictionLog, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from stream.serve.candidacy import Answered
 
 #: how long a batch is worked at before others are answered
 _SLICE_SECONDS = 0.002
@@ -35,7 +36,6 @@ class Answers:
     def __init__(self, server: Server, counts: RequestCounts) -> None:
         self._server = server
         self._counts = counts
-        self._log = server.predictions
         self._turn = asyncio.Lock()
 
     def one(self, body: bytes) -> Answer:
@@ -47,13 +47,13 @@ class Answers:
         if isinstance(asked, Refusal):
             return refused(asked)
         self._server.strangers.see(asked[1])
+        candidacy = self._server.candidacy
         try:
-            answer = _predicted(serving, *asked, self._log)
-            body = orjson.dumps(answer)
+            answered = candidacy.predicted(serving, *asked)
+            body = orjson.dumps(answered.answer)
         except Exception as cause:
             return _learner_refused(cause, "")
-        if self._log is not None:
-            self._log.put(asked[1].raw, answer)
+        candidacy.keep(answered)
         return 200, body
 
     async def many(self, body: bytes) -> Answer:
@@ -96,10 +96,9 @@ class _Batch:
     """Instances that are predicted a slice of time after another."""
 
     def __init__(self, server: Server, serving: Serving, instances: list[msgspec.Raw]) -> None:
-        self._codec, self._serving, self._strangers, self._log = (
-            server.codec, serving, server.strangers, server.predictions,
-        )  # fmt: skip
-        self._answers: list[tuple[bytes, dict[str, object]]] = []
+        self._codec, self._serving, self._strangers = server.codec, serving, server.strangers
+        self._candidacy = server.candidacy
+        self._answers: list[Answered] = []
         self._left: Iterator[tuple[int, msgspec.Raw]] = iter(enumerate(instances))
         self._parts: list[bytes] = []
         self._size = 0
@@ -118,9 +117,9 @@ class _Batch:
 
     def answer(self) -> Answer:
         """Return the whole answer, and have it logged."""
-        if self._log is not None and self._refused is None:
-            for features, answer in self._answers:
-                self._log.put(features, answer)
+        if self._refused is None:
+            for answered in self._answers:
+                self._candidacy.keep(answered)
         return self._refused or (200, b'{"predictions":[' + b",".join(self._parts) + b"]}")
 
     def _predict(self, index: int, raw: bytes) -> Answer | None:
@@ -130,13 +129,12 @@ class _Batch:
             return refused(Refusal(asked.reason, field, asked.message))
         self._strangers.see(asked[1])
         try:
-            answer = _predicted(self._serving, *asked, self._log)
-            part = orjson.dumps(answer)
+            answered = self._candidacy.predicted(self._serving, *asked)
+            part = orjson.dumps(answered.answer)
         except Exception as cause:
             return _learner_refused(cause, f"instances[{index}]")
         self._parts.append(part)
-        if self._log is not None:
-            self._answers.append((asked[1].raw, answer))
+        self._answers.append(answered)
         self._size += len(part)
         if self._size > _MOST_ANSWER_BYTES:
             why = (
@@ -144,14 +142,6 @@ class _Batch:
             )
             return refused(Refusal(Reason.TOO_LARGE, "instances", why))
         return None
-
-
-def _predicted(
-    serving: Serving, identity: str | int | None, features: Features, log: PredictionLog | None
-) -> dict[str, object]:
-    if identity is None and log is not None:
-        identity = new_id(time.time())
-    return answer_of(serving, serving.learner.predict(features), identity)
 
 
 def detail(message: str) -> bytes:

@@ -11,8 +11,9 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import orjson
@@ -41,12 +42,12 @@ class LogSink(Protocol):
 
 
 class PredictionLog:
-    """Takes answers without waiting for anybody; ``now`` is in Unix seconds."""
+    """Takes answers without waiting for anybody; times are in Unix seconds."""
 
-    def __init__(self, config: Config, now: Callable[[], float]) -> None:
+    def __init__(self, config: Config) -> None:
         self.counts = LogCounts()
-        self._share, self._now = config.predictions.share, now
-        self._waiting: deque[tuple[float, bytes, Mapping[str, Any]]] = deque()
+        self._share = config.predictions.share
+        self._waiting: deque[tuple[float, bytes, Mapping[str, Any], Mapping[str, Any]]] = deque()
         self._put_bytes = self._taken_bytes = 0
         self._left_out = 0
         self._said = 0.0
@@ -59,15 +60,17 @@ class PredictionLog:
         """Begin to write."""
         self._thread.start()
 
-    def put(self, features: bytes, answer: Mapping[str, Any]) -> None:
-        """Keep an answer; ``answer`` is as it was given, its ``id`` included. Neither lock nor disk."""
+    def put(
+        self, features: bytes, answer: Mapping[str, Any], when: float, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Keep an answer of ``when``, as it was given, its ``id`` included, and ``more``. Neither lock nor disk."""
         if self._share < 1.0 and zlib.crc32(str(answer["id"]).encode()) >= self._share * 2**32:
             return
         if len(self._waiting) >= _MOST_RECORDS or self._put_bytes - self._taken_bytes >= _MOST_BYTES:
             self._left_out += 1
             return
         self._put_bytes += len(features)
-        self._waiting.append((self._now(), features, answer))
+        self._waiting.append((when, features, answer, more))
 
     def _run(self) -> None:
         left: list[tuple[str, bytes]] = []
@@ -110,9 +113,9 @@ class PredictionLog:
         """The oldest that wait, as bytes, with their ids."""
         found: list[tuple[str, bytes]] = []
         while self._waiting and len(found) < most:
-            when, features, answer = self._waiting.popleft()
+            when, features, answer, more = self._waiting.popleft()
             self._taken_bytes += len(features)
-            record = {"ts": when, **answer, "x": orjson.Fragment(features), "route": "champion", "propensity": 1.0}
+            record = {"ts": when, **answer, "x": orjson.Fragment(features), **more}
             found.append((str(answer["id"]), orjson.dumps(record)))
         return found
 

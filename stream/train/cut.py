@@ -7,6 +7,7 @@ from snapshots.records.cut import Cut, Shared
 from snapshots.records.manifest import Durations, LearnerPart, Part
 from snapshots.records.place import Place, copy_place
 from stream.learner.process import LearnerProcess
+from stream.rollout.limits import alpha_of
 from stream.train.state import Kit, State
 from stream.train.writer import Draft, encode_shared
 
@@ -76,7 +77,7 @@ class Cutter:
             learner.account.verify(state.counts)
         place = copy_place(state.place)
         if self.kit.config.labels.given:
-            state.arrivals.score()
+            state.arrivals.score(state.holdout.scale or 1.0)
         state.rivalry.close_look()
         cut = self._cut(place)
         parts = {learner.name: self._part(learner, place) for learner in state.learners}
@@ -113,6 +114,7 @@ class Cutter:
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(shared),
             delays=state.arrivals.labels(state.counts),
+            rollout=state.rivalry.rollout_figures(alpha_of(config.rollout)),
         )
 
     def _part(self, learner: LearnerProcess, place: Place) -> LearnerPart:

@@ -91,7 +91,7 @@ class State:
         self.rivalry = AgainstChampion(config.first_champion, config.event.max_slices)
         self.writer = Writer(kit.lineage, kit.now, kit.sleep, kit.stopping, config.snapshots.keep)
         self.refusing: dict[tuple[str, str, str, int], str] = {}
-        self.arrivals = Arrivals(config, self.learners, kit.join)
+        self.arrivals = Arrivals(config, self.learners, kit.join, self.rivalry.note_logged)
         self.lots = 0
         for learner in self.learners:
             learner.scored = self.rivalry.note
@@ -137,6 +137,9 @@ class State:
             changed |= learner.role != role
             learner.role = role
         self.rivalry.led_by(name or "")
+        rollout = self.kit.lineage.decided.rollout
+        if rollout is not None and rollout.active:
+            self.rivalry.roll_out(rollout.entry, rollout.candidate)
         return changed
 
     def stop_or_resume(self, learner: LearnerProcess) -> bool:

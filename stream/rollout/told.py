@@ -1,0 +1,186 @@
+"""What serving processes saw of a roll-out: counts that can be added up, and what they break."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from learners.event import Prediction
+from snapshots.decisions.rollout import Rollout
+from stream.rollout.limits import SLOW_SHARE, alpha_of, shift, too_often
+from stream.settings import RolloutConfig
+
+#: cells of probabilities; numbers fall into 20 cells a decade of their size
+_CELLS, _PER_DECADE = 100, 20
+_LEAST_MS, _LATENCY_PER_DECADE = 0.001, 20
+#: how many cells a distribution may have
+_MOST_CELLS = 2000
+
+
+class Route(msgspec.Struct):
+    """What one of the two predicted: how many requests it answered, how many it predicted at all, and how."""
+
+    answered: int = 0
+    predicted: int = 0
+    errors: int = 0
+    slow: int = 0
+    cells: dict[int, int] = {}
+    milliseconds: dict[int, int] = {}
+
+    def note(self, prediction: Prediction, seconds: float, most_ms: float) -> None:
+        """Count a prediction and how long it took."""
+        self.predicted += 1
+        milliseconds = seconds * 1000
+        self.slow += milliseconds > most_ms
+        _count(self.cells, cell_of(prediction))
+        _count(self.milliseconds, _latency_cell(milliseconds))
+
+    def fail(self) -> None:
+        """Count a prediction that was none."""
+        self.predicted += 1
+        self.errors += 1
+
+    def add(self, other: "Route") -> None:
+        """Add what another process counted."""
+        self.answered += other.answered
+        self.predicted += other.predicted
+        self.errors += other.errors
+        self.slow += other.slow
+        for mine, theirs in ((self.cells, other.cells), (self.milliseconds, other.milliseconds)):
+            for cell, count in theirs.items():
+                mine[cell] = mine.get(cell, 0) + count
+
+    def quantile(self, share: float) -> float | None:
+        """The upper end of the cell in which this share of the predictions is reached, in milliseconds."""
+        total, reached = sum(self.milliseconds.values()), 0
+        for cell in sorted(self.milliseconds):
+            reached += self.milliseconds[cell]
+            if reached >= share * total:
+                return float(f"{_LEAST_MS * 10 ** (cell / _LATENCY_PER_DECADE):.3g}")
+        return None
+
+
+class Told(msgspec.Struct):
+    """What one process saw since the roll-out of ledger entry ``entry`` began there, and since the newest ``step``.
+
+    ``both``: requests that both predicted; ``agreed``: of these, where they said the same. ``skipped``: requests that
+    were to be shadowed and were not, since there was no time. ``trouble``: why the candidate cannot be asked.
+    """
+
+    entry: int
+    step: int
+    candidate: Route = msgspec.field(default_factory=Route)
+    champion: Route = msgspec.field(default_factory=Route)
+    since_step: int = 0
+    both: int = 0
+    agreed: int = 0
+    skipped: int = 0
+    trouble: str = ""
+
+    def at_step(self, step: int) -> None:
+        """Begin to count for another step."""
+        if step != self.step:
+            self.step, self.since_step = step, 0
+
+
+def together(told: Iterable[Told], rollout: Rollout) -> Told:
+    """What all processes saw of one roll-out, and of its newest step."""
+    whole = Told(rollout.entry, rollout.step)
+    for one in told:
+        if one.entry == rollout.entry:
+            whole.candidate.add(one.candidate)
+            whole.champion.add(one.champion)
+            whole.since_step += one.since_step if one.step == rollout.step else 0
+            whole.both += one.both
+            whole.agreed += one.agreed
+            whole.skipped += one.skipped
+            whole.trouble = whole.trouble or one.trouble
+    return whole
+
+
+def broken(told: Told, settings: RolloutConfig) -> str:
+    """Why a candidate has to be taken back for what serving shows; empty when nothing is broken for certain."""
+    candidate, alpha = told.candidate, alpha_of(settings)
+    if too_often(candidate.predicted, candidate.errors, settings.max_error_rate, alpha):
+        return (
+            f"it failed on {candidate.errors} of {candidate.predicted} requests, "
+            f"and rollout.max_error_rate is {settings.max_error_rate:g}"
+        )
+    if too_often(candidate.predicted, candidate.slow, SLOW_SHARE, alpha):
+        return (
+            f"{candidate.slow} of {candidate.predicted} predictions took more than "
+            f"rollout.max_p99_ms = {settings.max_p99_ms:g} (p99 {candidate.quantile(0.99)} ms)"
+        )
+    seen, least = shift(candidate.cells, told.champion.cells, alpha)
+    if least > settings.max_prediction_shift:
+        return (
+            f"its predictions are distributed otherwise than the champion's by {seen:.2f} (at least {least:.2f}), "
+            f"and rollout.max_prediction_shift is {settings.max_prediction_shift:g}"
+        )
+    return ""
+
+
+def figures(told: Told, settings: RolloutConfig) -> dict[str, Any]:
+    """Each guard's figure against its limit, for people."""
+    candidate, champion = told.candidate, told.champion
+    seen, least = shift(candidate.cells, champion.cells, alpha_of(settings))
+    return {
+        "answered": {"candidate": candidate.answered, "champion": champion.answered},
+        "predicted": {"candidate": candidate.predicted, "champion": champion.predicted},
+        "errors": {"candidate": candidate.errors, "champion": champion.errors, "limit": settings.max_error_rate},
+        "p99_ms": {
+            "candidate": candidate.quantile(0.99), "champion": champion.quantile(0.99), "limit": settings.max_p99_ms,
+        },
+        "p50_ms": {"candidate": candidate.quantile(0.5), "champion": champion.quantile(0.5)},
+        "prediction_shift": {
+            "seen": round(seen, 4), "at_least": round(least, 4), "limit": settings.max_prediction_shift,
+        },
+        "agreement": round(told.agreed / told.both, 4) if told.both else None,
+        "both": told.both, "skipped": told.skipped, "trouble": told.trouble,
+    }  # fmt: skip
+
+
+def cell_of(prediction: Prediction) -> int:
+    """The cell of a prediction: of its probability, its class, or the size of its number, in order.
+
+    >>> [cell_of(one) for one in (Prediction(True, 0.995), Prediction(3, None, {3: 1.0}), Prediction(-9.0))]
+    [99, 3, -20]
+    """
+    if prediction.probability is not None:
+        return min(_CELLS - 1, int(prediction.probability * _CELLS))
+    value = prediction.value
+    if prediction.probabilities is not None or isinstance(value, bool) or value is None:
+        return -1 if value is None else int(value)
+    if not math.isfinite(value):
+        return 10**6
+    return int(math.copysign(round(_PER_DECADE * math.log10(1 + abs(value))), value))
+
+
+def agree(one: Prediction, other: Prediction) -> bool:
+    """Tell whether two predictions are the same: the class, or a number to a hundredth of its size."""
+    if one.value is None or other.value is None or one.probability is not None or one.probabilities is not None:
+        return one.value == other.value
+    return math.isclose(one.value, other.value, rel_tol=0.01, abs_tol=1e-9)
+
+
+def _latency_cell(milliseconds: float) -> int:
+    if milliseconds <= _LEAST_MS:
+        return 0
+    return min(200, math.ceil(_LATENCY_PER_DECADE * math.log10(milliseconds / _LEAST_MS)))
+
+
+def _count(cells: dict[int, int], cell: int) -> None:
+    if cell in cells or len(cells) < _MOST_CELLS:
+        cells[cell] = cells.get(cell, 0) + 1
+
+
+def told_by(words: Iterable[Mapping[str, Any]]) -> list[Told]:
+    """What the serving processes that speak just now say of roll-outs."""
+    found: list[Told] = []
+    for word in words:
+        if word["rollout"] is not None:
+            with contextlib.suppress(msgspec.ValidationError, ValueError):
+                found.append(msgspec.convert(word["rollout"], Told, strict=False, str_keys=True))
+    return found

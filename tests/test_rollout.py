@@ -1,0 +1,208 @@
+"""Roll-outs through real processes: from shadow to champion, and taken back."""
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from support.lineages import Folder, wait_for
+from support.samples import numbers
+
+#: the champion learns nothing, so whatever learns is better; steps are quick
+TWO: dict[str, dict[str, Any]] = {
+    "slow": {"kind": "vw", "args": "--loss_function logistic --link logistic -l 0.0001", "role": "champion"},
+    "quick": {"kind": "river", "factory": "model:logreg"},
+}
+FAST: dict[str, Any] = {
+    "rollout__min_events": 50, "rollout__min_seconds": 0.2, "rollout__max_prediction_shift": 1.0,
+    "rollout__max_p99_ms": 5000.0, "guard__sample": 1.0, "snapshots__every_seconds": 0.1, "holdout__rate": 0.1,
+}  # fmt: skip
+
+
+class Caller:
+    """Asks without end, and counts who answered; every ``odd``-th request has a text where others have a number."""
+
+    def __init__(self, here: Folder, odd: int = 0) -> None:
+        self._odd = odd
+        self.here, self.routes, self.failed, self.by_id = here, Counter[str](), 0, dict[str, list[str]]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        events = numbers(400, seed=9)
+        with self.here.http() as client:
+            for number in itertools.count():
+                if self._stop.is_set():
+                    return
+                name, x = f"user-{number % 400}", events[number % 400]["x"]
+                if self._odd and number % self._odd == 0:
+                    x = {**x, "f0": "n/a"}
+                try:
+                    answer = client.post("/predict", json={"id": name, "x": x})
+                except httpx.TransportError:
+                    self.failed += 1
+                    continue
+                if answer.status_code != 200:
+                    self.failed += 1
+                    continue
+                route = answer.json()["route"]
+                self.routes[route] += 1
+                self.by_id.setdefault(name, []).append(route)
+
+    @contextmanager
+    def asking(self) -> Iterator["Caller"]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+
+def sealed(here: Folder) -> bool:
+    """Whether there is a holdout; learners are compared from then on."""
+    newest = here.lineage.newest()
+    return newest is not None and bool(newest.holdout.versions)
+
+
+def state(here: Folder) -> dict[str, Any]:
+    found: dict[str, Any] = here.json("rollout", "status")
+    return found
+
+
+def test_a_better_candidate_goes_from_shadow_to_champion_by_itself(folder: Callable[..., Folder]) -> None:
+    """Every step by the guard, no failed request, who is in stays in, and the ledger says why."""
+    here = folder(learners=TWO, **FAST)
+    here.write(numbers(6000))
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("quick") is not None and sealed(here))
+    with Caller(here).asking() as caller:
+        here.run("rollout", "start", "quick", "--why", "it learns")
+        stop = threading.Event()
+
+        def produce() -> None:
+            for number in range(400):
+                if stop.is_set():
+                    return
+                here.write(numbers(50, first=6000 + 50 * number), "more.jsonl")
+                time.sleep(0.1)
+
+        feeding = threading.Thread(target=produce)
+        feeding.start()
+        try:
+            wait_for(lambda: state(here)["state"] == "champion", 60)
+        finally:
+            stop.set()
+            feeding.join()
+        wait_for(lambda: here.lineage.champion() == "quick")
+        time.sleep(0.5)
+    assert caller.failed == 0
+    assert caller.routes["quick"] > 0
+    for routes in caller.by_id.values():  # in once, in for good, until it is the champion itself
+        inside = routes[routes.index("quick") :] if "quick" in routes else []
+        assert "champion" not in inside[: inside.count("quick")]
+    entries = [entry for entry in here.json("ledger") if entry["candidate"] == "quick"]
+    assert [entry["share"] for entry in entries] == [0.0, 1.0, 5.0, 25.0, 50.0, 100.0, 100.0]
+    assert entries[-1]["action"] == "promote"
+    assert "loss" in entries[1]["why"]
+
+
+@pytest.mark.parametrize("way", ["abort", "revert"])
+def test_taking_back_is_at_once_and_nothing_fails(folder: Callable[..., Folder], way: str) -> None:
+    """An abort, or a revert of the candidate, ends its share within half a second in every serving process."""
+    here = folder(learners=TWO, **FAST, serve__workers=2)
+    here.write(numbers(3000))
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("quick") is not None)
+    first = here.lineage.serving("quick") or 0
+    here.write(numbers(500, first=3000))
+    wait_for(lambda: (here.lineage.serving("quick") or 0) > first)
+    with Caller(here).asking() as caller:
+        here.run("rollout", "start", "quick")
+        here.run("rollout", "pause")
+        here.run("rollout", "step", "50")
+        wait_for(lambda: caller.routes["quick"] > 50)
+        assert state(here)["share"] == 50
+        if way == "abort":
+            here.run("rollout", "abort", "--why", "enough")
+        else:
+            here.run("snapshots", "revert", "quick")
+        time.sleep(0.5)
+        before = caller.routes["quick"]
+        time.sleep(0.5)
+        assert caller.routes["quick"] == before
+    assert caller.failed == 0
+    assert state(here)["state"] == "aborted"
+    assert ("enough" if way == "abort" else "revert") in state(here)["why"]
+
+
+def test_one_that_fails_on_a_tenth_is_taken_back_within_fifty_of_its_requests(folder: Callable[..., Folder]) -> None:
+    """River raises at a text where numbers were; VW does not, and answers in its place: nobody notices."""
+    here = folder(learners=TWO, **FAST)
+    here.write(numbers(3000))
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("quick") is not None)
+    with Caller(here, odd=10).asking() as caller:
+        here.run("rollout", "start", "quick")
+        here.run("rollout", "step", "100", code=None)
+        wait_for(lambda: state(here)["state"] == "aborted")
+    assert caller.failed == 0
+    assert caller.routes["quick"] <= 50
+    assert "failed on" in state(here)["why"]
+    assert state(here)["by"].startswith("serving")
+
+
+def test_one_that_is_worse_or_slow_is_taken_back(folder: Callable[..., Folder]) -> None:
+    """By its loss on labels, whatever share it has; by its own p99; each says which limit."""
+    roles = {"slow": {**TWO["slow"], "role": "challenger"}, "quick": {**TWO["quick"], "role": "champion"}}
+    here = folder(learners=roles, **FAST)
+    here.write(numbers(6000))
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("slow") is not None and sealed(here))
+    with Caller(here).asking() as caller:
+        here.run("rollout", "start", "slow")
+        here.run("rollout", "step", "1")
+        here.write(numbers(4000, first=6000), "more.jsonl")
+        wait_for(lambda: state(here)["state"] == "aborted")
+        assert "loses more than the champion" in state(here)["why"]
+    assert caller.failed == 0
+    here.end()
+    here.config_path.write_text(here.config_path.read_text().replace("5000.0", "0.000001"))
+    here.start("serve")
+    here.wait_ready()
+    with Caller(here).asking() as caller:
+        here.run("rollout", "start", "slow")
+        wait_for(lambda: state(here)["state"] == "aborted")
+    assert "max_p99_ms" in state(here)["why"]
+
+
+def test_what_may_not_be_rolled_out_is_refused(folder: Callable[..., Folder]) -> None:
+    """Nothing is changed, exit code 3, and the sentence says what may."""
+    here = folder(learners=TWO, holdout__rate=0.1)
+    assert "no lineage" in here.run("rollout", "start", "quick", code=3).stderr
+    here.write(numbers(500))
+    here.trained()
+    before = len(here.json("ledger"))
+    for candidate, said in {
+        "slow": "champion already", "nobody": "no learner 'nobody'", "baseline:1": "baseline 1 does not exist",
+        "snapshot:99": "snapshot 99 does not hold", "snapshot:x": "is not a learner's name", "baseline:1:2": "is not",
+    }.items():  # fmt: skip
+        assert said in here.run("rollout", "start", candidate, code=3).stderr, candidate
+    for what in ("step", "pause", "resume", "abort", "approve"):
+        assert "there is no roll-out" in here.run("rollout", what, code=3).stderr
+    assert len(here.json("ledger")) == before
+    assert state(here)["state"] is None
+    here.run("rollout", "start", "quick")
+    assert "rolled out already" in here.run("rollout", "start", "quick", code=3).stderr
+    here.run("learning", "stop", "quick")
+    assert state(here)["state"] == "aborted"
+    assert "may not answer" in state(here)["why"]
