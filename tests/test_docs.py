@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from typing import Any
 
 import click
@@ -60,7 +61,7 @@ def test_every_room_says_what_it_is_for() -> None:
     rooms = architecture.rooms()
     for name in rooms:
         files = [one for one in architecture.modules() if architecture.room(one) == name and one != name]
-        assert len(files) <= (15 if name == "stream.commands" else 12), name
+        assert len(files) <= (16 if name == "stream.commands" else 12), name
         assert f"| `{name.replace('.', '/')}` |  |" not in architecture.table(), name
 
 
@@ -127,6 +128,9 @@ def test_defaults_in_the_table_are_those_of_the_code() -> None:
             assert default in (msgspec.NODEFAULT, None, {}, ""), key
         else:
             shown = written.strip('"') if isinstance(default, str) else written
+            if isinstance(default, tuple):
+                assert tomllib.loads(f"a = {written}")["a"] == list(default), key
+                continue
             assert str(default).lower() == shown.lower() or float(shown) == default, key
 
 

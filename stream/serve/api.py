@@ -28,6 +28,7 @@ from stream.serve.http.answers import (
     Predicted,
     PredictedTogether,
     Responses,
+    RollOut,
     SnapshotRow,
     Status,
     answer_as,
@@ -149,7 +150,7 @@ def _add_looks(  # noqa: C901  one way to look after another
     @app.get(
         "/rollout",
         summary="The newest roll-out, as holdfast rollout status --json",
-        **_with(guarded, answer_as({"type": "object"})),
+        **_with(guarded, answer_of(RollOut)),
     )
     async def rollout() -> Response:
         return await looked(lambda: _rollout(server))

@@ -9,15 +9,18 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from snapshots.decisions.rollout import State
 from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import WRITE_BUCKETS, LearnerPart, Manifest
 from stream.process.presence import present
 from stream.refusal import Reason
+from stream.rollout.steps import loss_of
+from stream.rollout.told import told_by
 from stream.settings import Config
 
 if TYPE_CHECKING:
@@ -100,6 +103,20 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_predictions_logged_total": ("counter", ("pid",), "answers that are in the log of predictions"),
     "holdfast_predictions_spooled": ("gauge", ("pid",), "answers that wait in the spool for the broker"),
     "holdfast_predictions_left_out_total": ("counter", ("pid", "reason"), "answers that are not in the log, and why"),
+    "holdfast_rollout_share": (
+        "gauge",
+        (),
+        "percent of the requests that the candidate of a roll-out answers; 0 without",
+    ),
+    "holdfast_rollout_state": ("gauge", ("state",), "1 for the state of the newest roll-out, 0 for the others"),
+    "holdfast_rollout_loss_difference": (
+        "gauge",
+        ("end",),
+        "loss of the candidate minus that of the champion on the same events: mean, and both ends of the interval",
+    ),
+    "holdfast_route_answered_total": ("counter", ("pid", "route"), "requests of the roll-out that each side answered"),
+    "holdfast_route_errors_total": ("counter", ("pid", "route"), "predictions of each side that failed"),
+    "holdfast_route_p99_seconds": ("gauge", ("pid", "route"), "99 % of a side's predictions take at most so long"),
     "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
     "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
     "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
@@ -170,6 +187,7 @@ class HoldfastCollector(Collector):
                 found["holdfast_quarantined_events"].add_metric([name], 0)
         self._answers(found)
         self._guard(found, newest)
+        self._rollout(found)
         for code, count in self._counts.by_code().items():
             found["holdfast_requests_total"].add_metric([str(code)], count)
         _histogram(found["holdfast_request_duration_seconds"], _BUCKETS, *self._counts.durations())
@@ -221,6 +239,18 @@ class HoldfastCollector(Collector):
                     found["holdfast_holdout_loss"].add_metric([learner], verdict.figures["loss"])
                     break
 
+    def _rollout(self, found: dict[str, Any]) -> None:
+        """The newest roll-out, as ledger and newest snapshot have it."""
+        lineage = self._server.lineage
+        rollout = lineage.decided.rollout
+        found["holdfast_rollout_share"].add_metric([], rollout.share if rollout is not None and rollout.active else 0)
+        for state in get_args(State):
+            now = rollout is not None and rollout.state == state
+            found["holdfast_rollout_state"].add_metric([state], float(now))
+        loss = loss_of(lineage, rollout) if rollout is not None and rollout.active else None
+        for end, name in (("mean", "difference"), ("low", "low"), ("high", "high")) if loss else ():
+            found["holdfast_rollout_loss_difference"].add_metric([end], loss[name] if loss else 0.0)
+
     def _processes(self, found: dict[str, Any]) -> None:
         """What each process last said of itself; nothing when the store is away."""
         words, reachable = [], not self._server.store_trouble
@@ -237,6 +267,7 @@ class HoldfastCollector(Collector):
                 for reason in ("queue_full", "spool_full", "refused", "ended"):
                     count = kept.left_out.get(reason, 0)
                     found["holdfast_predictions_left_out_total"].add_metric([pid, reason], count)
+            _routes(found, word)
             found["holdfast_process_resident_bytes"].add_metric([word["role"], str(word["pid"])], word.get("rss", 0))
         trainers = [word for word in words if word["role"] == "trainer"]
         found["holdfast_source_reading"].add_metric([], float(any(word["state"] == "reading" for word in trainers)))
@@ -274,6 +305,17 @@ def _labels(found: dict[str, Any], newest: Manifest) -> None:
         if name in delays:
             found["holdfast_label_delay_seconds"].add_metric([quantile], delays[name])
     found["holdfast_labels_late_ratio"].add_metric([], delays.get("late_share", 0.0))
+
+
+def _routes(found: dict[str, Any], word: dict[str, Any]) -> None:
+    """What a serving process says of both sides of a roll-out."""
+    for told in told_by([word]):
+        for route, seen in (("candidate", told.candidate), ("champion", told.champion)):
+            where = [str(word["pid"]), route]
+            found["holdfast_route_answered_total"].add_metric(where, seen.answered)
+            found["holdfast_route_errors_total"].add_metric(where, seen.errors)
+            if (p99 := seen.quantile(0.99)) is not None:
+                found["holdfast_route_p99_seconds"].add_metric(where, p99 / 1000)
 
 
 def _compared(found: dict[str, Any], learner: str, figures: dict[str, Any]) -> None:

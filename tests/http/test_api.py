@@ -35,7 +35,7 @@ def test_a_prediction_names_learner_and_snapshot(served: Folder) -> None:
     """With the id that was asked, the decision and its probability."""
     with served.http() as client:
         answer = client.post("/predict", json={"id": "q1", "x": {"amount": 200.0, "country": "de"}}).json()
-        assert set(answer) == {"id", "prediction", "probability", "learner", "snapshot"}
+        assert set(answer) == {"id", "prediction", "probability", "learner", "snapshot", "route", "propensity"}
         assert (answer["id"], answer["learner"]) == ("q1", "linear")
         assert answer["snapshot"] == served.status()["learners"]["linear"]["serving"]
         assert answer["prediction"] is (answer["probability"] > 0.5)

@@ -314,5 +314,5 @@ def test_the_schema_says_what_is_so(guarded: Folder, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=200, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "11 selected / 11 total" in done.stdout
+    assert "12 selected / 12 total" in done.stdout
     assert "Traceback" not in guarded.log("serve")

@@ -89,7 +89,7 @@ def test_regression(folder: Callable[..., Folder]) -> None:
     here.wait_ready()
     with here.http() as client:
         answer = client.post("/predict", json={"x": {"a": 1.0, "b": 0.0}}).json()
-    assert set(answer) == {"id", "prediction", "learner", "snapshot"}
+    assert set(answer) == {"id", "prediction", "learner", "snapshot", "route", "propensity"}
     assert answer["prediction"] == pytest.approx(8, abs=0.7)
 
 

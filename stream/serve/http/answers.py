@@ -32,6 +32,8 @@ class Predicted(BaseModel):
     probabilities: dict[str, float] | None = None
     learner: str
     snapshot: int = Field(ge=0)
+    route: str
+    propensity: float = Field(gt=0, le=1)
 
 
 class PredictedTogether(BaseModel):
@@ -141,6 +143,15 @@ class ServingProcess(BaseModel):
     learner: str | None
     snapshot: int | None
     age_seconds: float | None
+
+
+class RollOut(_Open):
+    """The newest roll-out: shadow, canary, paused, champion or aborted; null when there was none."""
+
+    state: str | None
+    candidate: str | None
+    share: float = Field(ge=0, le=100)
+    why: str
 
 
 class Status(_Open):
