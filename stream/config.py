@@ -164,6 +164,7 @@ def _check_together(config: Config) -> None:
     _check_trusted(config)
     _check_join(config)
     _check_rollout(config)
+    _check_routing(config)
     for key in config.source.kafka:
         if key in _FORBIDDEN_KAFKA:
             raise ConfigError(f"[source.kafka] {key!r} cannot be set: {_FORBIDDEN_KAFKA[key]}")
@@ -229,6 +230,18 @@ def _check_rollout(config: Config) -> None:
         raise ConfigError(
             f"rollout.steps = {list(steps)} are percents that grow, and end with 100, such as [1, 5, 25, 50, 100]"
         )
+
+
+def _check_routing(config: Config) -> None:
+    """Refuse shares of what is no learner, or that are more or less than everything."""
+    shares, policy = config.routing.shares, config.routing.policy
+    if unknown := shares.keys() - config.learners.keys():
+        there = ", ".join(config.learners)
+        raise ConfigError(f"routing.shares.{min(unknown)} is no learner: there are {there}")
+    if policy == "split" and abs(sum(shares.values()) - 100) > 1e-6:
+        raise ConfigError(f"routing.shares sum to {sum(shares.values()):g} %, and have to sum to 100")
+    if policy != "split" and shares:
+        raise ConfigError(f'routing.shares are for routing.policy = "split", and it is "{policy}"')
 
 
 def _check_store(config: Config) -> None:

@@ -323,6 +323,15 @@ class RolloutConfig(_Table):
     false_aborts_per_year: Positive = 1.0
 
 
+class RoutingConfig(_Table):
+    """How learners share the requests: the champion alone, fixed shares in percent, or weights by their losses."""
+
+    policy: Literal["champion", "split", "hedge"] = "champion"
+    shares: dict[str, Percent] = {}
+    answer: Literal["best", "mean"] = "best"
+    by: str = ""
+
+
 class Serve(_Table):
     """Where predictions are answered."""
 
@@ -370,6 +379,7 @@ class Config(_Table):
     serve: Serve = msgspec.field(default_factory=Serve)
     shadow: Shadow = msgspec.field(default_factory=Shadow)
     rollout: RolloutConfig = msgspec.field(default_factory=RolloutConfig)
+    routing: RoutingConfig = msgspec.field(default_factory=RoutingConfig)
     production: bool = False
     champion: str = ""
     base: Path = Path()

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from learners.errors import StateRefusedError
+from learners.evidence.hedge import Hedge
 from learners.evidence.losses import WHOLE, Floats
 from learners.evidence.of_rollout import OfRollout
 from learners.evidence.paired import Paired
@@ -23,6 +24,13 @@ class _Lot(msgspec.Struct):
     names: set[str]
 
 
+class _Saved(msgspec.Struct, array_like=True):
+    champion: str = ""
+    paired: dict[str, bytes] = {}
+    rollout: bytes = b""
+    weights: dict[str, float] = {}
+
+
 class AgainstChampion:
     """Paired evidence of every challenger against the champion. Losses come learner by learner, batch by batch.
 
@@ -36,6 +44,7 @@ class AgainstChampion:
         self._lots: dict[int, _Lot] = {}
         self._lock = threading.Lock()
         self.rollout = OfRollout(max_slices)
+        self.hedge = Hedge()
 
     def led_by(self, champion: str) -> None:
         """Compare with this champion from here on."""
@@ -68,6 +77,8 @@ class AgainstChampion:
 
     def _compare(self, lot: _Lot) -> None:
         champion = np.array(lot.losses[self.champion])
+        if len({len(one) for one in lot.losses.values()}) == 1:
+            self.hedge.update(lot.losses)
         for name in lot.names - {self.champion}:
             own = np.array(lot.losses[name])
             if len(own) == len(champion) and (lot.slices is None or len(lot.slices) == len(own)):
@@ -101,22 +112,27 @@ class AgainstChampion:
         with self._lock:
             return {name: _figures(self.champion, one) for name, one in self._paired.items() if one.events()}
 
+    def weights(self) -> dict[str, float]:
+        """How much each learner is to be believed; nothing while there is nobody to compare."""
+        with self._lock:
+            return dict(self.hedge.weights)
+
     def dump(self) -> bytes:
         """Encode the whole state as msgpack."""
         with self._lock:
             paired = {name: one.dump() for name, one in self._paired.items()}
-            return msgspec.msgpack.encode((self.champion, paired, self.rollout.dump()))
+            return msgspec.msgpack.encode(_Saved(self.champion, paired, self.rollout.dump(), self.hedge.weights))
 
     def restore(self, data: bytes) -> None:
         """Take what :meth:`dump` wrote; empty: begin anew. Raise :class:`StateRefusedError` when it does not decode."""
         try:
-            saved = msgspec.msgpack.decode(data, type=list[Any]) if data else ["", {}]
-            champion, found, rolled = msgspec.convert([*saved, b""][:3], tuple[str, dict[str, bytes], bytes])
+            saved = msgspec.msgpack.decode(data, type=_Saved) if data else _Saved()
         except (msgspec.DecodeError, RecursionError, msgspec.ValidationError) as cause:
             raise StateRefusedError(f"the evidence about challengers does not decode: {cause}") from cause
         with self._lock:
-            self.champion, self._paired = champion, {name: Paired.load(one) for name, one in found.items()}
-            self.rollout.restore(rolled)
+            self.champion, self._paired = saved.champion, {name: Paired.load(one) for name, one in saved.paired.items()}
+            self.rollout.restore(saved.rollout)
+            self.hedge = Hedge(saved.weights)
             self._lots.clear()
 
 

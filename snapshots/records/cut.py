@@ -60,6 +60,7 @@ class Cut(msgspec.Struct):
     shared: bytes
     delays: dict[str, Any] = {}
     rollout: dict[str, Any] = {}
+    weights: dict[str, float] = {}
 
 
 def versions() -> dict[str, str]:
@@ -113,6 +114,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         versions=versions(),
         delays=cut.delays,
         rollout=cut.rollout,
+        weights=cut.weights,
     )
     if not claim(store, manifest_name(number), manifest.encode()):
         raise NumberTakenError(f"snapshot {number} is there already")

@@ -161,7 +161,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
     ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later,
-    and ``rollout`` how the candidate of a roll-out does against the champion.
+    ``rollout`` how the candidate of a roll-out does against the champion, and ``weights`` how much each learner is
+    to be believed (``routing.policy = "hedge"``).
     """
 
     format: int
@@ -181,6 +182,7 @@ class Manifest(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     delays: dict[str, Any] = {}
     rollout: dict[str, Any] = {}
+    weights: dict[str, float] = {}
     sha256: str = ""
 
     def encode(self) -> bytes:

@@ -38,6 +38,11 @@ def rollout_start(config: Config, candidate: str, why: str) -> None:
     """Begin with CANDIDATE in shadow: it predicts what the champion answers, and answers nothing yet."""
     refuse_absent(config)
     lineage = lineage_of(config)
+    if config.routing.policy != "champion":
+        raise RefusedError(
+            f'routing.policy = "{config.routing.policy}" spreads the requests already: a roll-out wants "champion"; '
+            f"{_NOTHING}"
+        )
 
     def decide(_: list[Entry]) -> Decision:
         lineage.refresh()

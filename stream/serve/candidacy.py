@@ -5,6 +5,7 @@ that does not answer says is asked for after the answer has left.
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 import zlib
@@ -23,6 +24,7 @@ from stream.process import logs
 from stream.process.presence import this_process
 from stream.rollout.routing import key_of, position_of
 from stream.rollout.told import Route, Told, agree, broken
+from stream.serve.arms import MEAN, Arms, Shares, mean_of, route_of
 from stream.serve.loaded import BASELINE, CHAMPION, Serving, answer_of, load_baseline, load_snapshot
 from stream.settings import Config
 from stream.sink.prediction_log import PredictionLog, new_id
@@ -60,12 +62,14 @@ class Candidacy:
 
     def __init__(self, config: Config, log_: PredictionLog | None, now: Callable[[], float]) -> None:
         self._config, self._log, self._now = config, log_, now
+        self.arms = Arms(config, now)
         self.routing: Routing | None = None
         self.told: Told | None = None
         self._broken = ""
         self._refused: dict[str, float] = {}
         self._later: deque[Answered] = deque()
         self._scheduled = False
+        self._salt = hashlib.blake2b(config.name.encode(), digest_size=16).digest()
 
     # Following ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +156,9 @@ class Candidacy:
             identity = new_id(time.time())
         routing = self.routing
         if routing is None:
+            shares = self.arms.shares
+            if shares is not None:
+                return Answered(self._now(), features, self._by_policy(shares, champion, identity, features))
             answer = answer_of(champion, champion.learner.predict(features), identity)
             answer["route"], answer["propensity"] = CHAMPION, 1.0
             return Answered(self._now(), features, answer)
@@ -168,6 +175,25 @@ class Candidacy:
         answer["propensity"] = share / 100 if by_candidate else 1 - share / 100 if share < 100 else 1.0
         other = champion if by_candidate else None if chosen else routing.candidate
         return Answered(self._now(), features, answer, routing, said, other, champion)
+
+    def _by_policy(
+        self, shares: Shares, champion: Serving, identity: str | int | None, features: Features
+    ) -> dict[str, Any]:
+        """Answer by the one whose turn it is, or by the mean of all; by the champion where that one fails."""
+        if shares.weights is not None:
+            answer = answer_of(champion, mean_of(shares, features, champion), identity)
+            return {**answer, "learner": MEAN, "route": MEAN, "propensity": 1.0}
+        key = key_of(self._config.routing.by, features, identity if identity is not None else new_id(time.time()))
+        name = shares.chosen(key, self._salt)
+        serving, share = shares.servings[name], shares.shares[name]
+        try:
+            answer = answer_of(serving, serving.learner.predict(features), identity)
+        except Exception:
+            if name == champion.name:
+                raise
+            name, share = champion.name, 1.0
+            answer = answer_of(champion, champion.learner.predict(features), identity)
+        return {**answer, "route": route_of(name, champion.name), "propensity": share}
 
     def _ask(self, routing: Routing, champion: Serving, features: Features) -> Prediction | None:
         """What the candidate says; None where it fails, and then nobody asks it again once that is too often."""

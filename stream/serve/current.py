@@ -142,6 +142,7 @@ class Server:
                 self.current = None  # a new lineage has begun; what answered so far belongs to the one before
         elif self.current is None or (self.current.snapshot, self.current.name) != (number, name):
             self._swap(number, name)
+        self.candidacy.arms.follow(self.lineage, self.current)
         self.candidacy.follow(self.lineage)
         self._see_baseline()
         self._say()

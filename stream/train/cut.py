@@ -114,6 +114,7 @@ class Cutter:
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(shared),
             delays=state.arrivals.labels(state.counts),
+            weights=state.rivalry.weights(),
             rollout=state.rivalry.rollout_figures(alpha_of(config.rollout)),
         )
 

@@ -206,3 +206,38 @@ def test_what_may_not_be_rolled_out_is_refused(folder: Callable[..., Folder]) ->
     here.run("learning", "stop", "quick")
     assert state(here)["state"] == "aborted"
     assert "may not answer" in state(here)["why"]
+
+
+def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder]) -> None:
+    """``hedge`` lets the best answer, ``mean`` all, ``split`` as it is set; a roll-out is refused meanwhile."""
+    here = folder(learners=TWO, **FAST, routing__policy="hedge")
+    here.write(numbers(12_000))
+    here.trained()
+    written = here.config_path.read_text()
+
+    def routes(**settings: Any) -> Counter[str]:
+        text = written.replace('routing.policy = "hedge"', "".join(f"{k} = {v}\n" for k, v in settings.items()))
+        here.config_path.write_text(text)
+        here.start("serve")
+        here.wait_ready()
+        wait_for(lambda: here.lineage.serving("quick") is not None)
+        with here.http() as client:
+            time.sleep(0.5)
+            body = {"instances": [{"id": f"u{number}", "x": numbers(1)[0]["x"]} for number in range(1000)]}
+            answers = client.post("/predict/batch", json=body).json()["predictions"]
+        here.end()
+        assert all(0 < one["propensity"] <= 1 for one in answers)
+        return Counter(one["route"] for one in answers)
+
+    assert routes(**{"routing.policy": '"hedge"'}) == {"quick": 1000}
+    assert routes(**{"routing.policy": '"hedge"', "routing.answer": '"mean"'}) == {"mean": 1000}
+    shared = routes(**{"routing.policy": '"split"', "routing.shares.slow": 80, "routing.shares.quick": 20})
+    assert shared["champion"] + shared["quick"] == 1000
+    assert abs(shared["quick"] - 200) < 60
+    assert 'wants "champion"' in here.run("rollout", "start", "quick", code=3).stderr
+    here.run("learning", "stop", "quick")
+    assert routes(**{"routing.policy": '"hedge"'}) == {"champion": 1000}
+    for wrong, said in {"routing.shares.nobody": "is no learner", "routing.shares.quick": "sum to 20"}.items():
+        text = written.replace('"hedge"', '"split"') + f"{wrong} = 20\n"
+        here.config_path.write_text(text)
+        assert said in here.run("status", code=2).stderr
