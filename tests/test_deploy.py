@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.broker import Broker
@@ -139,21 +140,32 @@ def test_prometheus_takes_its_configuration() -> None:
     subprocess.run(["promtool", "check", "config", str(ROOT / "deploy" / "prometheus.yml")], check=True)
 
 
-def test_the_retrain_runs_as_a_job_elsewhere() -> None:
-    """The CronJob by the schema of Kubernetes, the workflow by that of GitHub; both run the command that is there."""
+def container_of(name: str) -> dict[str, Any]:
+    """The container of a job, which asks nothing of the cluster and may do as little as can be."""
     import kubernetes_validate
     import yaml
 
-    job = yaml.safe_load(doc("deploy/kubernetes/retrain.yaml"))
+    job = yaml.safe_load(doc(f"deploy/kubernetes/{name}.yaml"))
     kubernetes_validate.validate(job, "1.33", strict=True)
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    container = pod["containers"][0]
+    container: dict[str, Any] = pod["containers"][0]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
     }  # fmt: skip
+    return container
+
+
+def test_the_drills_run_as_a_job() -> None:
+    """By the schema of Kubernetes, with the command that is there."""
+    assert container_of("drills")["command"] == ["holdfast", "drill", "--all"]
+
+
+def test_the_retrain_runs_as_a_job_elsewhere() -> None:
+    """The CronJob by the schema of Kubernetes, the workflow by that of GitHub; both run the command that is there."""
+    container = container_of("retrain")
     assert container["command"][:2] == ["holdfast", "retrain"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     done = subprocess.run(

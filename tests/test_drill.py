@@ -35,6 +35,18 @@ def test_a_slice_that_is_poisoned_is_seen_and_undone(tmp_path: Path) -> None:
     assert card["requests"] > 50
 
 
+@pytest.mark.parametrize(
+    "name", ["crashing-canary", "ramp-serving-killed", "bad-canary", "slow-canary", "ramp-broker-down"]
+)
+def test_a_roll_out_is_drilled(tmp_path: Path, name: str) -> None:
+    """Taken back without a failed request; or the same share and the same routes after what died is back."""
+    if name not in ("crashing-canary", "ramp-serving-killed") and not os.environ.get("HOLDFAST_TEST_DRILLS"):
+        pytest.skip("a long run: make soak")
+    card = drill(name, tmp_path / "d")
+    assert card["passed"]
+    assert card["failed_requests"] == 0 or name == "ramp-serving-killed"
+
+
 def test_what_a_drill_refuses(tmp_path: Path) -> None:
     """An unknown name, a folder that is somebody's."""
     (tmp_path / "holdfast.toml").write_text("")

@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,7 @@ from stream.commands.numbers import Figure, Whole
 from stream.commands.tables import CHECK_OPTIONS, checked, table_options
 from stream.config import load
 from stream.errors import CommandError
+from stream.process import interpreter
 from stream.tables import findings
 from stream.terminal import printing
 
@@ -118,7 +121,8 @@ def demo(seconds: float | None, folder: Path, rate: float, port: int | None, poi
 
 
 @click.command()
-@click.argument("name", metavar="DRILL")
+@click.argument("name", metavar="DRILL", default="")
+@click.option("--all", "every", is_flag=True, help="Run every drill that can be run here, one after another.")
 @click.option("--dir", "folder", type=FOLDER, default=None, help="A new folder for it; default a temporary one.")
 @click.option(
     "--against",
@@ -140,20 +144,27 @@ def drill(
     rate: float,
     seconds: float,
     *,
+    every: bool,
     really: bool,
     as_json: bool,
 ) -> None:
     """Run a catastrophe; print when it was seen, when it was undone, and what served meanwhile.
 
-    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot, broker-down, retrain-fails, baseline-worse or
-    s3-down, against a demo stream in a folder of its own, or (but for the last three) with --against a staging
-    deployment. Exit 0 when it passed, else 1.
+    DRILL is poison, forget, shift, slice, diverge, kill, torn-snapshot or broker-down, against a demo stream in a
+    folder of its own, or with --against a staging deployment; or, in a folder of its own only, bad-canary,
+    crashing-canary, slow-canary, ramp-broker-down, ramp-serving-killed, retrain-fails, baseline-worse or s3-down.
+    Exit 0 when it passed, else 1.
     """
-    from stream.demo.drills import DRILLS, play  # noqa: PLC0415  a command imports what it needs
-    from stream.demo.stage import stage_of, stage_of_its_own  # noqa: PLC0415  the same
+    from stream.drill.drills import DRILLS, play, playable  # noqa: PLC0415  a command imports what it needs
+    from stream.drill.stage import stage_of, stage_of_its_own  # noqa: PLC0415  the same
 
+    if every:
+        if name or against is not None:
+            raise CommandError("--all runs every drill in folders of their own: give no name, and no --against")
+        sys.exit(_every(playable(store), folder, store, rate, seconds))
     if name not in DRILLS:
-        raise CommandError(f"there is no drill {name!r}; there are {', '.join(DRILLS)}")
+        said = f"there is no drill {name!r}" if name else "name a drill, or --all"
+        raise CommandError(f"{said}; there are {', '.join(DRILLS)}")
     with tempfile.TemporaryDirectory(prefix="holdfast-drill-") as temporary:
         if against is not None:
             stage = stage_of(load(against, os.environ), name, rate, really=really)
@@ -166,3 +177,18 @@ def drill(
     else:
         printing.show_card(card)
     sys.exit(0 if card.passed else 1)
+
+
+def _every(names: Sequence[str], folder: Path | None, store: str, rate: float, seconds: float) -> int:
+    """Run drills one after another, each in a process of its own; print how each went, and return the exit code."""
+    failed: list[str] = []
+    for number, name in enumerate(names, 1):
+        printing.echo(f"drill {number} of {len(names)}: {name}", err=True)
+        where = ["--dir", str(folder / name)] if folder is not None else []
+        more = ["--store", store] if store else []
+        words = ["drill", name, "--rate", f"{rate:g}", "--seconds", f"{seconds:g}", *where, *more]
+        if subprocess.run(interpreter.command("stream.cli", *words), check=False).returncode:  # noqa: S603  our own
+            failed.append(name)
+    said = f"; not: {', '.join(failed)}" if failed else ""
+    printing.echo(f"{len(names) - len(failed)} of {len(names)} drills passed{said}")
+    return 1 if failed else 0

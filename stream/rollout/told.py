@@ -17,6 +17,16 @@ _CELLS, _PER_DECADE = 100, 20
 _LEAST_MS, _LATENCY_PER_DECADE = 0.001, 20
 #: how many cells a distribution may have
 _MOST_CELLS = 2000
+_WINDOW = 1000
+
+
+class Window(msgspec.Struct):
+    """The newest predictions, up to a thousand: a candidate that was fine for long is seen to fail as soon as ever."""
+
+    number: int = 0
+    predicted: int = 0
+    errors: int = 0
+    slow: int = 0
 
 
 class Route(msgspec.Struct):
@@ -26,21 +36,29 @@ class Route(msgspec.Struct):
     predicted: int = 0
     errors: int = 0
     slow: int = 0
+    window: Window = msgspec.field(default_factory=Window)
     cells: dict[int, int] = {}
     milliseconds: dict[int, int] = {}
 
     def note(self, prediction: Prediction, seconds: float, most_ms: float) -> None:
         """Count a prediction and how long it took."""
-        self.predicted += 1
         milliseconds = seconds * 1000
-        self.slow += milliseconds > most_ms
+        self._count(errors=False, slow=milliseconds > most_ms)
         _count(self.cells, cell_of(prediction))
         _count(self.milliseconds, _latency_cell(milliseconds))
 
     def fail(self) -> None:
         """Count a prediction that was none."""
-        self.predicted += 1
-        self.errors += 1
+        self._count(errors=True, slow=False)
+
+    def _count(self, *, errors: bool, slow: bool) -> None:
+        window = self.window
+        if window.predicted >= _WINDOW:
+            window = self.window = Window(window.number + 1)
+        for one in (self, window):
+            one.predicted += 1
+            one.errors += errors
+            one.slow += slow
 
     def add(self, other: "Route") -> None:
         """Add what another process counted."""
@@ -103,16 +121,19 @@ def together(told: Iterable[Told], rollout: Rollout) -> Told:
 def broken(told: Told, settings: RolloutConfig) -> str:
     """Why a candidate has to be taken back for what serving shows; empty when nothing is broken for certain."""
     candidate, alpha = told.candidate, alpha_of(settings)
-    if too_often(candidate.predicted, candidate.errors, settings.max_error_rate, alpha):
-        return (
-            f"it failed on {candidate.errors} of {candidate.predicted} requests, "
-            f"and rollout.max_error_rate is {settings.max_error_rate:g}"
-        )
-    if too_often(candidate.predicted, candidate.slow, SLOW_SHARE, alpha):
-        return (
-            f"{candidate.slow} of {candidate.predicted} predictions took more than "
-            f"rollout.max_p99_ms = {settings.max_p99_ms:g} (p99 {candidate.quantile(0.99)} ms)"
-        )
+    window = candidate.window
+    of_window = alpha / 2 / ((window.number + 1) * (window.number + 2))  # all windows together: half of the budget
+    for counts, budget in ((candidate, alpha / 2), (window, of_window)):
+        if too_often(counts.predicted, counts.errors, settings.max_error_rate, budget):
+            return (
+                f"it failed on {counts.errors} of {counts.predicted} requests, "
+                f"and rollout.max_error_rate is {settings.max_error_rate:g}"
+            )
+        if too_often(counts.predicted, counts.slow, SLOW_SHARE, budget):
+            return (
+                f"{counts.slow} of {counts.predicted} predictions took more than "
+                f"rollout.max_p99_ms = {settings.max_p99_ms:g} (p99 {candidate.quantile(0.99)} ms)"
+            )
     seen, least = shift(candidate.cells, told.champion.cells, alpha)
     if least > settings.max_prediction_shift:
         return (

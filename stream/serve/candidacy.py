@@ -21,7 +21,6 @@ from snapshots.decisions.ledger import Decision, Entry
 from snapshots.decisions.rollout import Rollout, candidate_of
 from snapshots.errors import DamagedError, RefusedError, VersionMismatchError
 from stream.process import logs
-from stream.process.presence import this_process
 from stream.rollout.routing import key_of, position_of
 from stream.rollout.told import Route, Told, agree, broken
 from stream.serve.arms import MEAN, Arms, Shares, mean_of, route_of
@@ -139,7 +138,7 @@ class Candidacy:
             if found is None or not found.active or found.entry != rollout.entry:
                 raise RefusedError("it is over")
             return Decision(
-                "rollout_abort", f"serving:{this_process()}", self._broken, candidate=rollout.candidate,
+                "rollout_abort", "serving", self._broken, candidate=rollout.candidate,
             )  # fmt: skip
 
         try:

@@ -153,6 +153,18 @@ def test_the_same_distribution_is_never_a_shift() -> None:
     assert "distributed otherwise" in broken(told, settings)
 
 
+def test_one_that_was_fine_for_long_is_seen_to_fail_as_soon() -> None:
+    """After a hundred thousand predictions without a fault, a tenth of them failing is found within a hundred."""
+    told, draw = Told(1, 1), random.Random(7)
+    for _ in range(100_000):
+        told.candidate.note(Prediction(True, 0.5), 0.0001, 50.0)
+    asked = 0
+    while asked < 2000 and not broken(told, RolloutConfig(max_prediction_shift=1.0)):
+        asked += 1
+        told.candidate.fail() if draw.random() < 0.1 else told.candidate.note(Prediction(True, 0.5), 0.0001, 50.0)
+    assert asked < 150
+
+
 def test_what_processes_say_adds_up_through_the_store() -> None:
     """Words are read as JSON; those of another roll-out, or that are none, do not count."""
     rollout = decided(entries(START, ("rollout_step", {"share": 5.0}))).rollout

@@ -11,7 +11,7 @@ from rich.console import Console
 from snapshots.records.verdict import Verdict
 from stream.demo import screen
 from stream.demo.demo import Demo, Poison
-from stream.demo.drill import Card
+from stream.drill.card import Card
 from stream.terminal import printing
 
 STORY = [

@@ -9,7 +9,7 @@ import time
 from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import DamagedError
 from snapshots.records import cut as snapshots
-from stream.demo.drill import AWAY_SECONDS, SETTLE_SECONDS, Card, Drill
+from stream.drill.card import AWAY_SECONDS, SETTLE_SECONDS, Card, Drill
 from stream.errors import CommandError
 from stream.process import interpreter
 from stream.process.presence import present

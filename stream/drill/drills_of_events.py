@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from snapshots.decisions.ledger import Entry
-from stream.demo.drill import Card, Drill
 from stream.demo.waits import first_harm
+from stream.drill.card import Card, Drill
 from stream.errors import CommandError
 
 _QUIET_SECONDS = 15.0

@@ -14,8 +14,9 @@ from stream.compose import source_of
 from stream.config import load
 from stream.demo.catastrophes import CATASTROPHES, SETTINGS, Changes, Copies, Paced, Payments
 from stream.demo.demo import free_port
-from stream.demo.relay import Relay
 from stream.demo.starter import write_starter
+from stream.drill.candidates import ROLLOUT_DRILLS
+from stream.drill.relay import Relay
 from stream.errors import CommandError
 from stream.parts import intake_of, store_of
 from stream.process.presence import present
@@ -59,6 +60,11 @@ def stage_of_its_own(
     inherited = {key: value for key, value in environment.items() if not key.startswith("HOLDFAST_")}
     inherited |= {**SETTINGS, "HOLDFAST_SERVE__PORT": str(free_port())}
     inherited |= _RETRAIN if name in RETRAIN_DRILLS else {}
+    if name in ROLLOUT_DRILLS:
+        settings, model = ROLLOUT_DRILLS[name]
+        inherited |= settings
+        with (folder / "model.py").open("a") as file:
+            file.write(model)
     relay = None
     if name == "s3-down":
         if not store.startswith("s3://") or "AWS_ENDPOINT_URL" not in environment:
@@ -82,7 +88,7 @@ def stage_of(config: Config, name: str, rate: float, *, really: bool) -> Stage:
         raise CommandError(
             f"{config.name} is marked production = true: a drill would harm it. --really does it all the same"
         )
-    if name in (*RETRAIN_DRILLS, "s3-down"):
+    if name in (*RETRAIN_DRILLS, *ROLLOUT_DRILLS, "s3-down"):
         raise CommandError(f"{name} is played on a stage of its own only; leave out --against")
     if name == "broker-down" and config.source.kind != "files":
         raise CommandError("a broker is not ours to stop: stop yours by hand, and look at holdfast status meanwhile")

@@ -1,11 +1,12 @@
 """Which drills there are, and playing one."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
-from stream.demo import drills_of_events, drills_of_processes
 from stream.demo.catastrophes import CATASTROPHES
-from stream.demo.drill import AWAY_SECONDS, Card, Deed, Drill
-from stream.demo.stage import RETRAIN_DRILLS, Stage
+from stream.drill import drills_of_events, drills_of_processes, drills_of_rollouts
+from stream.drill.card import AWAY_SECONDS, Card, Deed, Drill
+from stream.drill.stage import RETRAIN_DRILLS, Stage
 
 #: what is done to something else than the events
 _OTHERS: dict[str, Deed] = {
@@ -16,9 +17,27 @@ _OTHERS: dict[str, Deed] = {
         "a full retrain is asked for, and its folder of work cannot be used", drills_of_processes.retrain_fails,
     ),
     "baseline-worse": ("a full retrain with a recipe that makes a bad model", drills_of_processes.baseline_worse),
+    "bad-canary": ("a candidate that is worse by its labels is rolled out", drills_of_rollouts.taken_back),
+    "crashing-canary": (
+        "a candidate that fails on a tenth of the requests is rolled out", drills_of_rollouts.taken_back,
+    ),
+    "slow-canary": ("a candidate that is too slow is rolled out", drills_of_rollouts.taken_back),
+    "ramp-broker-down": (
+        f"the source is away for {AWAY_SECONDS:.0f} s in the middle of a ramp", drills_of_rollouts.broker_away,
+    ),
+    "ramp-serving-killed": (
+        "serving is killed with -9 in the middle of a ramp", drills_of_rollouts.serving_killed,
+    ),
     "s3-down": (f"the object store is away for {AWAY_SECONDS:.0f} s", drills_of_processes.store_away),
 }  # fmt: skip
 DRILLS = (*CATASTROPHES, *_OTHERS)
+
+
+def playable(store: str) -> list[str]:
+    """The drills that can be played here: those of a retrain want torch, ``s3-down`` an object store."""
+    without = set() if store else {"s3-down"}
+    without |= set(RETRAIN_DRILLS) if find_spec("torch") is None else set()
+    return [name for name in DRILLS if name not in without]
 
 
 def play(name: str, stage: Stage, seconds: float, say: Callable[[str], None], stopping: Callable[[], bool]) -> Card:
