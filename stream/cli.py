@@ -13,6 +13,7 @@ import click
 from stream.commands import (
     archive,
     begin,
+    compare,
     dead_letters,
     forget,
     holdout,
@@ -50,7 +51,7 @@ for command in (
     run.up, run.train, run.guard, run.serve, tables.produce, tables.check,
     look.alive, look.status, look.ledger, verify.verify,
     snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
-    rollout.rollout, retrain.retrain, retrain.approve, retrain.reject,
+    rollout.rollout, compare.compare, retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,
 ):  # fmt: skip
     main.add_command(command)

@@ -62,6 +62,18 @@ def source_of(config: Config, when_lost: str | None = None) -> Source:
     )
 
 
+def logged_of(config: Config) -> Source:
+    """The log of predictions, from its beginning."""
+    place = msgspec.structs.replace(config.source, start="earliest", when_lost="go_on")
+    kept = config.predictions
+    place = (
+        msgspec.structs.replace(place, kind="files", directory=kept.directory)
+        if kept.directory
+        else msgspec.structs.replace(place, kind="kafka", topics=[kept.topic])
+    )
+    return source_of(msgspec.structs.replace(config, source=place))
+
+
 def events_of(
     config: Config, codec: Codec, labels: Labels, membership: Membership, *, when_lost: str | None = None,
     lasting: bool = False,

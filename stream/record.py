@@ -27,6 +27,8 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     route: str = "champion"
     rollout: int = 0
     other: Prediction | None = None
+    other_learner: str = ""
+    other_snapshot: int = -1
 
 
 class Joined(msgspec.Struct, gc=False):

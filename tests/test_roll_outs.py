@@ -241,3 +241,60 @@ def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder
         text = written.replace('"hedge"', '"split"') + f"{wrong} = 20\n"
         here.config_path.write_text(text)
         assert said in here.run("status", code=2).stderr
+
+
+def test_any_two_are_compared_and_any_answer_is_found_again(folder: Callable[..., Folder]) -> None:
+    """Learners by what they said in a roll-out, snapshots on what is new to them; and what answered an id, and why."""
+    log: dict[str, Any] = {"predictions__directory": "predictions", "labels__directory": "labels", "join__wait": "1h"}
+    here = folder(learners=TWO, **FAST, **log, event__slices=["kind"])
+    here.write([{**one, "ts": time.time() - 1000 + number / 100} for number, one in enumerate(numbers(6000))])
+    (here.path / "labels-token").write_text("say")
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("quick") is not None and sealed(here))
+    early = here.lineage.serving("quick")
+    assert "no labelled event that both" in here.run("compare", "quick", "slow", code=3).stderr
+    here.run("rollout", "start", "quick", "--why", "try it")
+    here.run("rollout", "pause")
+    here.run("rollout", "step", "30")
+    wait_for(lambda: (state(here)["serving"] or {}).get("trouble") == "" and state(here)["share"] == 30)
+    events = numbers(600, first=50_000)
+    for one in events:
+        one["x"]["kind"] = 1.0 if one["id"].endswith("7") else 2.0
+    with here.http() as client:
+        time.sleep(0.5)
+        answers = [client.post("/predict", json={"id": one["id"], "x": one["x"]}).json() for one in events]
+        labels = [{"id": one["id"], "y": one["y"], "ts": time.time()} for one in events]
+        token = {"Authorization": "Bearer say"}
+        assert client.post("/labels", json=labels, headers=token).json() == {"taken": 600}
+    wait_for(lambda: (here.status()["labels"] or {}).get("joined") == 600)
+    by_hand = Counter(one["route"] for one in answers)
+    assert by_hand["quick"] > 100
+    found = here.json("compare", "quick", "slow")
+    assert (found["events"], set(found["slices"])) == (600, {"kind=1.0", "kind=2.0"})
+    assert found["difference"] == pytest.approx(found["loss_a"] - found["loss_b"])
+    assert found["high"] < 0
+    other = here.json("compare", "slow", "quick")
+    assert other["difference"] == pytest.approx(-found["difference"])
+    late = here.json("compare", "quick", "slow", "--since", str(time.time() + 5))
+    assert (late["events"], late["labelled"]) == (0, 0)
+    old = here.json("compare", f"snapshot:{early}:quick", "slow", "--by", "kind")
+    assert old["events"] == 600
+    assert "600 events" in here.run("compare", "quick", "slow").stdout
+    assert "no learner 'nobody'" in here.run("compare", "nobody", "slow", code=3).stderr
+
+    def logged() -> bool:
+        newest = here.lineage.newest()
+        return newest is not None and newest.rollout.get("logged", {}).get("events") == 600
+
+    wait_for(logged)
+    answer = next(one for one in answers if one["route"] == "quick")
+    told = here.json("ledger", "--id", answer["id"])
+    assert {name: told[name] for name in ("snapshot", "route", "propensity")} == {
+        "snapshot": answer["snapshot"], "route": "quick", "propensity": 0.3
+    }  # fmt: skip
+    assert "the roll-out of quick answers 30 %" in told["why"]
+    assert told["shadow"]["learner"] == "slow"
+    assert "route quick with probability 0.3" in here.run("ledger", "--id", answer["id"]).stdout
+    assert "no answer to 'nothing'" in here.run("ledger", "--id", "nothing", code=3).stderr
+    assert "no answer" in here.run("ledger", "--id", answer["id"], "--at", "2020-01-01", code=3).stderr

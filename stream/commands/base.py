@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from learners.errors import LearnersError
 from snapshots import Lineage, SnapshotsError
 from snapshots.errors import RefusedError
 from stream.config import load
-from stream.errors import StreamError
+from stream.errors import CommandError, StreamError
 from stream.process import logs
 from stream.settings import Config
 from stream.terminal import printing
@@ -144,3 +145,14 @@ def manifest_of(lineage: Lineage, number: int) -> Any:
 def operator() -> str:
     """Who decides, as the ledger names people."""
     return f"operator:{getpass.getuser()}"
+
+
+def moment_of(text: str, option: str) -> float:
+    """A moment that somebody typed, in Unix seconds: ISO 8601 (without a zone: UTC) or Unix seconds."""
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC).timestamp()
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise CommandError(f"{option} {shown(text, 100)!r} is neither ISO 8601 nor Unix seconds") from None

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
-from stream.commands.base import Group, config_option, configured, json_option, lineage_of
+from snapshots.errors import RefusedError
+from stream.commands.base import Group, config_option, configured, json_option, lineage_of, moment_of
 from stream.commands.numbers import Figure
-from stream.errors import CommandError, StreamError
+from stream.errors import StreamError
 from stream.process.presence import SILENT, present
 from stream.settings import Config
 from stream.status import overview
 from stream.status import status as states
 from stream.status.disk import used_bytes
 from stream.terminal import printing, safe_text
-from stream.terminal.safe_text import shown
 
 #: how long a broker may take to give examples of dead letters, and among how many they are looked for
 _LETTERS_SECONDS, _LETTERS = 3.0, 1000
@@ -93,22 +92,28 @@ def _examples(lineage: Lineage, config: Config) -> dict[str, dict[str, Any]]:
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.option("--at", metavar="TIME", help="What served then, and why: ISO 8601 (UTC) or Unix seconds.")
+@click.option("--id", "identity", metavar="ID", help="What answered the newest request of this id, and why.")
 @config_option
 @click.pass_context
-def ledger(ctx: click.Context, path: Path | None, at: str | None, *, as_json: bool) -> None:
-    """Show every decision; with --at, what served at a time."""
+def ledger(ctx: click.Context, path: Path | None, at: str | None, identity: str | None, *, as_json: bool) -> None:
+    """Show every decision; with --at, what served at a time, and with --id, what answered a request until then."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(_show_ledger, path=path, at=at, as_json=as_json)
+        ctx.invoke(_show_ledger, path=path, at=at, identity=identity, as_json=as_json)
 
 
 @click.command(hidden=True)
 @click.option("--at")
+@click.option("--id", "identity")
 @json_option
 @configured
-def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
+def _show_ledger(config: Config, at: str | None, identity: str | None, *, as_json: bool) -> None:
     lineage = lineage_of(config)
+    if identity is not None:
+        until = moment_of(at, "--at") if at is not None else time.time()
+        _show_answer(config, lineage, identity, until, as_json=as_json)
+        return
     if at is not None:
-        served = states.served_at(lineage, _moment(at))
+        served = states.served_at(lineage, moment_of(at, "--at"))
         if as_json:
             printing.as_json(served)
         else:
@@ -127,6 +132,44 @@ def _show_ledger(config: Config, at: str | None, *, as_json: bool) -> None:
     ])  # fmt: skip
 
 
+def _show_answer(config: Config, lineage: Lineage, identity: str, until: float, *, as_json: bool) -> None:
+    """What answered a request, from the log of predictions, and why it did, from ledger and verdicts."""
+    from stream.compare.answered import answers_to  # noqa: PLC0415  a command imports what it needs
+    from stream.compose import logged_of  # noqa: PLC0415  the same
+
+    if not config.predictions.given:
+        raise RefusedError("answers are not logged here: set predictions.directory or predictions.topic")
+    source = logged_of(config)
+    try:
+        found = answers_to(source, identity, until)
+    finally:
+        source.close()
+    if not found:
+        raise RefusedError(f"there is no answer to {identity!r} in the log of predictions up to that time")
+    answer = found[-1]
+    answer["why"] = _why_answered(lineage, answer)
+    if as_json:
+        printing.as_json(answer)
+        return
+    with_chance = f" ({answer['probability']:.4f})" if answer.get("probability") is not None else ""
+    printing.echo(
+        f"{printing.moment(answer['ts'])}: {answer['prediction']}{with_chance} by snapshot {answer['snapshot']} of "
+        f"{answer['learner']}, route {answer.get('route', 'champion')} with probability "
+        f"{answer.get('propensity', 1.0):g}: {answer['why']}"
+    )
+
+
+def _why_answered(lineage: Lineage, answer: dict[str, Any]) -> str:
+    entry = lineage.decided.by_number.get(answer.get("rollout", 0))
+    said: str = states.served_at(lineage, answer["ts"])["why"]
+    if entry is None:
+        return said
+    steps = [one for one in lineage.entries if one.seq >= entry.seq and one.time <= answer["ts"] and one.share]
+    share = steps[-1].share if steps else 0.0
+    about = f"entry {steps[-1].seq if steps else entry.seq}: the roll-out of {entry.candidate} answers {share:g} %"
+    return f"{about}; {said}" if answer.get("route", "champion") == "champion" else about
+
+
 @ledger.command("verify")
 @configured
 def ledger_verify(config: Config) -> None:
@@ -136,13 +179,3 @@ def ledger_verify(config: Config) -> None:
     if lineage.broken:
         sys.exit(1)
     printing.echo(f"the ledger holds: {count} entries")
-
-
-def _moment(text: str) -> float:
-    try:
-        if text.replace(".", "", 1).isdigit():
-            return datetime.fromtimestamp(float(text), UTC).timestamp()
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise CommandError(f"--at {shown(text, 100)!r} is neither ISO 8601 nor Unix seconds") from None

@@ -117,8 +117,12 @@ class Decoder:
     def _served(self, found: LoggedPrediction) -> Served:
         """What was answered, with the numbers of classes; a class that is not known here is no opinion."""
         shadow = found.shadow
-        other = self._said(shadow) if shadow is not None and not shadow.error else None
-        return Served(found.learner, found.snapshot, self._said(found), found.route, found.rollout, other)
+        if shadow is None or shadow.error:
+            return Served(found.learner, found.snapshot, self._said(found), found.route, found.rollout)
+        return Served(
+            found.learner, found.snapshot, self._said(found), found.route, found.rollout, self._said(shadow),
+            shadow.learner, shadow.snapshot,
+        )  # fmt: skip
 
     def _said(self, found: LoggedPrediction | LoggedShadow) -> Prediction:
         value: Any = found.prediction
