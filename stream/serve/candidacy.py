@@ -30,8 +30,8 @@ from stream.sink.prediction_log import PredictionLog, new_id
 
 log = logging.getLogger("holdfast.serving")
 _AGAIN_SECONDS = 30.0
-#: requests that wait to be shadowed, and how long they are worked at before others are answered
-_MOST_WAITING, _SLICE_SECONDS = 10_000, 0.001
+#: requests that wait to be shadowed; a tenth of the time is for them, in slices, and older ones are left out
+_MOST_WAITING, _SLICE_SECONDS, _EVERY_SECONDS, _OLDEST_SECONDS = 10_000, 0.0002, 0.002, 0.1
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -235,7 +235,15 @@ class Candidacy:
                     self._later.append(one)
                     self._schedule()
                     return
-                told.skipped += 1
+                self._skip(one)
+                return
+        if self._log is not None:
+            self._log.put(one.features.raw, one.answer, one.when)
+
+    def _skip(self, one: Answered) -> None:
+        """There is no time to ask the other one."""
+        if one.routing is not None:
+            one.routing.told.skipped += 1
         if self._log is not None:
             self._log.put(one.features.raw, one.answer, one.when)
 
@@ -244,16 +252,20 @@ class Candidacy:
         return share >= 1.0 or zlib.crc32(str(identity).encode(errors="surrogatepass")) < share * 2**32
 
     def _schedule(self) -> None:
-        """Ask the other one once what runs now is done."""
+        """Ask the other one a little later, so that answers go first however many are wanted."""
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._catch_up)
+            asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._catch_up)
 
     def _catch_up(self) -> None:
         self._scheduled = False
         until = time.perf_counter() + _SLICE_SECONDS
         while self._later:
-            self._shadow(self._later.popleft())
+            one = self._later.popleft()
+            if self._now() - one.when > _OLDEST_SECONDS:  # others are waiting for answers: those go first
+                self._skip(one)
+            else:
+                self._shadow(one)
             if self._later and time.perf_counter() > until:
                 self._schedule()
                 return
