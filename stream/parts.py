@@ -22,7 +22,7 @@ from stream import operator_modules
 from stream.errors import ConfigError
 from stream.settings import Config, LearnerConfig
 from stream.sink.intake import FilesIntake, Intake, KafkaIntake, Sink
-from stream.source.codec import Codec
+from stream.source.codec import Codec, written_time
 
 if TYPE_CHECKING:
     from learners.vw.learner import VwLearner
@@ -88,12 +88,19 @@ def types_of(config: Config, learner: str) -> list[str]:
     return found.types if found else []
 
 
+#: how far the time of what comes over HTTP may be ahead of the clock here, where it puts a file in order
+_AHEAD_SECONDS = 60.0
+
+
 def intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
     """What takes events over HTTP and appends them to the configured source; None where it has no topic."""
     files = config.source.kind == "files"
     if not files and not config.source.topics:
         return None
-    return _intake(config, now, config.source.directory if files else "", "" if files else config.source.topics[0])
+    directory, topic = (config.source.directory, "") if files else ("", config.source.topics[0])
+    timed = files and config.labels.given and config.event.decoder is None
+    stamp = stamped_with(config.event.time, config.event.time_format, now) if timed else None
+    return _intake(config, now, directory, topic, stamp=stamp, ahead=_AHEAD_SECONDS if timed else None)
 
 
 def trusted_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
@@ -109,22 +116,33 @@ def labels_intake_of(config: Config, now: Callable[[], float]) -> Intake | None:
         return None
     from stream.join.build import labels_codec  # noqa: PLC0415  only where labels come later
 
-    def stamp(body: bytes) -> bytes:
-        """A label in a file has no other time than its own, by which it is put in order."""
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        if not place.directory or place.time in fields or "." in place.time:
-            return body
-        return msgspec.json.encode({**fields, place.time: now()})
-
     decode = labels_codec(config, labels).label_of
+    stamp = stamped_with(place.time, config.event.time_format, now) if place.directory else None
+    sink = _sink(config, place.directory, place.topics)
     return Intake(
-        decode, labels, _sink(config, place.directory, place.topics), config.serve.events_seconds, now, stamp=stamp
-    )
+        decode, labels, sink, config.serve.events_seconds, now, stamp=stamp,
+        ahead=_AHEAD_SECONDS if place.directory else None,
+    )  # fmt: skip
 
 
-def _intake(config: Config, now: Callable[[], float], directory: str, topic: str, *, labelled: bool = False) -> Intake:
+def _intake(config: Config, now: Callable[[], float], directory: str, topic: str, **more: Any) -> Intake:
     labels, sink = labels_of(config), _sink(config, directory, [topic])
-    return Intake(codec_of(config, labels).decode, labels, sink, config.serve.events_seconds, now, labelled=labelled)
+    return Intake(codec_of(config, labels).decode, labels, sink, config.serve.events_seconds, now, **more)
+
+
+def stamped_with(path: str, form: str, now: Callable[[], float]) -> Callable[[bytes], bytes]:
+    """What gives an event or a label the time of now where it has none: in a file nothing else tells when it came.
+
+    By it what comes apart is put in order. ``form`` is ``event.time_format``.
+    """
+
+    def stamp(body: bytes) -> bytes:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        if not path or "." in path or bytes(fields.get(path, b"null")) != b"null":
+            return body
+        return msgspec.json.encode({**fields, path: written_time(now(), form)})
+
+    return stamp
 
 
 def _sink(config: Config, directory: str, topics: Sequence[str]) -> Callable[[], Sink]:

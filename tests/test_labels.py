@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -237,3 +238,117 @@ def test_labels_are_produced_from_tables_and_lines(folder: Callable[..., Folder]
     assert here.run("produce", str(here.path / "more.jsonl"), "--labels", code=1).stderr.count("unknown label") == 1
     here.train()
     assert here.status()["labels"]["joined"] == 100
+
+
+def predictions(count: int, first: int = 0) -> bytes:
+    """Lines of a log of predictions."""
+    asked = [{**one, "prediction": True, "learner": "linear", "snapshot": 1} for one in numbers(count, first=first)]
+    for one in asked:
+        del one["y"]
+    return b"".join(orjson.dumps(one) + b"\n" for one in asked)
+
+
+def test_what_retention_took_is_said_before_anything_changes(folder: Callable[..., Folder]) -> None:
+    """Nothing that waits is given up without a word; told to go on, it is counted and the ledger keeps it."""
+    here = folder(**{**APART, "predictions__directory": "predictions"})
+    for name in ("predictions", "labels"):
+        (here.path / name).mkdir()
+    (here.path / "predictions" / "p.jsonl").write_bytes(predictions(10))
+    (here.path / "labels" / "l.jsonl").write_bytes(b'{"id": "e0", "y": 1, "ts": 1700000005}\n')
+    here.train()
+    (here.path / "predictions" / "p.jsonl").unlink()
+    here.train()  # what waits is in a file of its own, and whole
+    assert here.learner()["events"]["pending"] == 9
+    shutil.rmtree(here.path / "waiting")
+    before = here.status()
+    failed = here.run("train", "--until-end", code=4)
+    assert "9 events that wait for their labels are no longer" in failed.stderr
+    assert "when_lost" in failed.stderr
+    assert here.status()["snapshot"] == before["snapshot"]
+    here.run("train", "--until-end", HOLDFAST_SOURCE__WHEN_LOST="go_on")
+    status = here.status()
+    assert (status["learners"]["linear"]["events"]["unlabelled"], status["labels"]["accounting_difference"]) == (9, 0)
+    assert min(status["labels"][name] for name in ("joined", "early", "orphan", "pending")) >= 0
+    assert here.json("ledger")[-1]["action"] == "lose"
+
+
+def test_a_directory_that_is_away_for_a_while_is_read_on(folder: Callable[..., Folder]) -> None:
+    """Files that were read to their end and come back as they were are not read again."""
+    here = folder(**{**APART, "predictions__directory": "predictions"})
+    for name in ("predictions", "labels"):
+        (here.path / name).mkdir()
+    (here.path / "predictions" / "p.jsonl").write_bytes(predictions(10))
+    here.start("train")
+    wait_for(lambda: here.lineage.newest() is not None and here.learner()["events"]["consumed"] == 10)
+    for name in ("predictions", "labels"):
+        (here.path / name).rename(here.path / f"{name}-away")
+        (here.path / name).mkdir()
+    wait_for(lambda: "was read to its end and is gone" in here.log("train"))
+    for name in ("predictions", "labels"):
+        (here.path / name).rmdir()
+        (here.path / f"{name}-away").rename(here.path / name)
+    with (here.path / "predictions" / "p.jsonl").open("ab") as file:
+        file.write(predictions(5, first=10))
+    wait_for(lambda: here.learner()["events"]["consumed"] > 10)
+    here.end()
+    events = here.learner()["events"]
+    assert (events["consumed"], events["pending"], events["duplicate"]) == (15, 15, 0)
+
+
+def test_status_and_ledger_of_odd_labels(folder: Callable[..., Folder]) -> None:
+    """A first label of a wrong id; more that waits than may; nobody is told of late labels because of that."""
+    here = folder(**{**APART, "predictions__directory": "predictions"}, join__max_pending=100)
+    for name in ("predictions", "labels"):
+        (here.path / name).mkdir()
+    (here.path / "labels" / "l.jsonl").write_bytes(b'{"id": "nobody", "y": 1, "ts": 1700000000}\n')
+    here.train()
+    assert "1 early" in here.run("status").stdout
+    (here.path / "predictions" / "p.jsonl").write_bytes(predictions(1000))
+    here.train()
+    (here.path / "labels" / "m.jsonl").write_bytes(
+        b"".join(b'{"id": "e%d", "y": 1, "ts": 1700001000}\n' % number for number in range(1000))
+    )
+    here.train()
+    said = here.run("status").stdout
+    assert "join.max_pending is too small" in said
+    assert "would catch 99" not in said
+    evicted = [entry for entry in here.json("ledger") if entry["action"] == "evict"]
+    assert "join.max_pending = 100" in evicted[0]["why"]
+
+
+def test_what_is_forgotten_leaves_the_disk_while_the_trainer_runs(folder: Callable[..., Folder]) -> None:
+    """Neither the file of what waits nor its log holds it a moment later."""
+    here = folder(**{**APART, "predictions__directory": "predictions"})
+    for name in ("predictions", "labels"):
+        (here.path / name).mkdir()
+    lines = predictions(20).replace(b'"f0"', b'"secret-mail"', 1)
+    (here.path / "predictions" / "p.jsonl").write_bytes(lines)
+    here.start("train")
+    wait_for(lambda: here.lineage.newest() is not None and here.learner()["events"].get("pending") == 20)
+    wait_for(lambda: b"secret-mail" in held(here))
+    here.run("forget", "e0")
+    wait_for(lambda: b"secret-mail" not in held(here), 10)
+
+
+def held(here: Folder) -> bytes:
+    """Every byte of what waits."""
+    return b"".join(path.read_bytes() for path in (here.path / "waiting").iterdir())
+
+
+def test_the_doors_give_the_time_and_refuse_one_that_is_ahead(folder: Callable[..., Folder]) -> None:
+    """An event without a time joins its label; one from tomorrow would time out what waits, and is refused."""
+    here = folder(**APART, snapshots__every_seconds=0.1)
+    for name in ("labels-token", "events-token"):
+        (here.path / name).write_text("say")
+    here.write(numbers(200))
+    here.start("up")
+    here.wait_ready()
+    token = {"Authorization": "Bearer say"}
+    with here.http() as client:
+        assert client.post("/events", json={"id": "new", "x": numbers(1)[0]["x"]}, headers=token).status_code == 202
+        for path, body in (("/events", {"x": {}}), ("/labels", {"y": 1})):
+            ahead = client.post(path, json={"id": "z", "ts": time.time() + 80_000, **body}, headers=token)
+            assert (ahead.status_code, ahead.json()["reason"]) == (422, "bad_time")
+        wait_for(lambda: here.learner()["events"].get("pending") == 1)
+        assert client.post("/labels", json={"id": "new", "y": 1}, headers=token).status_code == 202
+    wait_for(lambda: here.status()["labels"]["joined"] == 1)

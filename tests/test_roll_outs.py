@@ -212,7 +212,8 @@ def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder
     """``hedge`` lets the best answer, ``mean`` all, ``split`` as it is set; a roll-out is refused meanwhile."""
     here = folder(learners=TWO, **FAST, routing__policy="hedge")
     here.write(numbers(12_000))
-    here.trained()
+    here.train()
+    here.run("guard", "--once", code=None)
     written = here.config_path.read_text()
 
     def routes(**settings: Any) -> Counter[str]:

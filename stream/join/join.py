@@ -13,8 +13,12 @@ from snapshots.records.place import Place
 from stream.join.records import Decoded
 from stream.join.waiting import Asked, EarlyLabel, Phase, Row, Waiting, asked_of, encode, label_of
 from stream.record import Joined, Mode, Record
-from stream.refusal import Refusal
+from stream.refusal import Reason, Refusal
 from stream.settings import JoinConfig
+
+_NO_TIME = Refusal(
+    Reason.BAD_TIME, "", "it has no time, from which on its label is waited for: give each event the field event.time"
+)
 
 
 class Mark(msgspec.Struct, array_like=True):
@@ -37,6 +41,7 @@ class JoinState(msgspec.Struct):
     events: int = 0
     labels: int = 0
     pending: int = 0
+    early: int = 0
     times: dict[str, dict[str, float]] = {}
     marks: list[Mark] = []
 
@@ -59,16 +64,18 @@ class Join:
 
     def take(self, time: float, record: Record, found: Decoded) -> Iterator[Record]:
         """What one record means, after what its time brings about; all of it is to be taken."""
-        self.state.now = time
+        self.state.now = max(self.state.now, time)
         for row in self.waiting.due(time):
             yield from self._due(row, record)
         for given in self._label(time, record, found) if found.is_label else self._event(record, found):
             if given.joined is not None:
                 given.joined.digest = found.digest
             yield given
-        while self.state.pending > self._most and (oldest := self.waiting.oldest()) is not None:
+        while self.state.pending > self._most and (oldest := self.waiting.oldest(Phase.PENDING)) is not None:
             for given in self._due(oldest, record):
                 yield _more(given, "labels.evicted")
+        while self.state.early > self._most and (oldest := self.waiting.oldest(Phase.EARLY)) is not None:
+            yield from self._due(oldest, record)
 
     # Time --------------------------------------------------------------------------------------------------------
 
@@ -81,7 +88,15 @@ class Join:
             self._keep(row, asked.time, Phase.TIMED_OUT)
             return [self._settled(record, row, asked, label=False, mode="score", moves={})]
         self.waiting.remove(row)
-        return [_given(record, {"labels.early": -1, "labels.orphan": 1})] if row.phase == Phase.EARLY else []
+        if row.phase == Phase.EARLY and self._is_no_longer_early():
+            return [_given(record, {"labels.early": -1, "labels.orphan": 1})]
+        return []
+
+    def _is_no_longer_early(self) -> bool:
+        """A label stops waiting for its event. False: it was counted otherwise before what waited was lost."""
+        counted = self.state.early > 0
+        self.state.early -= counted
+        return counted
 
     def _timed_out(self, row: Row, record: Record) -> list[Record]:
         asked = self._asked(row)
@@ -99,17 +114,19 @@ class Join:
     def _event(self, record: Record, found: Decoded) -> list[Record]:
         self.state.events += 1
         event = found.event
-        if isinstance(event, Refusal):
-            return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=event)]
-        event.time = event.time or self.state.now  # a file without times has those of the others
+        if isinstance(event, Refusal) or not (event.time or event.label is not None):
+            refusal = event if isinstance(event, Refusal) else _NO_TIME
+            return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=refusal)]
+        event.time = event.time or self.state.now
         row = self.waiting.find(found.key)
         if row is not None and row.phase != Phase.EARLY:
             return self._known_event(record, found, event, row)
         seq = self.state.events
         if event.label is not None:
-            moves = {"consumed": 1} | ({} if row is None else {"labels.early": -1, "labels.duplicate": 1})
+            moves = {"consumed": 1}
             if row is not None:
                 self.waiting.remove(row)
+                moves |= {"labels.early": -1, "labels.duplicate": 1} if self._is_no_longer_early() else {}
             self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
             return [_given(record, moves, event, mode="learn", served=found.served)]
         asked = Asked(event.id, event.features.raw, event.time, event.weight, found.served)
@@ -120,11 +137,12 @@ class Join:
             return [self._arrived(record, event, seq)]
         early = label_of(row.body or b"")
         self.waiting.remove(row)
+        was = {"labels.early": -1} if self._is_no_longer_early() else {}
         if early.label is None:
             self._keep(fresh, event.time, Phase.WITHDRAWN)
-            return [_given(record, {"consumed": 1, "unlabelled": 1, "labels.early": -1, "labels.withdrawn": 1})]
+            return [_given(record, {"consumed": 1, "unlabelled": 1, **was, **({"labels.withdrawn": 1} if was else {})})]
         self._keep(fresh, event.time, Phase.JOINED)
-        moves = {"pending": -1, "labels.early": -1, "labels.joined": 1}
+        moves = {"pending": -1, **was, **({"labels.joined": 1} if was else {})}
         pair = self._settled(record, fresh, asked, early.label, "learn", moves, early.weight, early.time)
         return [self._arrived(record, event, seq), pair]
 
@@ -158,6 +176,7 @@ class Join:
         if row is None:
             body = encode(EarlyLabel(label.label, label.weight, label.time))
             self.waiting.put(Row(-self.state.labels, found.key, time + self._wait, Phase.EARLY, body))
+            self.state.early += 1
             return [_counted(record, "early")]
         if row.phase == Phase.PENDING:
             return [self._in_time(record, row, label)]

@@ -75,17 +75,17 @@ class Decoder:
         self._labels, self._digest = labels, digest
 
     def time_of(self, record: Record) -> float | None:
-        """The time of a record, by which it is put in order."""
+        """The time of a record, by which it is put in order: its own, but never after the broker had it."""
         match self._kinds[record.topic]:
             case "labels":
-                return self._labels_codec.time_of(record)
+                return _not_ahead(self._labels_codec.time_of(record), record.time)
             case "events":
-                return self._codec.time_of(record)
+                return _not_ahead(self._codec.time_of(record), record.time)
         try:
             found: Any = _when.decode(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError):
             return record.time
-        return found.ts if 0 <= found.ts <= (record.time or found.ts) + self._codec.most_ahead else record.time
+        return _not_ahead(found.ts if found.ts >= 0 else None, record.time)
 
     def decode(self, record: Record) -> Decoded:
         """What a record is."""
@@ -135,6 +135,11 @@ class Decoder:
             except UnknownLabelError:
                 value, chances = None, None
         return Prediction(value, found.probability, chances)
+
+
+def _not_ahead(time: float | None, recorded: float | None) -> float | None:
+    """A record whose own time lies ahead must not pull the time of the whole stream ahead."""
+    return time if recorded is None else recorded if time is None else min(time, recorded)
 
 
 def key_of(digest: bytes) -> int:

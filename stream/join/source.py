@@ -49,6 +49,8 @@ class JoinedSource:
         self._place: Place = {}
         self._ready: Iterator[Record] = iter(())
         self._goal: tuple[Place, JoinState] | None = None
+        self._beyond: list[Record] = []
+        self._read_to: Place = {}
         self._lost = 0
         self._heard: dict[tuple[str, str], float] = {}
 
@@ -81,9 +83,11 @@ class JoinedSource:
             if state.events or state.labels:
                 log.warning("what waits for its label is not here, and is read again from the topics")
             mark = self._mark_for(state)
-            begun = mark.place if mark is not None else place
+            begun = _filled(mark.place, place) if mark is not None else place
             known = JoinState(events=mark.events, labels=mark.labels, times=mark.times) if mark is not None else state
         try:
+            if begun != place:
+                self._inner.open(place, topics)  # raises where the topics no longer hold what this place says
             opened = self._begin(begun, known, topics)
         except SourceLostError as cause:
             if begun == place:
@@ -109,6 +113,7 @@ class JoinedSource:
         self._place = copy_place(opened)
         self._join.state = state
         self._heard = {}
+        self._beyond, self._read_to = [], copy_place(opened)
         if not state.marks and not (state.events or state.labels):
             state.marks = [Mark(0.0, copy_place(opened), 0, 0, {})]
         return opened
@@ -132,7 +137,7 @@ class JoinedSource:
 
     def _give_up_goal(self) -> None:
         """Where the topics hold nothing more up to the goal, go on with what there is."""
-        if self._goal is not None and not self._inner.behind() and not self._ordered.waiting():
+        if self._goal is not None and not self._ordered.waiting() and (self._beyond or not self._inner.behind()):
             log.warning("what waits for its label may not be whole: the topics no longer hold all of it")
             self._arrive(self._goal[1])
 
@@ -178,15 +183,16 @@ class JoinedSource:
 
     def _next(self, limit: int) -> Iterator[Record]:
         """What follows from the next records in order; an order is taken at once, what it means as it is asked for."""
-        self._inner.hold(self._ordered.full())
+        self._inner.hold({*self._ordered.full(), *((one.topic, one.partition) for one in self._beyond)})
         ended = self._inner.ended()
         records = [] if ended else self._inner.poll(limit)
-        self._ordered.take(records)
+        known = self._up_to_goal(records)
+        self._ordered.take(known)
         behind, now = self._inner.behind(), self._elapsed()
         for one in (*behind, *{(record.topic, record.partition) for record in records}):
             self._heard[one] = now
         still = {one for one in self._ordered.partitions() if now - self._heard.setdefault(one, now) >= self._idle}
-        everything = ended or len(still) == len(self._ordered.partitions())
+        everything = ended or len(still) == len(self._ordered.partitions()) or self._all_read_to_goal(behind)
         lot = list(self._ordered.let_go(behind, still, limit, everything=everything))
         decoded = [self._decoder.decode(record) for _, record in lot]
         self._waiting.look_up([found.key for found in decoded])
@@ -194,30 +200,39 @@ class JoinedSource:
 
     def _meaning(self, lot: list[tuple[float, Record]], decoded: list[Decoded]) -> Iterator[Record]:
         for (when, record), found in zip(lot, decoded, strict=True):
-            known = not self._reached() and self._is_known(record)
+            known = not self._reached()
             self._place.setdefault(record.topic, {})[record.partition] = record.following
             given = self._join.take(when, record, found)
             if known:
                 deque(given, maxlen=0)
-            elif self._goal is None:
-                yield from given
             else:
-                yield from self._early(given, self._goal[1])
+                yield from given
 
-    def _early(self, given: Iterator[Record], state: JoinState) -> Iterator[Record]:
-        """What a record means that comes before the goal is reached and lies beyond it: the goal's state moves on."""
-        was = msgspec.structs.replace(self._join.state)
-        yield from given
-        now = self._join.state
-        state.events += now.events - was.events
-        state.labels += now.labels - was.labels
-        state.pending += now.pending - was.pending
-        state.now = max(state.now, now.now)
+    def _up_to_goal(self, records: list[Record]) -> list[Record]:
+        """The records that may be put in order now: until the goal is reached those before it only.
 
-    def _is_known(self, record: Record) -> bool:
-        """Tell whether a record lies before the goal, so that what it means was given before."""
-        place = self._goal[0] if self._goal is not None else {}
-        return record.offset < place.get(record.topic, {}).get(record.partition, 0)
+        What lies beyond it may be of an earlier time, and was not there when the snapshot was cut.
+        """
+        if self._goal is None:
+            found, self._beyond = [*self._beyond, *records], []
+            return found
+        place, found = self._goal[0], []
+        for record in records:
+            known = record.offset < place.get(record.topic, {}).get(record.partition, 0)
+            (found if known else self._beyond).append(record)
+            self._read_to.setdefault(record.topic, {})[record.partition] = record.following
+        return found
+
+    def _all_read_to_goal(self, behind: Collection[tuple[str, str]]) -> bool:
+        """Tell whether every record before the goal was read, so that their order is known."""
+        if self._goal is None:
+            return False
+        past = {(record.topic, record.partition) for record in self._beyond}
+        return all(
+            self._read_to.get(topic, {}).get(name, 0) >= offset or (topic, name) in past or (topic, name) not in behind
+            for topic, partitions in self._goal[0].items()
+            for name, offset in partitions.items()
+        )
 
     # Cuts --------------------------------------------------------------------------------------------------------
 
@@ -255,11 +270,12 @@ class JoinedSource:
         """Keep what learners predicted when an event came; ``digest`` is the keyed hash of its id."""
         self._waiting.note_arrival(sequence, key_of(digest), arrived)
 
-    def lost(self) -> int:
-        """How many events should wait and could not be read again, since the last call.
+    def missing(self) -> int:
+        """How many events should wait and could not be read again: retention deleted them, or ``holdfast forget``."""
+        return self._lost
 
-        Their records are gone: retention deleted them, or ``holdfast forget`` did.
-        """
+    def lost(self) -> int:
+        """How many are :meth:`missing`, and were not told yet."""
         lost, self._lost = self._lost, 0
         return lost
 
@@ -276,7 +292,7 @@ class JoinedSource:
 
     def ended(self) -> bool:
         """Tell whether everything up to the marked end was delivered; what waits for a label goes on waiting."""
-        return self._inner.ended() and not self._ordered.waiting() and self.whole()
+        return self._inner.ended() and not self._ordered.waiting() and not self._beyond and self.whole()
 
     def commit(self, place: Place) -> None:
         """Tell lag tools."""
@@ -297,3 +313,10 @@ class JoinedSource:
         """Let go of everything."""
         self._waiting.close()
         self._inner.close()
+
+
+def _filled(mark: Place, place: Place) -> Place:
+    """A mark, with the beginning of each partition that came after it."""
+    return {
+        topic: {name: mark.get(topic, {}).get(name, 0) for name in partitions} for topic, partitions in place.items()
+    }

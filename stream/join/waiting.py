@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from stream.errors import StreamError
 from stream.record import Served
 from stream.source import lines
 
@@ -97,11 +98,15 @@ class Waiting:
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._lock = path, None
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as cause:
+                raise StreamError(f"join.directory = {path.parent} cannot be made: {cause.strerror}") from cause
             self._lock = lines.taken(path.with_suffix(".lock"))  # one that was taken over must not write here
             if self._lock is None:
                 log.warning("%s is another process's: what waits is read from the topics, and kept aside", path)
                 self._path = None
+        self._wiping = False
         self._base = self._opened()
         self._forget_memory()
 
@@ -117,6 +122,7 @@ class Waiting:
         self._after: tuple[float, int] = (-1.0, -1)
         self._all_read = False
         self._by_age: list[tuple[float, int, int]] | None = None
+        self._aged_phase = Phase.PENDING
         self._aged: list[tuple[float, int, int]] = []
 
     def _opened(self) -> sqlite3.Connection:
@@ -185,6 +191,8 @@ class Waiting:
         base.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", [("place", place), ("memo", memo)])
         base.execute("COMMIT")
         self._memo, self._sealed, self._sealed_gone = None, {}, set()
+        if self._wiping:  # what was deleted is not to stay in the log of the database either
+            base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._read.clear()
         self._next.clear()
         self._after, self._all_read = (-1.0, -1), False
@@ -221,7 +229,7 @@ class Waiting:
         """Keep a row, in the place of any other of its key."""
         self._fresh[row.key] = row
         heappush(self._heap, (row.due, row.seq, row.key))
-        if self._by_age is not None and row.phase == Phase.PENDING:
+        if self._by_age is not None and row.phase == self._aged_phase:
             heappush(self._by_age, (row.due, row.seq, row.key))
 
     def remove(self, row: Row) -> None:
@@ -246,6 +254,7 @@ class Waiting:
     def wipe(self) -> None:
         """From here on what is deleted is overwritten as well."""
         self._base.execute("PRAGMA secure_delete = ON")
+        self._wiping = True
 
     def due(self, now: float) -> Iterator[Row]:
         """Rows that were due before ``now``, in order; each is put anew or removed before the next is asked for."""
@@ -258,17 +267,18 @@ class Waiting:
             if row is not None and (row.due, row.seq) == first[:2]:
                 yield row
 
-    def oldest(self) -> Row | None:
-        """The row that waits for a label and is due first; it is put anew before the next is asked for."""
-        if self._by_age is None:
+    def oldest(self, phase: Phase) -> Row | None:
+        """The row in a phase that is due first; it is put anew or removed before the next is asked for."""
+        if self._by_age is None or self._aged_phase != phase:
+            self._aged_phase = phase
             rows = [row for layer in (self._sealed, self._fresh) for row in layer.values() if row is not None]
-            self._by_age = [(row.due, row.seq, row.key) for row in rows if row.phase == Phase.PENDING]
+            self._by_age = [(row.due, row.seq, row.key) for row in rows if row.phase == phase]
             heapify(self._by_age)
             self._aged = []
         while True:
             if not self._aged:
                 found = self._base.execute(
-                    "SELECT due, seq, key FROM rows WHERE phase = 0 ORDER BY due, seq LIMIT ?", (_LOT,)
+                    "SELECT due, seq, key FROM rows WHERE phase = ? ORDER BY due, seq LIMIT ?", (int(phase), _LOT)
                 )
                 rest = [one for one in found if one[2] not in self._fresh and one[2] not in self._sealed]
                 self._aged = rest[::-1]
@@ -281,7 +291,7 @@ class Waiting:
             else:
                 self._aged.pop()
             row = self.find(first[2])
-            if row is not None and row.seq == first[1] and row.phase == Phase.PENDING:
+            if row is not None and row.seq == first[1] and row.phase == phase:
                 return row
 
     def _first(self) -> tuple[float, int, int] | None:

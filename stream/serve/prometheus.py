@@ -97,6 +97,12 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
     "holdfast_pending_events": ("gauge", (), "events that wait for a label that comes later"),
     "holdfast_timed_out_events": ("gauge", (), "events whose label did not come in time, and that are not learnt"),
+    "holdfast_evicted_events": ("gauge", (), "events timed out early, since more than join.max_pending waited"),
+    "holdfast_slice_metric": (
+        "gauge",
+        ("learner", "metric", "span", "slice"),
+        "the main metrics of each slice, and how many events they are over",
+    ),
     "holdfast_labels": ("gauge", ("class",), "labels that came by themselves, by what became of them"),
     "holdfast_label_delay_seconds": ("gauge", ("quantile",), "how long labels took to come after their events"),
     "holdfast_labels_late_ratio": ("gauge", (), "share of the labels that came after join.wait"),
@@ -124,6 +130,8 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 _BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
+#: what is exported of each slice; the rest is in status --json
+_OF_SLICES = ("n", "log_loss", "accuracy", "mae")
 _CODES = (200, 202, 400, 401, 403, 413, 422, 500, 503)
 _COLUMN = {code: column for column, code in enumerate(_CODES)}
 _SECONDS = len(_CODES)
@@ -299,6 +307,7 @@ def _labels(found: dict[str, Any], newest: Manifest) -> None:
     counts, delays = newest.counts, newest.delays
     found["holdfast_pending_events"].add_metric([], counts.pending)
     found["holdfast_timed_out_events"].add_metric([], counts.timed_out)
+    found["holdfast_evicted_events"].add_metric([], counts.labels.get("evicted", 0))
     for name in LABELS[1:]:
         found["holdfast_labels"].add_metric([name], counts.labels.get(name, 0))
     for quantile, name in (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99")):
@@ -353,6 +362,12 @@ def _learner(found: dict[str, Any], name: str, part: LearnerPart, manifest: Mani
         for metric, value in (part.figures.get(key) or {}).items():
             if isinstance(value, float | int):
                 found["holdfast_metric"].add_metric([name, metric, span], value)
+    for span, key in {"life": "slices", "served": "served", "delayed": "delayed"}.items():
+        figures = part.figures.get(key) or {}
+        for where, of_slice in (figures if key == "slices" else figures.get("slices") or {}).items():
+            for metric in _OF_SLICES:
+                if isinstance(value := of_slice.get(metric), float | int):
+                    found["holdfast_slice_metric"].add_metric([name, metric, span, where], value)
 
 
 def _family(name: str) -> Metric:

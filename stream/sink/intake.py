@@ -47,7 +47,7 @@ class Intake:
     """Checks an event and appends it. ``seconds`` is how long a caller waits for it to be durable.
 
     ``decode`` makes an event of a record, or says why it is refused; ``labelled``: one without a label is refused, too.
-    ``stamp`` gives what is stored the time, where it has none.
+    ``stamp`` gives what is stored the time, where it has none; ``ahead``: so many seconds may it be ahead of the clock.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Intake:
         *,
         labelled: bool = False,
         stamp: Callable[[bytes], bytes] | None = None,
+        ahead: float | None = None,
     ) -> None:
-        self._stamp = stamp
+        self._stamp, self._ahead = stamp, ahead
         self._labelled, self._decode = labelled, decode
         self._labels, self._make, self._now = labels, sink, now
         self._known: Sequence[LabelValue] = []
@@ -92,6 +93,11 @@ class Intake:
         event = self._decode(Record("http", "0", 0, 0, body, self._now()))
         if isinstance(event, Event) and self._labelled and event.label is None:
             return Refusal(Reason.UNKNOWN_LABEL, "event.label", "there is no label, which is what was checked")
+        if isinstance(event, Event) and self._ahead is not None and event.time > self._now() + self._ahead:
+            why = (
+                f"its time is {event.time - self._now():.0f} s ahead of the clock here, and would pull the stream ahead"
+            )
+            return Refusal(Reason.BAD_TIME, "event.time", why)
         return event
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from stream.source.kafka_client import Settings, producer
 log = logging.getLogger("holdfast.predictions")
 #: no acknowledgement for so long, while some are waited for: the broker is away
 _AWAY_SECONDS = 1.0
+_SAY_SECONDS = 60.0
 _LOT = 2000
 _FLUSH_SECONDS = 3.0
 _NAME = "predictions"
@@ -43,7 +44,7 @@ class KafkaLog:
         self, settings: Settings, topic: str, spool: Path, most_bytes: int, counts: LogCounts,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._topic, self._counts, self._elapsed = topic, counts, elapsed
+        self._topic, self._counts, self._elapsed, self._said = topic, counts, elapsed, -_SAY_SECONDS
         self._producer = producer({"linger.ms": 5, **settings}, log, message_timeout_ms=0)
         self._waiting = self._from_spool = self._sent = 0
         self._heard = elapsed()
@@ -98,6 +99,10 @@ class KafkaLog:
         self._counts.spooled = self._spool.records
         if kept < len(records):
             self._counts.leave_out("spool_full", len(records) - kept)
+            if self._elapsed() - self._said > _SAY_SECONDS:
+                self._said = self._elapsed()
+                full = self._counts.left_out["spool_full"]
+                log.error("the spool is full (predictions.spool_megabytes): %d predictions are in no log so far", full)
 
     def idle(self) -> None:
         """Hear what was delivered; once the broker is there, send what is in the spool, a lot after another."""

@@ -166,7 +166,7 @@ class Codec:
             raw, raw_id = fields.get("x"), fields.get("id")
             if raw is None or bytes(raw) == b"null":
                 raise RefusedEventError(Reason.NO_FEATURES, "x", "there is no x")  # noqa: TRY301  one way out
-            identity = None if raw_id is None or bytes(raw_id) == b"null" else _asked_id(bytes(raw_id))
+            identity = None if raw_id is None or bytes(raw_id) in (b"null", b'""') else _asked_id(bytes(raw_id))
             features = self._checked(bytes(raw), "x")
             if len(fields) > 2 or body.count(b'"id"') > 1 or body.count(b'"x"') > 1:
                 diagnosis.names(body, EventPaths())
@@ -183,7 +183,7 @@ class Codec:
             _put(whole, paths.features, Raw(event.features.raw))
         _put(whole, paths.id, event.id)
         if event.time and paths.time:
-            _put(whole, paths.time, _written(event.time, paths.time_format))
+            _put(whole, paths.time, written_time(event.time, paths.time_format))
         if event.label is not None and paths.label:
             _put(whole, paths.label, self._labels.value_of(event.label))
         if event.weight != 1.0 and self._weight:
@@ -377,7 +377,7 @@ def _put(whole: dict[str, Any], path: str, value: Any) -> None:
     whole[name] = value
 
 
-def _written(seconds: float, form: str) -> float | str:
+def written_time(seconds: float, form: str) -> float | str:
     """A time as ``event.time_format`` wants it."""
     return (
         datetime.fromtimestamp(seconds, UTC).isoformat() if form == "iso" else seconds * (1000 if form == "ms" else 1)

@@ -216,10 +216,11 @@ class FilesSource:
 
     def _read(self, name: str, limit: int) -> tuple[list[Record], bool]:
         """Records of a file, and whether it has more to read now."""
-        if name in self._retired:  # another file under the name of one that was retired
+        if name in self._retired:
             self._retired.discard(name)
-            self._offsets[name] = 0
-            self._tails.forget(name)
+            if not self._is_back(name):  # another file under the name of one that was retired
+                self._offsets[name] = 0
+                self._tails.forget(name)
         line = self._lines.pop(name, None) or _Line()
         data, line = self._data(name, line)
         in_pieces = line.length > 0
@@ -244,6 +245,12 @@ class FilesSource:
         if line.length:
             self._lines[name] = line
         return records, len(data) == _CHUNK
+
+    def _is_back(self, name: str) -> bool:
+        """Tell whether a file that was gone is there again as it was: a disk that was away for a while."""
+        with self._path(name).open("rb") as file:
+            offset = self._offsets.get(name, 0)
+            return 0 < offset <= os.fstat(file.fileno()).st_size and self._tails.fits(name, file, offset)
 
     def _joined(self, line: _Line, more: bytes) -> bytes:
         """A line and what comes after it, no longer than what is refused as too large."""

@@ -98,10 +98,10 @@ def _show_labels(labels: dict[str, Any] | None, serving: list[dict[str, Any]]) -
     parts = " + ".join(f"{labels[name]:,} {name}" for name in LABELS[1:] if labels[name])
     sign = "=" if labels["accounting_difference"] == 0 else "≠"
     say(f"labels: {labels['consumed']:,} consumed {sign} {parts or '0'}")
-    if delays := labels["delays"]:
+    if delays := (labels["delays"] if "p50" in labels["delays"] else None):
         after = [duration(delays[name]) for name in ("p50", "p90", "p99")]
         say(f"labels come after {after[0]} (half of them), {after[1]} (9 of 10), {after[2]} (99 of 100)")
-    if delays and delays["late_share"] > _MANY_LATE:
+    if delays and delays["late_share"] > _MANY_LATE and not labels["evicted"]:
         wait = duration(delays["wait_for_99"])
         say(f"{delays['late_share']:.1%} of them come after join.wait: {wait} would catch 99 %", "yellow")
     if labels["evicted"]:

@@ -9,7 +9,7 @@ import orjson
 
 from stream.errors import CommandError
 from stream.join.build import labels_codec
-from stream.parts import labels_of
+from stream.parts import labels_of, stamped_with
 from stream.record import Record
 from stream.refusal import Refusal
 from stream.settings import Config, EventPaths
@@ -42,6 +42,14 @@ def produce(
     paths = EventPaths(id=fields.id, time=fields.time, label=fields.label, time_format=config.event.time_format)
     as_labels = msgspec.structs.replace(config, event=paths)
     recorded = time.time() if config.labels.topics else None
+    stamp = stamped_with(fields.time, config.event.time_format, time.time)
+
+    def stamped(value: bytes) -> bytes:
+        try:
+            return stamp(value)
+        except msgspec.DecodeError:
+            return value  # it is refused where it is read
+
     for value, key in keyed_events_of(as_labels, path, columns, progress, survey=survey):
         if stopping():
             break
@@ -49,6 +57,8 @@ def produce(
             event = orjson.loads(value)
             event.pop("x", None)
             value = orjson.dumps({fields.label: None, **event})  # noqa: PLW2901  without its features
+        if recorded is None:
+            value = stamped(value)  # noqa: PLW2901  a file has no other time
         sink.send(value, key)
         sent.events += 1
         found = codec.label_of(Record("", "", 0, 0, value, recorded))

@@ -68,11 +68,10 @@ class Cutter:
         state = self.state
         self.writer.wait()
         self.kit.dead_letters.flush(state.waiting)
-        if self.kit.join is not None:
-            self.kit.join.settle()  # before the learners are waited for, which learn meanwhile
-            if lost := self.kit.join.lost():
-                log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
-                state.counts.move({"pending": -lost, "unlabelled": lost})
+        if self.kit.join is not None and (lost := self.kit.join.lost()):
+            log.warning("%d events that waited for labels are gone from the topics: they are never learnt", lost)
+            state.counts.move({"pending": -lost, "unlabelled": lost})
+        state.note_evictions()
         for learner in state.learners:
             learner.account.verify(state.counts)
         place = copy_place(state.place)
@@ -84,10 +83,16 @@ class Cutter:
         saved = {learner.name: learner.save(self.writer.number) for learner in state.learners}
         self.cut_here()
         draft = Draft(cut, parts, saved, state.holdout.unwritten())
-        self.writer.write(draft, then=lambda: self.kit.source.commit(place))
+        self.writer.write(draft, then=lambda: self._durable(place))
         if wait:
             self.writer.wait()
         state.say("reading")
+
+    def _durable(self, place: Place) -> None:
+        """A snapshot is written: tell lag tools, and write what waits there for labels."""
+        self.kit.source.commit(place)
+        if self.kit.join is not None:
+            self.kit.join.settle()
 
     def _cut(self, place: Place) -> Cut:
         state, config = self.state, self.kit.config

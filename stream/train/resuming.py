@@ -10,6 +10,7 @@ from snapshots.records import manifest as manifests
 from snapshots.records.cut import Shared
 from snapshots.records.manifest import Counts, Durations, HoldoutState, Manifest
 from snapshots.records.place import between, copy_place
+from stream.errors import SourceLostError
 from stream.train.cut import Cutter
 from stream.train.recent import RecentIds
 from stream.train.state import Kit, State
@@ -131,4 +132,17 @@ class Resuming:
 
     def _open(self, topics: dict[str, str]) -> None:
         self.state.place = self.kit.source.open(self.state.place, topics)
+        missing = self.kit.join.missing() if self.kit.join is not None else 0
+        if missing and not self._erased_since():
+            what = f"{missing} events that wait for their labels are no longer in the topics, or in the files"
+            if self.kit.config.source.when_lost == "stop":
+                raise SourceLostError(
+                    f'{what}. Put them back; or go on regardless with source.when_lost = "go_on" (they count as '
+                    "unlabelled then, and the ledger keeps what was lost); or holdfast train --new-lineage"
+                )
+            self.kit.source.losses.append(what)
         self.state.note_losses()
+
+    def _erased_since(self) -> bool:
+        """Whether something was erased that the snapshot does not know of: its records are meant to be gone."""
+        return any(one.seq > self.state.holdout.followed for one in self.lineage.decided.erasures)

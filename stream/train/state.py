@@ -127,6 +127,18 @@ class State:
             self.decide(Decision("lose", "trainer", losses[0]))
             losses.pop(0)
 
+    def note_evictions(self) -> None:
+        """Write into the ledger that events were timed out early; again when they are ten times as many."""
+        evicted = self.counts.labels.get("evicted", 0)
+        said = [int(entry.cause) for entry in self.kit.lineage.entries if entry.action == "evict"]
+        if evicted and evicted >= 10 * max(said, default=0):
+            why = (
+                f"{evicted} events were timed out before join.wait was over: more than "
+                f"join.max_pending = {self.config.join.max_pending} waited for labels"
+            )
+            self.decide(Decision("evict", "trainer", why, cause=str(evicted)))
+            self.kit.lineage.refresh_entries()
+
     def follow_champion(self) -> bool:
         """Give each learner the role that the ledger gives it; tell whether one is another."""
         promoted = self.kit.lineage.decided.promoted

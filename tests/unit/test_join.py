@@ -2,16 +2,22 @@
 
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.joins import Apart, Given, a_stream, copied, place_after, put_all, rest, totals
 from support.joins import given as seen
 
+from learners.labels import Labels
+from stream.join.records import Decoder
 from stream.record import Record
+from stream.settings import EventPaths
+from stream.source.codec import Codec
 
 EVENT_CLASSES = ("dead_lettered", "unlabelled", "duplicate", "pending", "timed_out")
 LABEL_CLASSES = ("dead_lettered", "joined", "early", "late", "orphan", "duplicate", "withdrawn")
@@ -189,3 +195,69 @@ def test_a_file_of_what_waits_has_one_owner(tmp_path: Path) -> None:
     second.cut()
     assert first._waiting.memo() is None
     assert rest(first, 13) == whole
+
+
+def test_what_came_meanwhile_is_not_put_before_what_was_known(tmp_path: Path) -> None:
+    """Promise 1: a label older than its event, that came while nobody read, joins as it would have then."""
+    apart = Apart(tmp_path, wait=3600)
+    apart.put("predictions", [asked(number, 1000.0 + number) for number in range(5)])
+    source = apart.source(lasting=True)
+    place = source.open(source.resolve(), {})
+    source.mark_end()
+    for _ in range(3):  # the file of what waits is a cut behind
+        place_after(place, list(iter_records(source)))
+        cut = (copied(place), source.cut())
+    source.close()
+    apart.put("labels", [{"id": "q3", "y": 1, "ts": 900.0}, {"id": "q4", "y": 1, "ts": 2000.0}])
+    for forget in (False, True):
+        if forget:
+            shutil.rmtree(tmp_path / "waiting")
+        again = apart.source(lasting=True)
+        again.open(*cut)
+        again.mark_end()
+        found = rest(again, 7)
+        assert sorted(one.id for one in found if one.mode == "learn") == ["q3", "q4"]
+        assert totals(found) == {"pending": -2, "labels.consumed": 2, "labels.joined": 2}
+        again.close()
+
+
+def test_an_event_without_a_time_is_refused_unless_it_has_its_label(tmp_path: Path) -> None:
+    """Nothing tells when to stop waiting for its label; a whole one does not wait."""
+    apart = Apart(tmp_path, wait=60)
+    apart.put("events", [{"id": "a", "x": {"f": 1.0}}, {"id": "b", "x": {"f": 1.0}, "y": 1}])
+    found = apart.all()
+    assert totals(found) == {"consumed": 2, "dead_lettered": 1}
+    assert [one.id for one in found if one.mode == "learn"] == ["b"]
+
+
+def test_a_record_from_the_future_does_not_pull_the_stream_ahead() -> None:
+    """With a broker a record is never put after the time at which the broker had it."""
+    labels = Labels("binary")
+    kinds: dict[str, Any] = {name: name for name in ("events", "labels", "predictions")}
+    codec = Codec(EventPaths(), labels)
+    decoder = Decoder(kinds, codec, codec, labels, lambda one: one.encode())
+    for topic in ("events", "labels", "predictions"):
+        for ts, recorded, expected in ((5e9, 1000.0, 1000.0), (900.0, 1000.0, 900.0), (5e8, None, 5e8)):
+            value = orjson.dumps({"id": "a", "ts": ts, "x": {}, "y": 1})
+            assert decoder.time_of(Record(topic, "0", 0, 1, value, recorded)) == expected
+
+
+def test_early_labels_are_bounded_like_what_waits(tmp_path: Path) -> None:
+    """A storm of labels for unknown ids: the oldest are orphans as soon as there are too many."""
+    apart = Apart(tmp_path, wait=3600, max_pending=10)
+    apart.put("labels", [{"id": f"nobody{number}", "y": 1, "ts": 1000.0 + number} for number in range(100)])
+    apart.put("predictions", [asked(3, 2000.0)])
+    found = apart.all()
+    assert totals(found)["labels.orphan"] == 90
+    assert totals(found)["labels.early"] == 10
+
+
+def asked(number: int, at: float) -> dict[str, Any]:
+    """A logged prediction."""
+    return {"id": f"q{number}", "ts": at, "x": {"f": 1.0}, "prediction": True, "learner": "one", "snapshot": 1}
+
+
+def iter_records(source: Any) -> Iterator[Record]:
+    """Everything up to the marked end."""
+    while not source.ended():
+        yield from source.poll(100)
