@@ -123,6 +123,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "holdfast_route_answered_total": ("counter", ("pid", "route"), "requests of the roll-out that each side answered"),
     "holdfast_route_errors_total": ("counter", ("pid", "route"), "predictions of each side that failed"),
     "holdfast_route_p99_seconds": ("gauge", ("pid", "route"), "99 % of a side's predictions take at most so long"),
+    "holdfast_predictions_lost": (
+        "gauge",
+        (),
+        "answers of all serving processes that are in no log, for whatever reason",
+    ),
     "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
     "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
     "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
@@ -267,6 +272,7 @@ class HoldfastCollector(Collector):
         except SnapshotsError:
             reachable = False
         found["holdfast_store_reachable"].add_metric([], float(reachable))
+        found["holdfast_predictions_lost"].add_metric([], float(sum(map(_lost, words))))
         for word in words:
             if (kept := word.get("predictions")) is not None:
                 pid = str(word["pid"])
@@ -291,6 +297,8 @@ class HoldfastCollector(Collector):
             found["holdfast_dead_lettered_total"].add_metric([reason], refused.get(reason, 0))
         age = math.inf if newest is None else self._server.now() - newest.created
         found["holdfast_snapshot_age_seconds"].add_metric([], age)
+        evicted = newest.counts.labels.get("evicted", 0) if newest is not None else 0
+        found["holdfast_evicted_events"].add_metric([], evicted)
         if newest is None:
             return
         counts = newest.counts
@@ -307,13 +315,17 @@ def _labels(found: dict[str, Any], newest: Manifest) -> None:
     counts, delays = newest.counts, newest.delays
     found["holdfast_pending_events"].add_metric([], counts.pending)
     found["holdfast_timed_out_events"].add_metric([], counts.timed_out)
-    found["holdfast_evicted_events"].add_metric([], counts.labels.get("evicted", 0))
     for name in LABELS[1:]:
         found["holdfast_labels"].add_metric([name], counts.labels.get(name, 0))
     for quantile, name in (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99")):
         if name in delays:
             found["holdfast_label_delay_seconds"].add_metric([quantile], delays[name])
     found["holdfast_labels_late_ratio"].add_metric([], delays.get("late_share", 0.0))
+
+
+def _lost(word: dict[str, Any]) -> int:
+    kept = word.get("predictions")
+    return sum(kept.left_out.values()) if kept is not None else 0
 
 
 def _routes(found: dict[str, Any], word: dict[str, Any]) -> None:
