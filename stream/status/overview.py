@@ -23,6 +23,7 @@ def show(report: dict[str, Any], now: float) -> None:
     _show_store(report["store"], report["holdout"])
     _show_refused(report["refused"], report.get("examples", {}))
     _show_labels(report["labels"], report["serving"])
+    _show_rollout(report["rollout"])
     _show_baseline(report)
     _show_learners(report["learners"])
     for number, damage in report["damaged"].items():
@@ -106,6 +107,12 @@ def _show_labels(labels: dict[str, Any] | None, serving: list[dict[str, Any]]) -
         say(f"{delays['late_share']:.1%} of them come after join.wait: {wait} would catch 99 %", "yellow")
     if labels["evicted"]:
         say(f"{labels['evicted']:,} events were timed out early: join.max_pending is too small for join.wait", "yellow")
+
+
+def _show_rollout(found: dict[str, Any]) -> None:
+    """The roll-out that goes on; of one that is over the ledger tells."""
+    if found["state"] in ("shadow", "canary", "paused"):
+        say(f"roll-out of {found['candidate']}: {found['state']}, answers {found['share']:g} %: {found['why']}")
 
 
 def _show_baseline(report: dict[str, Any]) -> None:

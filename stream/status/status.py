@@ -18,6 +18,7 @@ from snapshots.records.manifest import LABEL_CLASSES, HoldoutState, Manifest
 from snapshots.store.lease import Lease
 from snapshots.store.private_files import readable_by_all
 from stream.process.presence import SILENT, has_ended, present
+from stream.rollout import report as rollout_report
 from stream.settings import Config
 from stream.source import lines
 from stream.status.disk import free_bytes
@@ -42,6 +43,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "labels": labels(newest),
         "unmatched": _unmatched(newest),
         "holdout": _holdout(newest),
+        "rollout": rollout_report.report(lineage, config, words, now),
         "baseline": baseline(lineage, now),
         "retrain": retrain(lineage, now),
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
