@@ -323,6 +323,14 @@ class RolloutConfig(_Table):
     false_aborts_per_year: Positive = 1.0
 
 
+class DuelConfig(_Table):
+    """How long champion and challengers are compared until the best is promoted, in events or seconds (0: not)."""
+
+    events: Count = 0
+    seconds: SecondsOrNone = 0.0
+    sign_off: bool = False
+
+
 class RoutingConfig(_Table):
     """How learners share the requests: the champion alone, fixed shares in percent, or weights by their losses."""
 
@@ -379,6 +387,7 @@ class Config(_Table):
     serve: Serve = msgspec.field(default_factory=Serve)
     shadow: Shadow = msgspec.field(default_factory=Shadow)
     rollout: RolloutConfig = msgspec.field(default_factory=RolloutConfig)
+    duel: DuelConfig = msgspec.field(default_factory=DuelConfig)
     routing: RoutingConfig = msgspec.field(default_factory=RoutingConfig)
     production: bool = False
     champion: str = ""

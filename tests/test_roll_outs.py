@@ -299,3 +299,27 @@ def test_any_two_are_compared_and_any_answer_is_found_again(folder: Callable[...
     assert "route quick with probability 0.3" in here.run("ledger", "--id", answer["id"]).stdout
     assert "no answer to 'nothing'" in here.run("ledger", "--id", "nothing", code=3).stderr
     assert "no answer" in here.run("ledger", "--id", answer["id"], "--at", "2020-01-01", code=3).stderr
+
+
+@pytest.mark.parametrize("sign_off", [False, True])
+def test_a_duel_has_a_winner_or_none(folder: Callable[..., Folder], *, sign_off: bool) -> None:
+    """Over a fixed window; the winner is promoted, or named; the next duel begins, and nobody wins it."""
+    here = folder(learners=TWO, **FAST, duel__events=1000, duel__sign_off=sign_off)
+    here.write(numbers(6000))
+    here.start("up")
+    wait_for(lambda: [entry["action"] for entry in here.json("ledger")] == ["duel_start"], 60)
+    here.write(numbers(3000, first=6000))
+    wait_for(lambda: any(entry["action"] == "duel_end" for entry in here.json("ledger")))
+    ended = next(entry for entry in here.json("ledger") if entry["action"] == "duel_end")
+    assert (ended["cause"], ended["learner"]) == ("winner", "quick")
+    assert "quick -0." in ended["why"]
+    if sign_off:
+        time.sleep(1)
+        assert here.lineage.champion() == "slow"
+        return
+    wait_for(lambda: here.lineage.champion() == "quick")
+    wait_for(lambda: [entry["action"] for entry in here.json("ledger")].count("duel_start") == 2)
+    here.write(numbers(3000, first=9000))
+    wait_for(lambda: [entry["action"] for entry in here.json("ledger")].count("duel_end") == 2)
+    ended = [entry for entry in here.json("ledger") if entry["action"] == "duel_end"][-1]
+    assert (ended["cause"], ended["learner"]) == ("no_winner", "quick")

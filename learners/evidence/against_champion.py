@@ -10,6 +10,7 @@ import numpy as np
 from learners.errors import StateRefusedError
 from learners.evidence.hedge import Hedge
 from learners.evidence.losses import WHOLE, Floats
+from learners.evidence.of_duel import OfDuel
 from learners.evidence.of_rollout import OfRollout
 from learners.evidence.paired import Paired
 
@@ -29,6 +30,7 @@ class _Saved(msgspec.Struct, array_like=True):
     paired: dict[str, bytes] = {}
     rollout: bytes = b""
     weights: dict[str, float] = {}
+    duel: bytes = b""
 
 
 class AgainstChampion:
@@ -44,6 +46,7 @@ class AgainstChampion:
         self._lots: dict[int, _Lot] = {}
         self._lock = threading.Lock()
         self.rollout = OfRollout(max_slices)
+        self.duel = OfDuel(max_slices)
         self.hedge = Hedge()
 
     def led_by(self, champion: str) -> None:
@@ -84,6 +87,7 @@ class AgainstChampion:
             if len(own) == len(champion) and (lot.slices is None or len(lot.slices) == len(own)):
                 self._paired.setdefault(name, Paired(0.0, None, self._max_slices)).update(own, champion, lot.slices)
                 self.rollout.note_learnt(name, own, champion, lot.slices)
+                self.duel.note(name, own, champion, lot.slices)
 
     def close_look(self) -> None:
         """Let what was bet since the last look count."""
@@ -91,11 +95,22 @@ class AgainstChampion:
             for one in self._paired.values():
                 one.close_look()
             self.rollout.close_look()
+            self.duel.close_look()
 
     def roll_out(self, entry: int, candidate: str) -> None:
         """Compare a candidate since a roll-out began as well; 0: there is none."""
         with self._lock:
             self.rollout.begin(entry, candidate)
+
+    def fight(self, entry: int) -> None:
+        """Compare all challengers since a duel began as well; 0: there is none."""
+        with self._lock:
+            self.duel.begin(entry)
+
+    def duel_figures(self, alpha: float) -> dict[str, Any]:
+        """The evidence of the present duel; intervals hold but for ``alpha``."""
+        with self._lock:
+            return self.duel.figures(alpha)
 
     def note_logged(self, entry: int, own: Floats, champion: Floats, slices: Sequence[Sequence[str]] | None) -> None:
         """Take losses of requests that the candidate of a roll-out and the champion predicted."""
@@ -121,7 +136,9 @@ class AgainstChampion:
         """Encode the whole state as msgpack."""
         with self._lock:
             paired = {name: one.dump() for name, one in self._paired.items()}
-            return msgspec.msgpack.encode(_Saved(self.champion, paired, self.rollout.dump(), self.hedge.weights))
+            return msgspec.msgpack.encode(
+                _Saved(self.champion, paired, self.rollout.dump(), self.hedge.weights, self.duel.dump())
+            )
 
     def restore(self, data: bytes) -> None:
         """Take what :meth:`dump` wrote; empty: begin anew. Raise :class:`StateRefusedError` when it does not decode."""
@@ -132,6 +149,7 @@ class AgainstChampion:
         with self._lock:
             self.champion, self._paired = saved.champion, {name: Paired.load(one) for name, one in saved.paired.items()}
             self.rollout.restore(saved.rollout)
+            self.duel.restore(saved.duel)
             self.hedge = Hedge(saved.weights)
             self._lots.clear()
 

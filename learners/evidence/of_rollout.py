@@ -48,7 +48,7 @@ class OfRollout:
         """Candidate minus champion, with intervals that all hold at any time but for a probability ``alpha``."""
         if not self.entry:
             return {}
-        found = {name: _figures(one, alpha) for name, one in (("learnt", self.learnt), ("logged", self.logged))}
+        found = {name: figures_of(one, alpha) for name, one in (("learnt", self.learnt), ("logged", self.logged))}
         return {"entry": self.entry, **{name: one for name, one in found.items() if one["events"]}}
 
     def dump(self) -> bytes:
@@ -70,7 +70,8 @@ class OfRollout:
         self.learnt, self.logged = Paired.load(saved[2]), Paired.load(saved[3])
 
 
-def _figures(paired: Paired, alpha: float) -> dict[str, Any]:
+def figures_of(paired: Paired, alpha: float) -> dict[str, Any]:
+    """Means and intervals of the whole and of each slice, which all hold at any time but for ``alpha``."""
     names = [name for name in paired.slices if name != WHOLE and paired.events(name)]
     each = alpha / (1 + len(names))
     whole, slices = paired.interval(alpha=each), {name: paired.interval(name, each) for name in names}

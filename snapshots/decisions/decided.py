@@ -41,6 +41,7 @@ class Decided(msgspec.Struct, frozen=True):
     refreshes: list[Entry] = []
     trusts: list[Entry] = []
     of_rollout: list[Entry] = []
+    duels: list[Entry] = []
     accepted: list[Entry] = []
     outcomes: list[Entry] = []
     asked: list[Entry] = []
@@ -72,6 +73,11 @@ class Decided(msgspec.Struct, frozen=True):
     def wanted_replays(self, learner: str) -> list[Entry]:
         """The replays that were asked for on a learner's line and have not failed since."""
         return [entry for entry in self.replays.get(learner, []) if entry.seq > self.line(learner).number]
+
+    @property
+    def duel(self) -> Entry | None:
+        """The entry that began, or ended, the newest duel."""
+        return self.duels[-1] if self.duels else None
 
     @property
     def rollout(self) -> Rollout | None:
@@ -141,12 +147,19 @@ def _of_baselines(found: Decided, entry: Entry) -> None:
         found.erasures.append(entry)
 
 
-def _of_lineage(found: Decided, entry: Entry) -> None:
-    found.by_number[entry.seq] = entry
+def _of_contests(found: Decided, entry: Entry) -> None:
+    """Roll-outs and duels."""
     if entry.action == "rollout_start":
         found.of_rollout[:] = [entry]
     elif found.of_rollout and entry.action in (*STEPS, *ENDS):
         found.of_rollout.append(entry)
+    if entry.action in ("duel_start", "duel_end"):
+        found.duels.append(entry)
+
+
+def _of_lineage(found: Decided, entry: Entry) -> None:
+    found.by_number[entry.seq] = entry
+    _of_contests(found, entry)
     match entry.action:
         case "revert":
             found.reverts.append(entry)

@@ -61,6 +61,7 @@ class Cut(msgspec.Struct):
     delays: dict[str, Any] = {}
     rollout: dict[str, Any] = {}
     weights: dict[str, float] = {}
+    duel: dict[str, Any] = {}
 
 
 def versions() -> dict[str, str]:
@@ -115,6 +116,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         delays=cut.delays,
         rollout=cut.rollout,
         weights=cut.weights,
+        duel=cut.duel,
     )
     if not claim(store, manifest_name(number), manifest.encode()):
         raise NumberTakenError(f"snapshot {number} is there already")

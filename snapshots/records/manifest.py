@@ -162,7 +162,7 @@ class Manifest(msgspec.Struct, frozen=True):
     ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
     ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later,
     ``rollout`` how the candidate of a roll-out does against the champion, and ``weights`` how much each learner is
-    to be believed (``routing.policy = "hedge"``).
+    to be believed (``routing.policy = "hedge"``), ``duel`` how challengers do since a duel began.
     """
 
     format: int
@@ -183,6 +183,7 @@ class Manifest(msgspec.Struct, frozen=True):
     delays: dict[str, Any] = {}
     rollout: dict[str, Any] = {}
     weights: dict[str, float] = {}
+    duel: dict[str, Any] = {}
     sha256: str = ""
 
     def encode(self) -> bytes:

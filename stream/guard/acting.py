@@ -11,6 +11,7 @@ from snapshots.judging.judge import target_of
 from snapshots.records import cut as snapshots
 from snapshots.records.verdict import Verdict
 from stream.guard.breaker import Step, next_step
+from stream.guard.duel import Dueling
 from stream.guard.judge_process import Judging
 from stream.guard.notify import Notifier
 from stream.guard.rolling_out import RollingOut
@@ -41,6 +42,10 @@ class Acting:
             config, lineage, self.decide, lambda action, candidate, why, entry: self.tell(
                 action, candidate, why, entry=entry), now,
         )  # fmt: skip
+        self.dueling = Dueling(
+            config, lineage, self.decide, lambda action, learner, why, entry: self.tell(
+                action, learner, why, entry=entry), now,
+        )  # fmt: skip
         self._looked: dict[str, int] = {}
 
     def close(self) -> None:
@@ -69,6 +74,9 @@ class Acting:
             self.watch_breakers()
             self.answering.watch()
         self.rolling_out.watch()
+        rollout = self.lineage.decided.rollout
+        if rollout is None or not rollout.active:  # one change of champion at a time
+            self.dueling.watch()
 
     def watch_breakers(self) -> None:
         """Open, half open or close each learner's breaker, as the ledger and the newest snapshots have it."""

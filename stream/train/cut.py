@@ -14,6 +14,8 @@ from stream.train.writer import Draft, encode_shared
 log = logging.getLogger("holdfast.trainer")
 #: the share of the time that learning may stand still for saving; slow models are saved less often
 SAVING_SHARE = 0.05
+#: the intervals of a duel hold but for this probability
+_DUEL_ALPHA = 0.05
 _NOTHING = Part("", 0, "")
 
 
@@ -120,6 +122,7 @@ class Cutter:
             shared=encode_shared(shared),
             delays=state.arrivals.labels(state.counts),
             weights=state.rivalry.weights(),
+            duel=state.rivalry.duel_figures(_DUEL_ALPHA),
             rollout=state.rivalry.rollout_figures(alpha_of(config.rollout)),
         )
 

@@ -149,6 +149,8 @@ class State:
             changed |= learner.role != role
             learner.role = role
         self.rivalry.led_by(name or "")
+        duel = self.kit.lineage.decided.duel
+        self.rivalry.fight(duel.seq if duel is not None and duel.action == "duel_start" else 0)
         rollout = self.kit.lineage.decided.rollout
         if rollout is not None and rollout.active:
             self.rivalry.roll_out(rollout.entry, rollout.candidate)
