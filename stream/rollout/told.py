@@ -18,6 +18,7 @@ _LEAST_MS, _LATENCY_PER_DECADE = 0.001, 20
 #: how many cells a distribution may have
 _MOST_CELLS = 2000
 _WINDOW = 1000
+_NOT_FINITE = 10**6
 
 
 class Window(msgspec.Struct):
@@ -170,12 +171,13 @@ def cell_of(prediction: Prediction) -> int:
     [99, 3, -20]
     """
     if prediction.probability is not None:
-        return min(_CELLS - 1, int(prediction.probability * _CELLS))
+        chance = prediction.probability
+        return min(_CELLS - 1, int(chance * _CELLS)) if math.isfinite(chance) else _NOT_FINITE
     value = prediction.value
     if prediction.probabilities is not None or isinstance(value, bool) or value is None:
         return -1 if value is None else int(value)
     if not math.isfinite(value):
-        return 10**6
+        return _NOT_FINITE
     return int(math.copysign(round(_PER_DECADE * math.log10(1 + abs(value))), value))
 
 

@@ -1,19 +1,13 @@
 """A roll-out as a serving process carries it out: who answers which request, who predicts it too, and taking it back.
 
-The request path reads one pointer (``routing``) and counts; it takes no lock and calls nobody (promise 4). What the one
-that does not answer says is asked for after the answer has left.
+The request path reads one pointer (``routing``) and counts; it takes no lock and calls nobody (promise 4).
 """
 
-import asyncio
 import hashlib
 import logging
 import time
-import zlib
-from collections import deque
 from collections.abc import Callable
 from typing import Any
-
-import msgspec
 
 from learners import Features, LearnersError, Prediction
 from snapshots import Lineage
@@ -22,38 +16,15 @@ from snapshots.decisions.rollout import Rollout, candidate_of
 from snapshots.errors import DamagedError, RefusedError, VersionMismatchError
 from stream.process import logs
 from stream.rollout.routing import key_of, position_of
-from stream.rollout.told import Route, Told, agree, broken
+from stream.rollout.told import Told, broken
 from stream.serve.arms import MEAN, Arms, Shares, mean_of, route_of
-from stream.serve.loaded import BASELINE, CHAMPION, Serving, answer_of, load_baseline, load_snapshot
+from stream.serve.loaded import CHAMPION, Serving, answer_of, load_baseline, load_snapshot
+from stream.serve.shadow import Answered, Routing, Shadowing, timed
 from stream.settings import Config
 from stream.sink.prediction_log import PredictionLog, new_id
 
 log = logging.getLogger("holdfast.serving")
 _AGAIN_SECONDS = 30.0
-#: requests that wait to be shadowed; a tenth of the time is for them, in slices, and older ones are left out
-_MOST_WAITING, _SLICE_SECONDS, _EVERY_SECONDS, _OLDEST_SECONDS = 10_000, 0.0002, 0.002, 0.1
-
-
-class Routing(msgspec.Struct, frozen=True):
-    """One roll-out in service. Replaced as a whole, never changed; ``told`` is counted into."""
-
-    rollout: Rollout
-    name: str
-    salt: bytes
-    candidate: Serving
-    told: Told
-
-
-class Answered(msgspec.Struct, gc=False):
-    """One answer, when it was given (Unix seconds), and in a roll-out who said it, and who is to be asked as well."""
-
-    when: float
-    features: Features
-    answer: dict[str, Any]
-    routing: Routing | None = None
-    said: Prediction | None = None
-    other: Serving | None = None
-    champion: Serving | None = None
 
 
 class Candidacy:
@@ -66,8 +37,8 @@ class Candidacy:
         self.told: Told | None = None
         self._broken = ""
         self._refused: dict[str, float] = {}
-        self._later: deque[Answered] = deque()
-        self._scheduled = False
+        self._most_ms = config.rollout.max_p99_ms
+        self.shadowing = Shadowing(config, log_, now, self.failed)
         self._salt = hashlib.blake2b(config.name.encode(), digest_size=16).digest()
 
     # Following ---------------------------------------------------------------------------------------------------
@@ -167,7 +138,7 @@ class Candidacy:
         said = self._ask(routing, champion, features) if chosen else None
         serving = champion if said is None else routing.candidate
         if said is None:
-            said = self._timed(champion, features, routing.told.champion, champion)
+            said = timed(champion, features, routing.told.champion, champion, self._most_ms)
         answer = answer_of(serving, said, identity)
         by_candidate = serving is routing.candidate
         answer["route"] = routing.name if by_candidate else CHAMPION
@@ -197,119 +168,18 @@ class Candidacy:
     def _ask(self, routing: Routing, champion: Serving, features: Features) -> Prediction | None:
         """What the candidate says; None where it fails, and then nobody asks it again once that is too often."""
         try:
-            said = self._timed(routing.candidate, features, routing.told.candidate, champion)
+            said = timed(routing.candidate, features, routing.told.candidate, champion, self._most_ms)
             answer_of(routing.candidate, said, None)
         except Exception as cause:
-            self._failed(routing, cause)
+            self.failed(routing, cause)
             return None
         return said
 
-    def _failed(self, routing: Routing, cause: Exception) -> None:
+    def failed(self, routing: Routing, cause: Exception) -> None:
+        """Count a prediction of the candidate that failed; that once it is too often nobody asks it any more."""
         told = routing.told
         told.candidate.fail()
         told.trouble = f"{type(cause).__name__}: {cause}"[:300]
         why = broken(told, self._config.rollout)
         if why and self.told is told:
             self._broken, self.routing = why, None
-
-    def _timed(self, serving: Serving, features: Features, route: Route, champion: Serving) -> Prediction:
-        """Predict and count it; classes are counted by the champion's numbers."""
-        began = time.perf_counter()
-        said = serving.learner.predict(features)
-        seconds = time.perf_counter() - began
-        route.note(_numbered(said, serving, champion), seconds, self._config.rollout.max_p99_ms)
-        return said
-
-    # After the answer has left -----------------------------------------------------------------------------------
-
-    def keep(self, one: Answered) -> None:
-        """An answer leaves: count it, have it logged, and the other one asked once it has left."""
-        routing = one.routing
-        if routing is not None and one.said is not None:
-            by_candidate = one.answer["route"] != CHAMPION
-            told = routing.told
-            (told.candidate if by_candidate else told.champion).answered += 1
-            told.since_step += by_candidate or routing.rollout.share == 0
-            if one.other is not None and self._shadowed(one.answer["id"]):
-                if len(self._later) < _MOST_WAITING:
-                    self._later.append(one)
-                    self._schedule()
-                    return
-                self._skip(one)
-                return
-        if self._log is not None:
-            self._log.put(one.features.raw, one.answer, one.when)
-
-    def _skip(self, one: Answered) -> None:
-        """There is no time to ask the other one."""
-        if one.routing is not None:
-            one.routing.told.skipped += 1
-        if self._log is not None:
-            self._log.put(one.features.raw, one.answer, one.when)
-
-    def _shadowed(self, identity: object) -> bool:
-        share = self._config.shadow.share
-        return share >= 1.0 or zlib.crc32(str(identity).encode(errors="surrogatepass")) < share * 2**32
-
-    def _schedule(self) -> None:
-        """Ask the other one a little later, so that answers go first however many are wanted."""
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._catch_up)
-
-    def _catch_up(self) -> None:
-        self._scheduled = False
-        until = time.perf_counter() + _SLICE_SECONDS
-        while self._later:
-            one = self._later.popleft()
-            if self._now() - one.when > _OLDEST_SECONDS:  # others are waiting for answers: those go first
-                self._skip(one)
-            else:
-                self._shadow(one)
-            if self._later and time.perf_counter() > until:
-                self._schedule()
-                return
-
-    def close(self) -> None:
-        """Log what waits; nobody is asked any more."""
-        while self._later:
-            one = self._later.popleft()
-            if self._log is not None:
-                self._log.put(one.features.raw, one.answer, one.when)
-
-    def _shadow(self, one: Answered) -> None:
-        """Have the other one predict a request as well, and log both."""
-        routing, other, champion = one.routing, one.other, one.champion
-        if routing is None or other is None or champion is None or one.said is None:
-            return
-        told, to_candidate = routing.told, other is routing.candidate
-        began, name = time.perf_counter(), routing.name if to_candidate else CHAMPION
-        try:
-            said = self._timed(other, one.features, told.candidate if to_candidate else told.champion, champion)
-            shadow: dict[str, Any] = answer_of(other, said, None)
-            answered = champion if to_candidate else routing.candidate
-            told.both += 1
-            told.agreed += agree(_numbered(one.said, answered, champion), _numbered(said, other, champion))
-        except Exception as cause:
-            shadow = {
-                "learner": other.name,
-                "snapshot": other.snapshot,
-                "error": f"{type(cause).__name__}: {cause}"[:300],
-            }
-            if to_candidate:
-                self._failed(routing, cause)
-            else:
-                told.champion.fail()
-        shadow.pop("id", None)
-        shadow |= {"route": name, "ms": round((time.perf_counter() - began) * 1000, 3)}
-        if self._log is not None:
-            more = {"shadow": shadow, "rollout": routing.rollout.entry}
-            self._log.put(one.features.raw, one.answer, one.when, more)
-
-
-def _numbered(said: Prediction, serving: Serving, champion: Serving) -> Prediction:
-    """A prediction with the champion's numbers of classes; a baseline has its own."""
-    if serving.task != "multiclass" or serving.name != BASELINE or serving is champion or said.value is None:
-        return said
-    label = serving.labels[int(said.value)]
-    return Prediction(champion.labels.index(label) if label in champion.labels else -2, None, {})

@@ -111,7 +111,7 @@ class Server:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
-        self.candidacy.close()
+        self.candidacy.shadowing.close()
         if self.predictions is not None:
             self.predictions.close()
         self.presence.close()

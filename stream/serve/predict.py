@@ -19,7 +19,7 @@ from stream.serve.prometheus import RequestCounts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream.serve.candidacy import Answered
+    from stream.serve.shadow import Answered
 
 #: how long a batch is worked at before others are answered
 _SLICE_SECONDS = 0.002
@@ -53,7 +53,7 @@ class Answers:
             body = orjson.dumps(answered.answer)
         except Exception as cause:
             return _learner_refused(cause, "")
-        candidacy.keep(answered)
+        candidacy.shadowing.keep(answered)
         return 200, body
 
     async def many(self, body: bytes) -> Answer:
@@ -119,7 +119,7 @@ class _Batch:
         """Return the whole answer, and have it logged."""
         if self._refused is None:
             for answered in self._answers:
-                self._candidacy.keep(answered)
+                self._candidacy.shadowing.keep(answered)
         return self._refused or (200, b'{"predictions":[' + b",".join(self._parts) + b"]}")
 
     def _predict(self, index: int, raw: bytes) -> Answer | None:
