@@ -194,7 +194,7 @@ def test_what_may_not_be_rolled_out_is_refused(folder: Callable[..., Folder]) ->
     before = len(here.json("ledger"))
     for candidate, said in {
         "slow": "champion already", "nobody": "no learner 'nobody'", "baseline:1": "baseline 1 does not exist",
-        "snapshot:99": "snapshot 99 does not hold", "snapshot:x": "is not a learner's name", "baseline:1:2": "is not",
+        "snapshot:99": "snapshot 99 does not exist", "snapshot:x": "is not a learner's name", "baseline:1:2": "is not",
     }.items():  # fmt: skip
         assert said in here.run("rollout", "start", candidate, code=3).stderr, candidate
     for what in ("step", "pause", "resume", "abort", "approve"):

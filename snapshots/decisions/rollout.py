@@ -98,7 +98,8 @@ def _after(now: Rollout, entry: Entry) -> Rollout:
     changes: dict[str, Any] = {"why": entry.why, "by": entry.by}
     match entry.action:
         case "rollout_step":
-            changes |= {"state": _going(entry.share), "share": entry.share, "step": entry.seq, "since": entry.time,
+            state = "paused" if now.state == "paused" else _going(entry.share)
+            changes |= {"state": state, "share": entry.share, "step": entry.seq, "since": entry.time,
                         "awaits": False, "approved": False}  # fmt: skip
         case "rollout_pause":
             changes["state"] = "paused"
@@ -131,7 +132,7 @@ def _decided_elsewhere(now: Rollout, entry: Entry) -> Rollout:
     about = f"entry {entry.seq} ({entry.action}) by {entry.by}: {entry.why or 'no reason given'}"
     if entry.action == "promote":
         return _over(now, entry, "aborted", f"another became champion: {about}")
-    if is_learner and itself and entry.action not in ("fall_back", "return"):
+    if candidate.kind != "baseline" and itself and entry.action not in ("fall_back", "return"):
         return _over(now, entry, "aborted", f"the candidate may not answer: {about}")
     if candidate.kind == "baseline" and entry.action == "retire_baseline":
         return _over(now, entry, "aborted", f"the candidate is gone: {about}")

@@ -30,6 +30,8 @@ def compare(config: Config, a: str, b: str, since: str | None, slices: tuple[str
     from stream.compose import events_of, membership_of  # noqa: PLC0415  the same
     from stream.parts import codec_of, labels_of, reach_modules  # noqa: PLC0415  the same
 
+    if a == b:
+        raise RefusedError(f"{a} and {b} are the same: compare two")
     refuse_absent(config)
     lineage = lineage_of(config)
     reach_modules(config)

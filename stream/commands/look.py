@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from snapshots import Lineage, SnapshotsError
+from snapshots.decisions.ledger import Entry
 from snapshots.errors import RefusedError
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of, moment_of
 from stream.commands.numbers import Figure
@@ -128,8 +129,14 @@ def _show_ledger(config: Config, at: str | None, identity: str | None, *, as_jso
         return
     columns = ["seq", "time", "action", "learner", "snapshot", "by", "why"]
     printing.table("ledger", columns, [
-        (e.seq, printing.moment(e.time), e.action, e.learner, e.snapshot, e.by, e.why) for e in entries
+        (e.seq, printing.moment(e.time), e.action, e.learner or e.candidate or None, e.snapshot, e.by, _with_share(e))
+        for e in entries
     ])  # fmt: skip
+
+
+def _with_share(entry: Entry) -> str:
+    """The reason of an entry; of a roll-out's step with the share that it gives."""
+    return f"{entry.share:g} %: {entry.why}".rstrip(": ") if entry.action == "rollout_step" else entry.why
 
 
 def _show_answer(config: Config, lineage: Lineage, identity: str, until: float, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from snapshots.decisions.decided import baseline_state
 from snapshots.decisions.ledger import Decision, Entry
 from snapshots.decisions.rollout import Candidate, Rollout, candidate_of
 from snapshots.errors import RefusedError
+from snapshots.judging.reverts import ancestry
 from snapshots.records import baselines
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.rollout.steps import next_share
@@ -103,13 +104,21 @@ def _baseline(lineage: Lineage, number: int) -> int:
 
 
 def _snapshot(lineage: Lineage, meant: Candidate, learner: str) -> int:
-    part = lineage.part(meant.number, learner)
-    if part is None:
+    if lineage.manifest(meant.number) is None:
+        raise RefusedError(
+            f"snapshot {meant.number} does not exist, or is gone. See: holdfast snapshots list; {_NOTHING}"
+        )
+    if lineage.part(meant.number, learner) is None:
         raise RefusedError(f"snapshot {meant.number} does not hold {learner}. See: holdfast snapshots list; {_NOTHING}")
     if not lineage.passed(meant.number, learner):
         verdict = lineage.verdict(meant.number, learner)
         said = verdict.verdict if verdict is not None else "not judged yet"
         raise RefusedError(f"snapshot {meant.number} of {learner} has not passed the guard: {said}; {_NOTHING}")
+    if meant.number not in ancestry(lineage, learner):
+        raise RefusedError(
+            f"snapshot {meant.number} of {learner} was undone by a revert, so it may not answer. See: holdfast ledger; "
+            f"{_NOTHING}"
+        )
     return meant.number
 
 
@@ -181,7 +190,10 @@ def rollout_step(config: Config, share: float | None, why: str) -> None:
     def decide(now: Rollout) -> Decision:
         given = next_share(now, config.rollout) if share is None else share
         if given is None:
-            raise RefusedError(f"{now.candidate} answers everything: holdfast promote makes it champion; {_NOTHING}")
+            raise RefusedError(
+                f"{now.candidate} answers everything already; it becomes champion when the evidence is there. See: "
+                f"holdfast rollout status; {_NOTHING}"
+            )
         return Decision("rollout_step", operator(), why, candidate=now.candidate, share=given)
 
     entry = _write(config, decide)
@@ -236,6 +248,10 @@ def rollout_approve(config: Config, why: str) -> None:
     def decide(now: Rollout) -> Decision:
         if not config.rollout.sign_off:
             raise RefusedError(f"steps need no approval here: rollout.sign_off is false; {_NOTHING}")
+        if not now.awaits and not now.approved:
+            raise RefusedError(
+                f"nothing waits for approval yet: the guard proposes a step once its evidence is there; {_NOTHING}"
+            )
         if now.approved:
             raise RefusedError(f"the next step is approved already; {_NOTHING}")
         return Decision("rollout_approve", operator(), why, candidate=now.candidate)

@@ -54,6 +54,8 @@ def side_of(text: str, config: Config, lineage: Lineage, now: float) -> Side:
         raise RefusedError(f"there is no learner {learner!r}; there is {there}")
     if meant.kind == "learner":
         return Side(text, learner)
+    if lineage.manifest(meant.number) is None:
+        raise RefusedError(f"snapshot {meant.number} does not exist, or is gone. See: holdfast snapshots list")
     if lineage.part(meant.number, learner) is None:
         raise RefusedError(f"snapshot {meant.number} does not hold {learner}. See: holdfast snapshots list")
     return Side(text, learner, meant.number, load_snapshot(config, lineage, meant.number, learner, now)[0])

@@ -73,7 +73,6 @@ def _ramp(drill: Drill) -> Rollout:
     _begin(drill)
     _holdfast(drill, "rollout", "pause", "--why", "a drill")
     _holdfast(drill, "rollout", "step", "50", "--why", "a drill")
-    _holdfast(drill, "rollout", "pause", "--why", "a drill")
     asked = time.time()
     drill.until(lambda: time.time() > asked + 5 and drill.caller.routed(CANARY), 30.0, "the candidate answers nothing")
     found = drill.lineage.refresh().decided.rollout

@@ -13,7 +13,7 @@ from snapshots.judging.reverts import decide_revert
 from stream.process import logs
 from stream.process.presence import present
 from stream.rollout.report import seen_of
-from stream.rollout.steps import back, lacks, next_share
+from stream.rollout.steps import Seen, back, lacks, next_share
 from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
@@ -44,7 +44,7 @@ class RollingOut:
         if why:
             self._write(rollout, Decision("rollout_abort", _BY, why, candidate=rollout.candidate), logging.ERROR)
             return
-        if rollout.state == "paused" or rollout.awaits or lacks(rollout, seen, self.config.rollout, self.now()):
+        if rollout.state == "paused" or rollout.awaits or self._lacks(rollout, seen):
             return
         said = _found(seen.loss)
         if self.config.rollout.sign_off and not rollout.approved:
@@ -56,6 +56,10 @@ class RollingOut:
         else:
             step = Decision("rollout_step", _BY, said, candidate=rollout.candidate, share=share)
             self._write(rollout, step, logging.INFO)
+
+    def _lacks(self, rollout: Rollout, seen: Seen) -> bool:
+        here = msgspec.structs.replace(seen, guarded=True)  # this is the guard
+        return bool(lacks(rollout, here, self.config.rollout, self.now()))
 
     def _lead(self, rollout: Rollout, why: str) -> None:
         """Make the candidate champion: what answers all requests is what answers from now on."""

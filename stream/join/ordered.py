@@ -9,6 +9,8 @@ from stream.record import Record
 _Partition = tuple[str, str]
 #: records of one partition that are kept back before no more of it are asked for, and how few before they are again
 _MOST, _FEW = 20_000, 5_000
+#: after so many records without a time, and none with one, a partition is taken for one that has none
+_UNTIMED = 20
 
 
 class Ordered:
@@ -28,6 +30,7 @@ class Ordered:
         self._heads: list[tuple[float, str, str, int]] = []
         self._newest = 0.0
         self._held: set[_Partition] = set()
+        self._untimed: dict[_Partition, int] = {}
         self.times: dict[_Partition, float] = {}
 
     def begin(self, partitions: Collection[_Partition], last: dict[_Partition, float]) -> None:
@@ -43,12 +46,28 @@ class Ordered:
         for record in records:
             partition = (record.topic, record.partition)
             queue = self._queues.setdefault(partition, deque())
-            time = max(self._time_of(record) or 0.0, self._last.get(partition, 0.0))
+            time = max(self._timed(partition, record), self._last.get(partition, 0.0))
             self._last[partition] = time
             self._newest = max(self._newest, time)
             if not queue:
                 heapq.heappush(self._heads, (time, *partition, record.offset))
             queue.append((time, record))
+
+    def _timed(self, partition: _Partition, record: Record) -> float:
+        """The time of a record; in a partition none of whose records have one, the newest time of the others.
+
+        So a file of whole events without times does not hold up what waits for its label. Their order among the others
+        is as they are read.
+        """
+        found = self._time_of(record)
+        if found is not None:
+            self._untimed[partition] = -1
+            return found
+        untimed = self._untimed.get(partition, 0)
+        if untimed < 0:
+            return 0.0
+        self._untimed[partition] = untimed + 1
+        return self._newest if untimed >= _UNTIMED else 0.0
 
     def partitions(self) -> Collection[_Partition]:
         """The partitions that are known."""

@@ -12,9 +12,10 @@ from stream.settings import Config
 
 def seen_of(lineage: Lineage, rollout: Rollout, words: Iterable[Mapping[str, Any]]) -> Seen:
     """What serving processes say of a roll-out, and what the newest snapshot does."""
-    newest = lineage.newest()
+    newest, words = lineage.newest(), list(words)
     sealed = newest is not None and bool(newest.holdout.versions)
-    return Seen(together(told_by(words), rollout), loss_of(lineage, rollout), sealed)
+    guarded = any(word["role"] == "guard" for word in words)
+    return Seen(together(told_by(words), rollout), loss_of(lineage, rollout), sealed, guarded)
 
 
 def report(lineage: Lineage, config: Config, words: Iterable[Mapping[str, Any]], now: float) -> dict[str, Any]:

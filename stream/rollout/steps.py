@@ -16,12 +16,13 @@ class Seen(msgspec.Struct, frozen=True):
     """What is known of a roll-out: what serving told, and the losses, candidate minus champion, where there are some.
 
     ``loss`` has ``events``, ``difference``, ``low``, ``high`` and ``slices`` (name → mean, low, high, events).
-    ``sealed``: whether there is a holdout, without which learners are not compared.
+    ``sealed``: whether there is a holdout, without which learners are not compared; ``guarded``: whether a guard runs.
     """
 
     told: Told
     loss: dict[str, Any] | None
     sealed: bool = True
+    guarded: bool = True
 
 
 def loss_of(lineage: Lineage, rollout: Rollout) -> dict[str, Any] | None:
@@ -68,8 +69,10 @@ def back(seen: Seen, settings: RolloutConfig) -> str:
 def lacks(rollout: Rollout, seen: Seen, settings: RolloutConfig, now: float) -> list[str]:
     """What is missing before the candidate goes on; nothing: it may."""
     found: list[str] = []
-    if seen.told.trouble and not seen.told.candidate.predicted:
-        found.append(f"the candidate cannot be asked: {seen.told.trouble}")
+    if seen.told.absent:
+        found.append(f"the candidate, which cannot be asked: {seen.told.absent} (holdfast rollout abort ends this)")
+    if not seen.guarded:
+        found.append("the guard, which does not run: holdfast guard")
     waited = now - rollout.since
     if waited < settings.min_seconds:
         found.append(f"{waited:.0f} of {settings.min_seconds:g} s (rollout.min_seconds)")
@@ -84,7 +87,11 @@ def _lacks_labels(rollout: Rollout, seen: Seen, settings: RolloutConfig, now: fl
     if loss is None:
         by_log = candidate_of(rollout.candidate).kind != "learner"
         hint = ": [predictions] and [labels] give them" if by_log else ""
-        hint = hint or ("" if seen.sealed else ": learners are compared once the holdout is sealed")
+        hint = hint or (
+            ""
+            if seen.sealed
+            else ": learners are compared once the holdout is sealed, with holdout.rows or 500 held-out rows"
+        )
         return [f"labelled events to compare it on; there are none yet{hint}"]
     if loss["events"] < settings.min_events:
         return [f"{loss['events']} of {settings.min_events} labelled events (rollout.min_events)"]
@@ -92,7 +99,7 @@ def _lacks_labels(rollout: Rollout, seen: Seen, settings: RolloutConfig, now: fl
         if high > settings.max_loss and (not name or events >= settings.min_events):
             room, half = settings.max_loss - mean, high - mean
             left = ""
-            if not name and room > 0:
+            if room > 0:
                 more = events * ((half / room) ** 2 - 1)
                 left = f"; about {duration(more / max(events, 1) * max(now - rollout.began, 1.0))} at this rate"
             return [

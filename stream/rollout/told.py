@@ -3,9 +3,10 @@
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from learners.event import Prediction
 from snapshots.decisions.rollout import Rollout
@@ -21,25 +22,36 @@ _WINDOW = 1000
 _NOT_FINITE = 10**6
 
 
+_Count = Annotated[int, Meta(ge=0, le=10**12)]
+_Cells = dict[Annotated[int, Meta(ge=-(10**7), le=10**7)], _Count]
+_Latencies = dict[Annotated[int, Meta(ge=0, le=200)], _Count]
+
+
 class Window(msgspec.Struct):
     """The newest predictions, up to a thousand: a candidate that was fine for long is seen to fail as soon as ever."""
 
-    number: int = 0
-    predicted: int = 0
-    errors: int = 0
-    slow: int = 0
+    number: _Count = 0
+    predicted: _Count = 0
+    errors: _Count = 0
+    slow: _Count = 0
 
 
 class Route(msgspec.Struct):
     """What one of the two predicted: how many requests it answered, how many it predicted at all, and how."""
 
-    answered: int = 0
-    predicted: int = 0
-    errors: int = 0
-    slow: int = 0
+    answered: _Count = 0
+    predicted: _Count = 0
+    errors: _Count = 0
+    slow: _Count = 0
     window: Window = msgspec.field(default_factory=Window)
-    cells: dict[int, int] = {}
-    milliseconds: dict[int, int] = {}
+    cells: _Cells = {}
+    milliseconds: _Latencies = {}
+
+    def __post_init__(self) -> None:
+        """Refuse counts that no process can have, which somebody wrote into the store."""
+        for one in (self, self.window):
+            if one.errors + one.slow > one.predicted:
+                raise ValueError("more failed than were asked")
 
     def note(self, prediction: Prediction, seconds: float, most_ms: float) -> None:
         """Count a prediction and how long it took."""
@@ -85,18 +97,20 @@ class Told(msgspec.Struct):
     """What one process saw since the roll-out of ledger entry ``entry`` began there, and since the newest ``step``.
 
     ``both``: requests that both predicted; ``agreed``: of these, where they said the same. ``skipped``: requests that
-    were to be shadowed and were not, since there was no time. ``trouble``: why the candidate cannot be asked.
+    were to be shadowed and were not, since there was no time. ``trouble``: what it last failed with, ``absent``: why it
+    cannot be asked at all just now.
     """
 
     entry: int
     step: int
     candidate: Route = msgspec.field(default_factory=Route)
     champion: Route = msgspec.field(default_factory=Route)
-    since_step: int = 0
-    both: int = 0
-    agreed: int = 0
-    skipped: int = 0
+    since_step: _Count = 0
+    both: _Count = 0
+    agreed: _Count = 0
+    skipped: _Count = 0
     trouble: str = ""
+    absent: str = ""
 
     def at_step(self, step: int) -> None:
         """Begin to count for another step."""
@@ -116,6 +130,7 @@ def together(told: Iterable[Told], rollout: Rollout) -> Told:
             whole.agreed += one.agreed
             whole.skipped += one.skipped
             whole.trouble = whole.trouble or one.trouble
+            whole.absent = whole.absent or one.absent
     return whole
 
 
@@ -160,7 +175,7 @@ def figures(told: Told, settings: RolloutConfig) -> dict[str, Any]:
             "seen": round(seen, 4), "at_least": round(least, 4), "limit": settings.max_prediction_shift,
         },
         "agreement": round(told.agreed / told.both, 4) if told.both else None,
-        "both": told.both, "skipped": told.skipped, "trouble": told.trouble,
+        "both": told.both, "skipped": told.skipped, "trouble": told.trouble or told.absent,
     }  # fmt: skip
 
 

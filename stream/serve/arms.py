@@ -62,7 +62,9 @@ class Arms:
                 servings[name] = found
         self._servings = servings
         manifest = lineage.manifest(champion.snapshot)
-        shares = self._shares(servings, manifest.weights if manifest is not None else {}, champion.name)
+        able = {name for name in servings if lineage.decided.stopped(name) is None} or {champion.name}
+        weights = manifest.weights if manifest is not None else {}
+        shares = self._shares(servings, able, weights, champion.name)
         if shares != self.shares:
             self.shares = shares
 
@@ -78,16 +80,20 @@ class Arms:
             log.error("snapshot %d of %s cannot serve: %s", number, name, cause)
             return there
 
-    def _shares(self, servings: dict[str, Serving], weights: Mapping[str, float], champion: str) -> Shares:
+    def _shares(
+        self, servings: dict[str, Serving], able: set[str], weights: Mapping[str, float], champion: str
+    ) -> Shares:
+        """Shares among those who are able; the champion stays at hand for where one of them fails."""
+        first = champion if champion in able else min(able)
         if self._policy == "split":
             wanted = self._config.routing.shares
-            given = {name: wanted.get(name, 0.0) / 100 for name in servings}
-            given[champion] += 1 - sum(given.values())  # what cannot answer leaves its share to the champion
+            given = {name: wanted.get(name, 0.0) / 100 for name in servings if name in able}
+            given[first] += 1 - sum(given.values())  # what cannot answer leaves its share to the champion
             return Shares(servings, {name: share for name, share in given.items() if share > 0})
-        known = {name: weights.get(name, 0.0) for name in servings}
+        known = {name: weights.get(name, 0.0) for name in servings if name in able}
         whole = sum(known.values())
         if whole <= 0:
-            return Shares(servings, {champion: 1.0})
+            return Shares(servings, {first: 1.0})
         known = {name: weight / whole for name, weight in known.items()}
         best = max(known, key=lambda name: known[name])
         mean = self._config.routing.answer == "mean"

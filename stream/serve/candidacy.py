@@ -92,13 +92,13 @@ class Candidacy:
             self._trouble(str(cause))
             return there
         if self.told is not None:
-            self.told.trouble = ""
+            self.told.absent = ""
         log.info("%s %d is the candidate's (%g %%)", meant.kind, number, rollout.share)
         return found
 
     def _trouble(self, why: str) -> None:
         if self.told is not None:
-            self.told.trouble = why
+            self.told.absent = why
 
     def _take_back(self, lineage: Lineage, rollout: Rollout) -> None:
         """Write that the roll-out is over, unless somebody else did."""

@@ -52,7 +52,7 @@ class Server:
         self.presence = Presence(self.lineage.store, "serving", now)
         self.current: Serving | None = None
         self.newest: Manifest | None = None
-        self.why_not = "no snapshot has been written yet: start holdfast train (or holdfast up)"
+        self.why_not = "serving has just begun, and looks for a snapshot: ask again in a moment"
         self.store_trouble = ""
         self.unjudged: tuple[int, float | None] = (0, None)
         self.standing: Standing | None = None

@@ -230,6 +230,21 @@ def test_an_event_without_a_time_is_refused_unless_it_has_its_label(tmp_path: Pa
     assert [one.id for one in found if one.mode == "learn"] == ["b"]
 
 
+def test_whole_events_without_times_hold_nobody_up(tmp_path: Path) -> None:
+    """A file that goes on growing, with labels and no times, beside predictions and labels that have them."""
+    apart = Apart(tmp_path, wait=3600, idle=30)
+    apart.put("predictions", [asked(number, 1000.0 + number) for number in range(3)])
+    apart.put("labels", [{"id": "q1", "y": 1, "ts": 1001.5}, {"id": "q2", "y": 1, "ts": 1002.5}])
+    source = apart.source()
+    source.open(source.resolve(), {})
+    found: list[Given] = []
+    for number in range(200):
+        apart.put("events", [{"id": f"w{number}", "x": {"f": 1.0}, "y": 1}])
+        found += map(seen, source.poll(100))
+    source.close()
+    assert {"q1"} <= {one.id for one in found if one.mode == "learn"}
+
+
 def test_a_record_from_the_future_does_not_pull_the_stream_ahead() -> None:
     """With a broker a record is never put after the time at which the broker had it."""
     labels = Labels("binary")

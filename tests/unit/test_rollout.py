@@ -45,6 +45,7 @@ START = ("rollout_start", {"candidate": "vw", "replaces": "river", "salt": "ab",
         ([("rollout_step", {"share": 5.0}), ("rollout_pause", {})], "paused", 5),
         ([("rollout_step", {"share": 5.0}), ("rollout_pause", {}), ("rollout_resume", {})], "canary", 5),
         ([("rollout_step", {"share": 5.0}), ("rollout_step", {"share": 0.0})], "shadow", 0),
+        ([("rollout_pause", {}), ("rollout_step", {"share": 5.0})], "paused", 5),
         ([("rollout_step", {"share": 5.0}), ("rollout_abort", {"why": "no"})], "aborted", 0),
         ([("rollout_abort", {}), ("rollout_step", {"share": 5.0})], "aborted", 0),
         ([("promote", {"learner": "vw", "replaces": "river"})], "champion", 100),
@@ -63,6 +64,27 @@ def test_what_entries_come_to(after: list[tuple[str, dict[str, Any]]], state: st
     found = decided(entries(START, *after)).rollout
     assert found is not None
     assert (found.state, found.share, found.entry) == (state, share, 1)
+
+
+@pytest.mark.parametrize("action", ["revert", "stop_learning", "open_breaker"])
+@pytest.mark.parametrize("candidate", ["vw", "snapshot:7", "snapshot:7:vw", "baseline:2"])
+def test_what_is_undone_or_set_aside_answers_no_longer(action: str, candidate: str) -> None:
+    """A snapshot goes with its learner; a baseline has none."""
+    start = ("rollout_start", {"candidate": candidate, "replaces": "river", "salt": "ab"})
+    learner = "river" if candidate == "snapshot:7" else "vw"
+    found = decided(entries(start, ("rollout_step", {"share": 5.0}), (action, {"learner": learner}))).rollout
+    assert found is not None
+    assert found.state == ("canary" if candidate == "baseline:2" else "aborted")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cells": {"5": -500}}, {"predicted": -1}, {"errors": 7}, {"predicted": 10**30}, {"milliseconds": {"90000": 3}},
+     {"window": {"predicted": 1, "slow": 5}}, {"cells": {"99999999999": 1}}],
+)  # fmt: skip
+def test_counts_that_cannot_be_are_nobodys(wrong: dict[str, Any]) -> None:
+    """Whoever writes the store may write anything into it: no process falls over that."""
+    assert told_by([{"rollout": {"entry": 1, "step": 1, "candidate": {"predicted": 5, **wrong}}}]) == []
 
 
 def test_what_is_approved_counts_for_one_step() -> None:
