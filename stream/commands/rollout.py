@@ -15,6 +15,7 @@ from snapshots.errors import RefusedError
 from snapshots.judging.reverts import ancestry
 from snapshots.records import baselines
 from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent, why_option
+from stream.commands.numbers import Figure
 from stream.rollout.steps import next_share
 from stream.settings import Config
 from stream.terminal import printing
@@ -181,7 +182,7 @@ def _ms(value: float | None) -> str:
 
 
 @rollout.command("step")
-@click.argument("share", type=click.FloatRange(0, 100), required=False)
+@click.argument("share", type=Figure(0, 100), required=False)
 @why_option
 @configured
 def rollout_step(config: Config, share: float | None, why: str) -> None:
