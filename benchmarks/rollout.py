@@ -13,7 +13,7 @@ import statistics
 import numpy as np
 from rich.progress import track
 
-from learners.evidence.of_rollout import OfRollout
+from learners.evidence.since_entry import OfRollout
 from stream.rollout.limits import alpha_of
 from stream.rollout.steps import Seen, back
 from stream.rollout.told import Told

@@ -11,17 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from support.lineages import Folder, wait_for
+from support.rollouts import FAST, TWO, running
 from support.samples import numbers
-
-#: the champion learns nothing, so whatever learns is better; steps are quick
-TWO: dict[str, dict[str, Any]] = {
-    "slow": {"kind": "vw", "args": "--loss_function logistic --link logistic -l 0.0001", "role": "champion"},
-    "quick": {"kind": "river", "factory": "model:logreg"},
-}
-FAST: dict[str, Any] = {
-    "rollout__min_events": 50, "rollout__min_seconds": 0.2, "rollout__max_prediction_shift": 1.0,
-    "rollout__max_p99_ms": 5000.0, "guard__sample": 1.0, "snapshots__every_seconds": 0.1, "holdout__rate": 0.1,
-}  # fmt: skip
 
 
 class Caller:
@@ -77,11 +68,8 @@ def state(here: Folder) -> dict[str, Any]:
 
 def test_a_better_candidate_goes_from_shadow_to_champion_by_itself(folder: Callable[..., Folder]) -> None:
     """Every step by the guard, no failed request, who is in stays in, and the ledger says why."""
-    here = folder(learners=TWO, **FAST)
-    here.write(numbers(6000))
-    here.start("up")
-    here.wait_ready()
-    wait_for(lambda: here.lineage.serving("quick") is not None and sealed(here))
+    here = running(folder, 6000)
+    wait_for(lambda: sealed(here))
     with Caller(here).asking() as caller:
         here.run("rollout", "start", "quick", "--why", "it learns")
         stop = threading.Event()
@@ -116,11 +104,7 @@ def test_a_better_candidate_goes_from_shadow_to_champion_by_itself(folder: Calla
 @pytest.mark.parametrize("way", ["abort", "revert"])
 def test_taking_back_is_at_once_and_nothing_fails(folder: Callable[..., Folder], way: str) -> None:
     """An abort, or a revert of the candidate, ends its share within half a second in every serving process."""
-    here = folder(learners=TWO, **FAST, serve__workers=2)
-    here.write(numbers(3000))
-    here.start("up")
-    here.wait_ready()
-    wait_for(lambda: here.lineage.serving("quick") is not None)
+    here = running(folder, 3000, serve__workers=2)
     first = here.lineage.serving("quick") or 0
     here.write(numbers(500, first=3000))
     wait_for(lambda: (here.lineage.serving("quick") or 0) > first)
@@ -145,11 +129,7 @@ def test_taking_back_is_at_once_and_nothing_fails(folder: Callable[..., Folder],
 
 def test_one_that_fails_on_a_tenth_is_taken_back_within_fifty_of_its_requests(folder: Callable[..., Folder]) -> None:
     """River raises at a text where numbers were; VW does not, and answers in its place: nobody notices."""
-    here = folder(learners=TWO, **FAST)
-    here.write(numbers(3000))
-    here.start("up")
-    here.wait_ready()
-    wait_for(lambda: here.lineage.serving("quick") is not None)
+    here = running(folder, 3000)
     with Caller(here, odd=10).asking() as caller:
         here.run("rollout", "start", "quick")
         here.run("rollout", "step", "100", code=None)
@@ -163,11 +143,8 @@ def test_one_that_fails_on_a_tenth_is_taken_back_within_fifty_of_its_requests(fo
 def test_one_that_is_worse_or_slow_is_taken_back(folder: Callable[..., Folder]) -> None:
     """By its loss on labels, whatever share it has; by its own p99; each says which limit."""
     roles = {"slow": {**TWO["slow"], "role": "challenger"}, "quick": {**TWO["quick"], "role": "champion"}}
-    here = folder(learners=roles, **FAST)
-    here.write(numbers(6000))
-    here.start("up")
-    here.wait_ready()
-    wait_for(lambda: here.lineage.serving("slow") is not None and sealed(here))
+    here = running(folder, 6000, "slow", learners=roles)
+    wait_for(lambda: sealed(here))
     with Caller(here).asking() as caller:
         here.run("rollout", "start", "slow")
         here.run("rollout", "step", "1")
@@ -210,7 +187,7 @@ def test_what_may_not_be_rolled_out_is_refused(folder: Callable[..., Folder]) ->
 
 def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder]) -> None:
     """``hedge`` lets the best answer, ``mean`` all, ``split`` as it is set; a roll-out is refused meanwhile."""
-    here = folder(learners=TWO, **FAST, routing__policy="hedge")
+    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, routing__policy="hedge")
     here.write(numbers(12_000))
     here.train()
     here.run("guard", "--once", code=None)
@@ -247,7 +224,7 @@ def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder
 def test_any_two_are_compared_and_any_answer_is_found_again(folder: Callable[..., Folder]) -> None:
     """Learners by what they said in a roll-out, snapshots on what is new to them; and what answered an id, and why."""
     log: dict[str, Any] = {"predictions__directory": "predictions", "labels__directory": "labels", "join__wait": "1h"}
-    here = folder(learners=TWO, **FAST, **log, event__slices=["kind"])
+    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, **log, event__slices=["kind"])
     here.write([{**one, "ts": time.time() - 1000 + number / 100} for number, one in enumerate(numbers(6000))])
     (here.path / "labels-token").write_text("say")
     here.start("up")
@@ -304,7 +281,7 @@ def test_any_two_are_compared_and_any_answer_is_found_again(folder: Callable[...
 @pytest.mark.parametrize("sign_off", [False, True])
 def test_a_duel_has_a_winner_or_none(folder: Callable[..., Folder], *, sign_off: bool) -> None:
     """Over a fixed window; the winner is promoted, or named; the next duel begins, and nobody wins it."""
-    here = folder(learners=TWO, **FAST, duel__events=1000, duel__sign_off=sign_off)
+    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, duel__events=1000, duel__sign_off=sign_off)
     here.write(numbers(6000))
     here.start("up")
     wait_for(lambda: [entry["action"] for entry in here.json("ledger")] == ["duel_start"], 60)

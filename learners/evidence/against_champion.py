@@ -9,10 +9,9 @@ import numpy as np
 
 from learners.errors import StateRefusedError
 from learners.evidence.hedge import Hedge
-from learners.evidence.losses import WHOLE, Floats
-from learners.evidence.of_duel import OfDuel
-from learners.evidence.of_rollout import OfRollout
+from learners.evidence.losses import Floats
 from learners.evidence.paired import Paired
+from learners.evidence.since_entry import OfDuel, OfRollout
 
 _MOST_LOTS = 64
 
@@ -125,7 +124,11 @@ class AgainstChampion:
     def figures(self) -> dict[str, dict[str, Any]]:
         """Of each challenger: the difference to the champion (below 0: the challenger is better), and its alarm."""
         with self._lock:
-            return {name: _figures(self.champion, one) for name, one in self._paired.items() if one.events()}
+            return {
+                name: {"champion": self.champion, "better": one.better(), **one.figures()}
+                for name, one in self._paired.items()
+                if one.events()
+            }
 
     def weights(self) -> dict[str, float]:
         """How much each learner is to be believed; nothing while there is nobody to compare."""
@@ -152,13 +155,3 @@ class AgainstChampion:
             self.duel.restore(saved.duel)
             self.hedge = Hedge(saved.weights)
             self._lots.clear()
-
-
-def _figures(champion: str, paired: Paired) -> dict[str, Any]:
-    whole = paired.interval()
-    slices = {name: paired.interval(name) for name in paired.slices if name != WHOLE and paired.events(name)}
-    return {
-        "champion": champion, "events": whole.n, "difference": whole.mean, "low": whole.low, "high": whole.high,
-        "better": paired.better(),
-        "slices": {name: [one.mean, one.low, one.high, one.n] for name, one in slices.items()},
-    }  # fmt: skip

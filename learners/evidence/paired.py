@@ -167,6 +167,22 @@ class Paired:
         mean, half = 2 * float(total) / n - 1, 2 * stitched(float(square), alpha / 2) / n
         return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
 
+    def slice_names(self) -> list[str]:
+        """The slices of which events were compared."""
+        return [name for name in self.slices if name != WHOLE and self.events(name)]
+
+    def figures(self, alpha: float = _ALPHA) -> dict[str, Any]:
+        """Mean and interval of the whole and of each slice; each interval holds at any time but for ``alpha``."""
+        whole, slices = self.interval(alpha=alpha), {name: self.interval(name, alpha) for name in self.slice_names()}
+        return {
+            "events": whole.n, "difference": whole.mean, "low": whole.low, "high": whole.high,
+            "slices": {name: [one.mean, one.low, one.high, one.n] for name, one in slices.items()},
+        }  # fmt: skip
+
+    def figures_together(self, alpha: float) -> dict[str, Any]:
+        """As :meth:`figures`, but all the intervals hold together but for ``alpha``."""
+        return self.figures(alpha / (1 + len(self.slice_names())))
+
     def dump(self) -> bytes:
         """Encode the whole state as msgpack."""
         arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}

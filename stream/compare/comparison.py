@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from learners.event import Event, Prediction, Task, slices_of
-from learners.evidence.losses import WHOLE, losses
+from learners.evidence.losses import losses
 from learners.evidence.paired import Paired
 from stream.compare.sides import Side
 from stream.record import Record
@@ -41,17 +41,10 @@ class Comparison(msgspec.Struct):
 
     def figures(self) -> dict[str, Any]:
         """Loss of the first minus that of the second, with intervals that hold together at 95 %."""
-        names = [name for name in self.paired.slices if name != WHOLE]
-        each = 0.05 / (1 + len(names))
-        whole = self.paired.interval(alpha=each)
-        slices = {name: self.paired.interval(name, each) for name in names}
-        mean = [total / whole.n if whole.n else None for total in self.sums]
-        return {
-            "a": self.sides[0].name, "b": self.sides[1].name, "labelled": self.seen, "events": whole.n,
-            "loss_a": mean[0], "loss_b": mean[1],
-            "difference": whole.mean, "low": whole.low, "high": whole.high,
-            "slices": {name: [one.mean, one.low, one.high, one.n] for name, one in slices.items()},
-        }  # fmt: skip
+        found = self.paired.figures_together(0.05)
+        loss_a, loss_b = (total / found["events"] if found["events"] else None for total in self.sums)
+        a, b = (side.name for side in self.sides)
+        return {"a": a, "b": b, "labelled": self.seen, "loss_a": loss_a, "loss_b": loss_b, **found}
 
 
 def compared(

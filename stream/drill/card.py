@@ -7,6 +7,7 @@ A caller never stops asking. What is done, and what is waited for, is in ``drill
 """
 
 import contextlib
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from stream.demo.waits import has_level
 from stream.drill.caller import Caller
 from stream.drill.stage import Stage
 from stream.errors import CommandError
+from stream.process import interpreter
 
 SETTLE_SECONDS, AWAY_SECONDS = 120.0, 5.0
 
@@ -109,6 +111,12 @@ class Drill:
         refused = f"; the events sent were refused: {self.stage.events.failed}" if self.stage.events.failed else ""
         where = "see drill.log" if self.stage.supervisor else "see holdfast status"
         raise CommandError(f"{failure} within {seconds:.0f} s; {where}{refused}")
+
+    def holdfast(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, as an operator would."""
+        command = interpreter.command("stream.cli", "--config", self.config.base / "holdfast.toml", *words)
+        env = interpreter.environment(self.stage.environment, **environment)
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603  our own
 
     def _settled(self) -> bool:
         rows = self.config.holdout.rows if self.stage.supervisor else 1

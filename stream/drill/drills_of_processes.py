@@ -3,7 +3,6 @@
 import os
 import platform
 import signal
-import subprocess
 import time
 
 from snapshots.decisions.ledger import Decision, Entry
@@ -11,7 +10,6 @@ from snapshots.errors import DamagedError
 from snapshots.records import cut as snapshots
 from stream.drill.card import AWAY_SECONDS, SETTLE_SECONDS, Card, Drill
 from stream.errors import CommandError
-from stream.process import interpreter
 from stream.process.presence import present
 from stream.status import status as states
 
@@ -91,11 +89,7 @@ def train_first(drill: Drill) -> None:
 
 def retrained(drill: Drill, **environment: str) -> int:
     """Run ``holdfast retrain`` to its end; return its exit code."""
-    command = [*interpreter.command("stream.cli"), "retrain", "--now", "--json", "--config",
-               str(drill.config.base / "holdfast.toml")]  # fmt: skip
-    return subprocess.run(  # noqa: S603  our own interpreter and module
-        command, env=interpreter.environment(drill.stage.environment, **environment), capture_output=True, check=False
-    ).returncode
+    return drill.holdfast("retrain", "--now", "--json", **environment).returncode
 
 
 def _said(drill: Drill, *actions: str) -> Entry | None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 
 from snapshots.decisions.rollout import Rollout
@@ -10,7 +9,6 @@ from stream.drill.candidates import CANARY
 from stream.drill.card import Card, Drill
 from stream.drill.drills_of_processes import away
 from stream.errors import CommandError
-from stream.process import interpreter
 from stream.process.presence import present
 
 
@@ -92,10 +90,7 @@ def _over(drill: Drill) -> Rollout | None:
 
 
 def _holdfast(drill: Drill, *words: str) -> None:
-    """Run a command, as an operator would."""
-    command = interpreter.command("stream.cli", "--config", drill.config.base / "holdfast.toml", *words)
-    done = subprocess.run(  # noqa: S603  our own interpreter and module
-        command, env=interpreter.environment(drill.stage.environment), capture_output=True, text=True, check=False
-    )
+    """Run a command that has to work."""
+    done = drill.holdfast(*words)
     if done.returncode:
         raise CommandError(f"holdfast {' '.join(words)} failed: {done.stderr.strip()}")

@@ -34,18 +34,13 @@ class Acting:
     ) -> None:
         self.config, self.lineage, self.now = config, lineage, now
         self.notifier = Notifier(config, now)
-        self.answering = Answering(
-            config, lineage, self.decide, lambda action, learner, why, entry: self.tell(
-                action, learner, why, entry=entry), looks, judging.judge_baseline, now=now,
-        )  # fmt: skip
-        self.rolling_out = RollingOut(
-            config, lineage, self.decide, lambda action, candidate, why, entry: self.tell(
-                action, candidate, why, entry=entry), now,
-        )  # fmt: skip
-        self.dueling = Dueling(
-            config, lineage, self.decide, lambda action, learner, why, entry: self.tell(
-                action, learner, why, entry=entry), now,
-        )  # fmt: skip
+
+        def tell(action: str, learner: str, why: str, entry: int) -> None:
+            self.tell(action, learner, why, entry=entry)
+
+        self.answering = Answering(config, lineage, self.decide, tell, looks, judging.judge_baseline, now=now)
+        self.rolling_out = RollingOut(config, lineage, self.decide, tell, now)
+        self.dueling = Dueling(config, lineage, self.decide, tell, now)
         self._looked: dict[str, int] = {}
 
     def close(self) -> None:

@@ -1,28 +1,17 @@
 """Duels: champion and challengers over a fixed window of events or time, and who won."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
-from snapshots import Lineage
 from snapshots.decisions.ledger import Decision, Entry
+from stream.guard.deciding import BY_GUARD, Deciding
 from stream.process import logs
-from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
-Decide = Callable[[Decision, Callable[[], bool]], Entry | None]
-_BY = "guard"
 
 
-class Dueling:
-    """Begins a duel after another while ``[duel]`` wants them; ``decide`` and ``tell``: as the roll-out's."""
-
-    def __init__(
-        self, config: Config, lineage: Lineage, decide: Decide, tell: Callable[[str, str, str, int], None],
-        now: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self.config, self.lineage, self.now = config, lineage, now
-        self._decide, self._tell = decide, tell
+class Dueling(Deciding):
+    """Begins a duel after another while ``[duel]`` wants them."""
 
     def watch(self) -> None:
         """Begin a duel, or end the one whose window is over."""
@@ -32,7 +21,7 @@ class Dueling:
             return
         if last is None or last.action == "duel_end" or last.learner != champion:
             if newest.holdout.versions:  # before that nobody is compared
-                began = Decision("duel_start", _BY, self._window(), champion)
+                began = Decision("duel_start", BY_GUARD, self._window(), champion)
                 self._decide(began, lambda: self.lineage.decided.duel == last)
             return
         seen = newest.duel.get("challengers", {}) if newest.duel.get("entry") == last.seq else {}
@@ -60,7 +49,12 @@ class Dueling:
         )
         why = f"{f'{winner} won' if winner else 'nobody is better for certain'}. Loss minus that of {champion}: {words}"
         ended = Decision(
-            "duel_end", _BY, why, winner or champion, cause="winner" if winner else "no_winner", candidate=winner or ""
+            "duel_end",
+            BY_GUARD,
+            why,
+            winner or champion,
+            cause="winner" if winner else "no_winner",
+            candidate=winner or "",
         )
         entry = self._decide(ended, lambda: self.lineage.decided.duel == last)
         if entry is None:
@@ -68,7 +62,7 @@ class Dueling:
         log.warning("the duel of entry %d is over: %s", last.seq, why, extra=logs.facts(entry=entry.seq))
         self._tell("duel_end", winner or champion, why, entry.seq)
         if winner is not None and not self.config.duel.sign_off:
-            led = Decision("promote", _BY, f"it won the duel of entry {last.seq}", winner, replaces=champion)
+            led = Decision("promote", BY_GUARD, f"it won the duel of entry {last.seq}", winner, replaces=champion)
             self._decide(led, lambda: self.lineage.champion() == champion)
 
     def _may_lead(self, name: str) -> bool:

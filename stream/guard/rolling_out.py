@@ -1,37 +1,27 @@
 """The guard's part in a roll-out: it gives the next step when everything is there, and takes back what is worse."""
 
 import logging
-from collections.abc import Callable
 
 import msgspec
 
-from snapshots import Lineage
-from snapshots.decisions.ledger import Decision, Entry
+from snapshots.decisions.ledger import Decision
 from snapshots.decisions.rollout import CAUSE, Rollout, candidate_of
 from snapshots.errors import RefusedError
 from snapshots.judging.reverts import decide_revert
+from stream.guard.deciding import BY_GUARD, Deciding
 from stream.process import logs
 from stream.process.presence import present
 from stream.rollout.report import seen_of
 from stream.rollout.steps import Seen, back, lacks, next_share
-from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
-Decide = Callable[[Decision, Callable[[], bool]], Entry | None]
-_BY = "guard"
 _EVERY_SECONDS = 0.2
 
 
-class RollingOut:
-    """Follows the newest roll-out. ``decide`` appends while what a decision rests on stands; ``tell`` tells people."""
+class RollingOut(Deciding):
+    """Follows the newest roll-out."""
 
-    def __init__(
-        self, config: Config, lineage: Lineage, decide: Decide, tell: Callable[[str, str, str, int], None],
-        now: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self.config, self.lineage, self.now = config, lineage, now
-        self._decide, self._tell = decide, tell
-        self._looked_at = 0.0
+    _looked_at = 0.0
 
     def watch(self) -> None:
         """Take the candidate back, give it the next share, or make it champion: whatever is due."""
@@ -42,19 +32,21 @@ class RollingOut:
         seen = seen_of(self.lineage, rollout, present(self.lineage.store, self.now()))
         why = back(seen, self.config.rollout)
         if why:
-            self._write(rollout, Decision("rollout_abort", _BY, why, candidate=rollout.candidate), logging.ERROR)
+            self._write(rollout, Decision("rollout_abort", BY_GUARD, why, candidate=rollout.candidate), logging.ERROR)
             return
         if rollout.state == "paused" or rollout.awaits or self._lacks(rollout, seen):
             return
         said = _found(seen.loss)
         if self.config.rollout.sign_off and not rollout.approved:
-            self._write(rollout, Decision("rollout_await", _BY, said, candidate=rollout.candidate), logging.WARNING)
+            self._write(
+                rollout, Decision("rollout_await", BY_GUARD, said, candidate=rollout.candidate), logging.WARNING
+            )
             return
         share = next_share(rollout, self.config.rollout)
         if share is None:
             self._lead(rollout, said)
         else:
-            step = Decision("rollout_step", _BY, said, candidate=rollout.candidate, share=share)
+            step = Decision("rollout_step", BY_GUARD, said, candidate=rollout.candidate, share=share)
             self._write(rollout, step, logging.INFO)
 
     def _lacks(self, rollout: Rollout, seen: Seen) -> bool:
@@ -66,20 +58,20 @@ class RollingOut:
         why, meant = f"its roll-out (entry {rollout.entry}) is through: {why}", candidate_of(rollout.candidate)
         if meant.kind == "baseline":
             if self.lineage.decided.baseline != meant.number:
-                accepted = Decision("accept_baseline", _BY, why, baseline=meant.number)
+                accepted = Decision("accept_baseline", BY_GUARD, why, baseline=meant.number)
                 self._decide(accepted, lambda: self._stands(rollout))
-            led = Decision("fall_back", _BY, why, rollout.champion, baseline=meant.number)
+            led = Decision("fall_back", BY_GUARD, why, rollout.champion, baseline=meant.number)
         elif meant.kind == "snapshot":
             learner = meant.learner or rollout.champion
             try:
-                led = decide_revert(self.lineage, learner, meant.number, by=_BY, why=why, stay=False)
+                led = decide_revert(self.lineage, learner, meant.number, by=BY_GUARD, why=why, stay=False)
             except RefusedError as cause:
                 self._write(
-                    rollout, Decision("rollout_abort", _BY, str(cause), candidate=rollout.candidate), logging.ERROR
+                    rollout, Decision("rollout_abort", BY_GUARD, str(cause), candidate=rollout.candidate), logging.ERROR
                 )
                 return
         else:
-            led = Decision("promote", _BY, why, meant.learner, replaces=rollout.champion)
+            led = Decision("promote", BY_GUARD, why, meant.learner, replaces=rollout.champion)
         led = msgspec.structs.replace(led, cause=CAUSE, candidate=rollout.candidate, share=100.0)
         self._write(rollout, led, logging.WARNING)
 

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 from learners.evidence.lane import alarm_at
 from snapshots import Lineage
-from snapshots.decisions.ledger import Decision, Entry
+from snapshots.decisions.ledger import Decision
 from snapshots.judging import baseline_standing, fallback
+from stream.guard.deciding import Decide, Deciding, Tell
 from stream.settings import Config
 
 log = logging.getLogger("holdfast.guard")
@@ -16,23 +16,16 @@ _AGAINST = "against_champion"
 _AGAIN_SECONDS = 60.0
 
 
-class Decide(Protocol):
-    """Appends a decision while what it rests on still ``stands``; returns None when somebody else was faster."""
-
-    def __call__(self, decision: Decision, stands: Callable[[], bool]) -> Entry | None:
-        """Append it."""
-
-
-class Answering:
+class Answering(Deciding):
     """Compares and decides; ``looks`` is how many looks there are a year, ``judge`` asks a baseline, ``tell`` tells."""
 
     def __init__(
-        self, config: Config, lineage: Lineage, decide: Decide, tell: Callable[[str, str, str, int], None],
+        self, config: Config, lineage: Lineage, decide: Decide, tell: Tell,
         looks: Callable[[], float], judge: Callable[[int, float], baseline_standing.Standing], *,
         now: Callable[[], float],
     ) -> None:  # fmt: skip
-        self.config, self.lineage, self.now = config, lineage, now
-        self._decide, self._tell, self._looks, self._judge = decide, tell, looks, judge
+        super().__init__(config, lineage, decide, tell, now)
+        self._looks, self._judge = looks, judge
         self._tried: dict[tuple[int, int], float] = {}
 
     def watch(self) -> None:

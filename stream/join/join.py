@@ -88,15 +88,15 @@ class Join:
             self._keep(row, asked.time, Phase.TIMED_OUT)
             return [self._settled(record, row, asked, label=False, mode="score", moves={})]
         self.waiting.remove(row)
-        if row.phase == Phase.EARLY and self._is_no_longer_early():
-            return [_given(record, {"labels.early": -1, "labels.orphan": 1})]
-        return []
+        moves = self._no_longer_early("orphan") if row.phase == Phase.EARLY else {}
+        return [_given(record, moves)] if moves else []
 
-    def _is_no_longer_early(self) -> bool:
-        """A label stops waiting for its event. False: it was counted otherwise before what waited was lost."""
-        counted = self.state.early > 0
-        self.state.early -= counted
-        return counted
+    def _no_longer_early(self, becomes: str) -> dict[str, int]:
+        """How classes change when a label stops waiting; not at all where it was counted before what waits was lost."""
+        if not self.state.early:
+            return {}
+        self.state.early -= 1
+        return {"labels.early": -1, f"labels.{becomes}": 1}
 
     def _timed_out(self, row: Row, record: Record) -> list[Record]:
         asked = self._asked(row)
@@ -126,7 +126,7 @@ class Join:
             moves = {"consumed": 1}
             if row is not None:
                 self.waiting.remove(row)
-                moves |= {"labels.early": -1, "labels.duplicate": 1} if self._is_no_longer_early() else {}
+                moves |= self._no_longer_early("duplicate")
             self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
             return [_given(record, moves, event, mode="learn", served=found.served)]
         asked = Asked(event.id, event.features.raw, event.time, event.weight, found.served)
@@ -137,12 +137,11 @@ class Join:
             return [self._arrived(record, event, seq)]
         early = label_of(row.body or b"")
         self.waiting.remove(row)
-        was = {"labels.early": -1} if self._is_no_longer_early() else {}
         if early.label is None:
             self._keep(fresh, event.time, Phase.WITHDRAWN)
-            return [_given(record, {"consumed": 1, "unlabelled": 1, **was, **({"labels.withdrawn": 1} if was else {})})]
+            return [_given(record, {"consumed": 1, "unlabelled": 1, **self._no_longer_early("withdrawn")})]
         self._keep(fresh, event.time, Phase.JOINED)
-        moves = {"pending": -1, **was, **({"labels.joined": 1} if was else {})}
+        moves = {"pending": -1, **self._no_longer_early("joined")}
         pair = self._settled(record, fresh, asked, early.label, "learn", moves, early.weight, early.time)
         return [self._arrived(record, event, seq), pair]
 

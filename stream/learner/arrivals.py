@@ -134,13 +134,8 @@ class Arrivals:
     def _score_both(self, entry: int, both: list[tuple[Event, Served, list[str]]], scale: float) -> None:
         """Tell the losses of both sides of a roll-out."""
         labels = [event.label for event, _, _ in both]
-        sides = [(one.prediction, one.other or one.prediction) for _, one, _ in both]
-        ordered = [
-            (b, a) if one.route == _CHAMPION else (a, b) for (a, b), (_, one, _) in zip(sides, both, strict=True)
-        ]
-        own, champion = (
-            losses(self._config.task, labels, [pair[side] for pair in ordered], scale) for side in (0, 1)
-        )  # fmt: skip
+        candidates, champions = zip(*(_sides(served) for _, served, _ in both), strict=True)
+        own, champion = (losses(self._config.task, labels, side, scale) for side in (candidates, champions))
         self._compare(entry, own, champion, [slices for _, _, slices in both] if self._config.event.slices else None)
 
     def _metrics(self, kind: dict[str, Metrics], name: str) -> Metrics:
@@ -164,3 +159,9 @@ class Arrivals:
         baseline = self.served.get("baseline")
         more = {"served_by_baseline": baseline.overall()} if baseline else {}
         return {**self.delays.figures(), "predictions_lost": self.gone, **more}
+
+
+def _sides(served: Served) -> tuple[Prediction, Prediction]:
+    """What the candidate of a roll-out said, and what the champion did."""
+    other = served.other or served.prediction
+    return (other, served.prediction) if served.route == _CHAMPION else (served.prediction, other)

@@ -62,11 +62,11 @@ class Arms:
                 servings[name] = found
         self._servings = servings
         manifest = lineage.manifest(champion.snapshot)
-        able = {name for name in servings if lineage.decided.stopped(name) is None} or {champion.name}
+        able = set(servings)  # what is stopped was left out above, but for the champion
+        if lineage.decided.stopped(champion.name) is not None and len(able) > 1:
+            able.remove(champion.name)
         weights = manifest.weights if manifest is not None else {}
-        shares = self._shares(servings, able, weights, champion.name)
-        if shares != self.shares:
-            self.shares = shares
+        self.shares = self._shares(servings, able, weights, champion.name)
 
     def _loaded(self, lineage: Lineage, name: str, number: int) -> Serving | None:
         """The learner's snapshot; the one before where that cannot be loaded, which is said once."""

@@ -71,11 +71,6 @@ class Codec:
         """How long an event may be."""
         return self._paths.max_bytes
 
-    @property
-    def most_ahead(self) -> float:
-        """How many seconds the time of an event may be ahead of its record's."""
-        return self._paths.max_ahead_seconds
-
     def decode(self, record: Record) -> Event | Refusal:
         """Return the event, or why it is refused. Never raises for what a producer sent.
 

@@ -130,8 +130,10 @@ class State:
     def note_evictions(self) -> None:
         """Write into the ledger that events were timed out early; again when they are ten times as many."""
         evicted = self.counts.labels.get("evicted", 0)
+        if not evicted:
+            return
         said = [int(entry.cause) for entry in self.kit.lineage.entries if entry.action == "evict"]
-        if evicted and evicted >= 10 * max(said, default=0):
+        if evicted >= 10 * max(said, default=0):
             why = (
                 f"{evicted} events were timed out before join.wait was over: more than "
                 f"join.max_pending = {self.config.join.max_pending} waited for labels"

@@ -13,18 +13,10 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 from support.lineages import Folder, wait_for
+from support.rollouts import FAST, TWO
 from support.samples import numbers
 
 from stream.rollout.routing import position_of
-
-LEARNERS: dict[str, dict[str, Any]] = {
-    "slow": {"kind": "vw", "args": "--loss_function logistic --link logistic -l 0.0001", "role": "champion"},
-    "quick": {"kind": "river", "factory": "model:logreg"},
-}
-SETTINGS: dict[str, Any] = {
-    "rollout__min_events": 50, "rollout__min_seconds": 0.2, "rollout__max_prediction_shift": 1.0,
-    "rollout__max_p99_ms": 5000.0, "guard__sample": 1.0, "holdout__rate": 0.1, "serve__workers": 4,
-}  # fmt: skip
 
 
 @contextmanager
@@ -67,7 +59,7 @@ def test_four_processes_agree_and_a_ramp_outlives_its_processes(
 ) -> None:
     """Half a second after a step every process follows it; killed trainer and serving change no step and no route."""
     source = {"source__kind": "kafka", "source__topics": [topic], "source__kafka": {"bootstrap.servers": kafka}}
-    here = folder(learners=LEARNERS, **SETTINGS, **source)
+    here = folder(learners=TWO, **FAST, serve__workers=4, **source)
     with feeding(kafka, topic):
         here.start("up")
         here.wait_ready()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from learners.event import Features, Prediction
 from learners.evidence.hedge import Hedge
-from learners.evidence.of_rollout import OfRollout
+from learners.evidence.since_entry import OfRollout
 from snapshots.decisions.decided import decided
 from snapshots.decisions.ledger import Entry
 from snapshots.decisions.rollout import candidate_of
