@@ -73,3 +73,29 @@ def test_a_baseline_is_trained_compared_fallen_back_to_and_returned_from(based: 
         here.run("retrain", "return", "--why", "seen")
         wait_for(lambda: client.post("/predict", json=question).json()["learner"] == "linear")
     wait_for(lambda: accounted(here.learner("linear")["events"]))
+
+
+@pytest.mark.timeout(400)
+def test_a_baseline_is_rolled_out(based: Callable[..., Stream]) -> None:
+    """It answers beside the champion, and in the end in its place, as after a fall-back."""
+    stream = based(
+        guard__tolerance=0.9, rollout__steps=[50, 100], rollout__min_events=30, rollout__min_seconds=0.2,
+        rollout__max_loss=0.5, rollout__max_prediction_shift=1.0, rollout__max_p99_ms=5000.0,
+    )  # fmt: skip
+    here = stream.here
+    here.run("rollout", "start", "baseline:1")
+    routes = set()
+    with here.http() as client:
+
+        def led() -> bool:
+            for number in range(60):
+                answer = client.post("/predict", json={"id": f"u{number}", "x": event(1)["x"]})
+                assert answer.status_code == 200
+                routes.add((answer.json()["route"], answer.json()["learner"]))
+            return here.json("rollout", "status")["state"] == "champion"
+
+        stream.until(led, None, 200)
+        wait_for(lambda: client.post("/predict", json={"x": event(1)["x"]}).json()["learner"] == "baseline")
+    assert routes >= {("champion", "linear"), ("baseline:1", "baseline")}
+    last = [entry for entry in here.json("ledger") if entry["action"] == "fall_back"][-1]
+    assert (last["cause"], last["baseline"], last["by"]) == ("rollout", 1, "guard")

@@ -300,3 +300,31 @@ def test_a_duel_has_a_winner_or_none(folder: Callable[..., Folder], *, sign_off:
     wait_for(lambda: [entry["action"] for entry in here.json("ledger")].count("duel_end") == 2)
     ended = [entry for entry in here.json("ledger") if entry["action"] == "duel_end"][-1]
     assert (ended["cause"], ended["learner"]) == ("no_winner", "quick")
+
+
+def test_the_doors_say_the_same(folder: Callable[..., Folder]) -> None:
+    """``GET /rollout`` is ``rollout status --json``; batches are routed one by one; metrics of both sides are there."""
+    here = running(folder, 3000)
+    here.run("rollout", "start", "quick")
+    here.run("rollout", "pause")
+    here.run("rollout", "step", "40")
+    x = numbers(1)[0]["x"]
+    with here.http() as client:
+        time.sleep(0.5)
+        body = {"instances": [{"id": f"u{number}", "x": x} for number in range(500)]}
+        answers = client.post("/predict/batch", json=body).json()["predictions"]
+        again = client.post("/predict/batch", json=body).json()["predictions"]
+        routes = [one["route"] for one in answers]
+        assert routes == [one["route"] for one in again]
+        assert abs(routes.count("quick") - 200) < 60
+        assert {one["propensity"] for one in answers} == {0.4, 0.6}
+        wait_for(lambda: (state(here)["serving"] or {})["answered"]["candidate"] == 2 * routes.count("quick"))
+        found, said = client.get("/rollout").json(), state(here)
+        same = ("state", "candidate", "share", "entry", "step", "champion")
+        assert {name: found[name] for name in same} == {name: said[name] for name in same}
+        assert client.get("/status").json()["rollout"]["candidate"] == "quick"
+        metrics = client.get("/metrics").text
+    assert "holdfast_rollout_share 40.0" in metrics
+    assert 'holdfast_rollout_state{state="paused"} 1.0' in metrics
+    assert f'route="candidate"}} {2.0 * routes.count("quick")}' in metrics
+    assert "roll-out of quick: paused, answers 40 %" in here.run("status").stdout

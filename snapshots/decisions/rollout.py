@@ -39,7 +39,7 @@ def candidate_of(text: str) -> Candidate:
     ``snapshot:N`` is the champion's part of it, ``snapshot:N:LEARNER`` another one's.
     """
     kind, *rest = text.split(":")
-    if not rest:
+    if kind and not rest:
         return Candidate("learner", kind)
     if kind not in ("baseline", "snapshot") or not rest[0].isdecimal() or len(rest) > (1 if kind == "baseline" else 2):
         raise ValueError(f"{text!r} is not a learner's name, baseline:N, snapshot:N or snapshot:N:LEARNER")

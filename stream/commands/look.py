@@ -146,6 +146,9 @@ def _show_answer(config: Config, lineage: Lineage, identity: str, until: float, 
 
     if not config.predictions.given:
         raise RefusedError("answers are not logged here: set predictions.directory or predictions.topic")
+    kept = config.predictions.directory
+    if kept and not (config.base / kept).is_dir():
+        raise RefusedError(f"there is no answer yet: {config.base / kept} is not there, and serving makes it")
     source = logged_of(config)
     try:
         found = answers_to(source, identity, until)

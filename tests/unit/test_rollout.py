@@ -107,7 +107,9 @@ def test_a_new_roll_out_and_a_new_lineage_begin_anew() -> None:
     assert decided(ledger, began=3).rollout is None
 
 
-@pytest.mark.parametrize("text", ["baseline:x", "snapshot:", "snapshot:1:a:b", "baseline:1:a", "what:1", "snapshot:-1"])
+@pytest.mark.parametrize(
+    "text", ["baseline:x", "snapshot:", "snapshot:1:a:b", "baseline:1:a", "what:1", "snapshot:-1", ""]
+)
 def test_what_is_no_candidate(text: str) -> None:
     """Refused with what may be written."""
     with pytest.raises(ValueError, match="is not a learner's name"):
