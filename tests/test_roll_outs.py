@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from support.lineages import Folder, wait_for
-from support.rollouts import FAST, TWO, running
+from support.rollouts import FAST, TWO, flowing, running
 from support.samples import numbers
 
 
@@ -72,22 +72,8 @@ def test_a_better_candidate_goes_from_shadow_to_champion_by_itself(folder: Calla
     wait_for(lambda: sealed(here))
     with Caller(here).asking() as caller:
         here.run("rollout", "start", "quick", "--why", "it learns")
-        stop = threading.Event()
-
-        def produce() -> None:
-            for number in range(400):
-                if stop.is_set():
-                    return
-                here.write(numbers(50, first=6000 + 50 * number), "more.jsonl")
-                time.sleep(0.1)
-
-        feeding = threading.Thread(target=produce)
-        feeding.start()
-        try:
+        with flowing(here, 6000):
             wait_for(lambda: state(here)["state"] == "champion", 60)
-        finally:
-            stop.set()
-            feeding.join()
         wait_for(lambda: here.lineage.champion() == "quick")
         time.sleep(0.5)
     assert caller.failed == 0
@@ -148,8 +134,8 @@ def test_one_that_is_worse_or_slow_is_taken_back(folder: Callable[..., Folder]) 
     with Caller(here).asking() as caller:
         here.run("rollout", "start", "slow")
         here.run("rollout", "step", "1")
-        here.write(numbers(4000, first=6000), "more.jsonl")
-        wait_for(lambda: state(here)["state"] == "aborted")
+        with flowing(here, 6000):
+            wait_for(lambda: state(here)["state"] == "aborted", 60)
         assert "loses more than the champion" in state(here)["why"]
     assert caller.failed == 0
     here.end()
@@ -187,8 +173,10 @@ def test_what_may_not_be_rolled_out_is_refused(folder: Callable[..., Folder]) ->
 
 def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder]) -> None:
     """``hedge`` lets the best answer, ``mean`` all, ``split`` as it is set; a roll-out is refused meanwhile."""
-    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, routing__policy="hedge")
+    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, routing__policy="hedge", guard__act=False)
     here.write(numbers(12_000))
+    here.train()  # the holdout is sealed; what comes then is compared, and the newest snapshot answers
+    here.write(numbers(3000, first=12_000))
     here.train()
     here.run("guard", "--once", code=None)
     written = here.config_path.read_text()
@@ -285,21 +273,23 @@ def test_a_duel_has_a_winner_or_none(folder: Callable[..., Folder], *, sign_off:
     here.write(numbers(6000))
     here.start("up")
     wait_for(lambda: [entry["action"] for entry in here.json("ledger")] == ["duel_start"], 60)
-    here.write(numbers(3000, first=6000))
-    wait_for(lambda: any(entry["action"] == "duel_end" for entry in here.json("ledger")))
-    ended = next(entry for entry in here.json("ledger") if entry["action"] == "duel_end")
-    assert (ended["cause"], ended["learner"]) == ("winner", "quick")
-    assert "quick -0." in ended["why"]
-    if sign_off:
-        time.sleep(1)
-        assert here.lineage.champion() == "slow"
-        return
-    wait_for(lambda: here.lineage.champion() == "quick")
-    wait_for(lambda: [entry["action"] for entry in here.json("ledger")].count("duel_start") == 2)
-    here.write(numbers(3000, first=9000))
-    wait_for(lambda: [entry["action"] for entry in here.json("ledger")].count("duel_end") == 2)
-    ended = [entry for entry in here.json("ledger") if entry["action"] == "duel_end"][-1]
-    assert (ended["cause"], ended["learner"]) == ("no_winner", "quick")
+
+    def ended(number: int) -> dict[str, Any]:
+        """The entry that ended the duel of this number."""
+        found = [entry for entry in here.json("ledger") if entry["action"] == "duel_end"]
+        return dict(found[number]) if len(found) > number else {}
+
+    with flowing(here, 6000):
+        wait_for(lambda: ended(0), 60)
+        assert (ended(0)["cause"], ended(0)["learner"]) == ("winner", "quick")
+        assert "quick -0." in ended(0)["why"]
+        if sign_off:
+            time.sleep(1)
+            assert here.lineage.champion() == "slow"
+            return
+        wait_for(lambda: here.lineage.champion() == "quick")
+        wait_for(lambda: ended(1), 60)
+    assert (ended(1)["cause"], ended(1)["learner"]) == ("no_winner", "quick")
 
 
 def test_the_doors_say_the_same(folder: Callable[..., Folder]) -> None:

@@ -1,6 +1,9 @@
 """Two learners of which one is better for certain, and settings by which a roll-out takes seconds."""
 
-from collections.abc import Callable
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from support.lineages import Folder, wait_for
@@ -26,3 +29,23 @@ def running(folder: Callable[..., Folder], events: int, candidate: str = "quick"
     here.wait_ready()
     wait_for(lambda: here.lineage.serving(candidate) is not None)
     return here
+
+
+@contextmanager
+def flowing(here: Folder, first: int) -> Iterator[None]:
+    """Events go on coming: a trainer compares from where it reads of an entry, which may be behind what was written."""
+    stop = threading.Event()
+
+    def produce() -> None:
+        for number in itertools.count(first, 50):
+            here.write(numbers(50, first=number), "more.jsonl")
+            if stop.wait(0.1):
+                return
+
+    feeding = threading.Thread(target=produce)
+    feeding.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        feeding.join()
