@@ -242,6 +242,27 @@ def _check_routing(config: Config) -> None:
         raise ConfigError(f"routing.shares sum to {sum(shares.values()):g} %, and have to sum to 100")
     if policy != "split" and shares:
         raise ConfigError(f'routing.shares are for routing.policy = "split", and it is "{policy}"')
+    if policy == "thompson":
+        _check_rewards(config)
+
+
+def _check_rewards(config: Config) -> None:
+    """Refuse a policy by rewards that none can reach."""
+    routing = config.routing
+    low, high = routing.rewards
+    if not math.isfinite(high - low) or low >= high:
+        raise ConfigError(
+            f"routing.rewards = [{low:g}, {high:g}] are the least and the greatest reward, such as [0, 1]"
+        )
+    if routing.floor * len(config.learners) > 1:
+        raise ConfigError(
+            f"routing.floor = {routing.floor:g} for each of {len(config.learners)} learners is more than 1"
+        )
+    if not (config.labels.given and config.predictions.given):
+        raise ConfigError(
+            'routing.policy = "thompson" spreads requests by the rewards of answers: set [predictions], where answers '
+            "are written down, and [labels], where rewards come"
+        )
 
 
 def _check_store(config: Config) -> None:

@@ -18,7 +18,8 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     """What was answered to a request, and by whom.
 
     In a roll-out, that of ledger entry ``rollout``, ``route`` says who was to answer, and ``other`` what the other one
-    said: the champion where the candidate answered, else the candidate.
+    said: the champion where the candidate answered, else the candidate. ``propensity`` is the probability with which
+    this one was to answer.
     """
 
     learner: str
@@ -29,6 +30,7 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     other: Prediction | None = None
     other_learner: str = ""
     other_snapshot: int = -1
+    propensity: float = 1.0
 
 
 class Joined(msgspec.Struct, gc=False):
@@ -36,7 +38,7 @@ class Joined(msgspec.Struct, gc=False):
 
     ``sequence`` numbers events that wait; ``asked``: its prediction of now is kept until the label comes. ``arrived``
     are the predictions that were kept. ``delay`` is how long the label took, in seconds. ``digest`` is the keyed hash
-    of the event's id, where it is known already.
+    of the event's id, where it is known already. ``reward`` is what the answer ``served`` earned.
     """
 
     moves: dict[str, int]
@@ -49,6 +51,7 @@ class Joined(msgspec.Struct, gc=False):
     arrived: bytes | None = None
     delay: float | None = None
     digest: bytes | None = None
+    reward: float | None = None
 
 
 class Record(msgspec.Struct, gc=False):

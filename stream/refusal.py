@@ -22,6 +22,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     UNKNOWN_LABEL = "unknown_label"
     BAD_WEIGHT = "bad_weight"
+    BAD_REWARD = "bad_reward"
     BAD_TIME = "bad_time"
     UNDECODABLE = "undecodable"
 
@@ -40,6 +41,7 @@ MEANING: dict[Reason, str] = {
     Reason.WRONG_TYPE: "a value has a type that cannot be there, or another than event.types says",
     Reason.UNKNOWN_LABEL: "the label is none that the task or event.labels knows",
     Reason.BAD_WEIGHT: "the weight is not a finite number of at least 0",
+    Reason.BAD_REWARD: "the reward is not a number within routing.rewards",
     Reason.BAD_TIME: "the time is not a time, or is out of range",
     Reason.UNDECODABLE: "the configured decoder raised",
 }

@@ -99,6 +99,7 @@ class LabelsConfig(_Table):
     label: str = "y"
     time: str = "ts"
     weight: str = "w"
+    reward: str = "r"
 
     @property
     def given(self) -> bool:
@@ -332,12 +333,15 @@ class DuelConfig(_Table):
 
 
 class RoutingConfig(_Table):
-    """How learners share the requests: the champion alone, fixed shares in percent, or weights by their losses."""
+    """How learners share the requests: the champion alone, fixed shares in percent, by their losses, or by rewards."""
 
-    policy: Literal["champion", "split", "hedge"] = "champion"
+    policy: Literal["champion", "split", "hedge", "thompson"] = "champion"
     shares: dict[str, Percent] = {}
     answer: Literal["best", "mean"] = "best"
     by: str = ""
+    rewards: tuple[float, float] = (0.0, 1.0)
+    memory: Several = 10_000
+    floor: Fraction = 0.02
 
 
 class Serve(_Table):

@@ -1,6 +1,7 @@
 """Roll-outs through real processes: from shadow to champion, and taken back."""
 
 import itertools
+import re
 import threading
 import time
 from collections import Counter
@@ -206,6 +207,53 @@ def test_learners_share_the_requests_under_a_policy(folder: Callable[..., Folder
     for wrong, said in {"routing.shares.nobody": "is no learner", "routing.shares.quick": "sum to 20"}.items():
         text = written.replace('"hedge"', '"split"') + f"{wrong} = 20\n"
         here.config_path.write_text(text)
+        assert said in here.run("status", code=2).stderr
+
+
+def test_rewards_spread_the_requests_and_find_who_earns_most(folder: Callable[..., Folder]) -> None:
+    """``thompson``: shares follow what answers earned, each keeps its floor, and the ledger says who wins."""
+    log: dict[str, Any] = {"predictions__directory": "predictions", "labels__directory": "labels", "join__wait": "1h"}
+    policy: dict[str, Any] = {"routing__policy": "thompson", "routing__floor": 0.2, "routing__rewards": [0.0, 10.0]}
+    here = folder(learners=TWO, snapshots__every_seconds=0.1, **FAST, **log, **policy)
+    here.write([{**one, "ts": time.time() - 1000 + number / 100} for number, one in enumerate(numbers(3000))])
+    (here.path / "labels-token").write_text("say")
+    here.start("up")
+    here.wait_ready()
+    wait_for(lambda: here.lineage.serving("quick") is not None)
+    events, token = numbers(4000, first=50_000), {"Authorization": "Bearer say"}
+
+    def asked(some: list[dict[str, Any]]) -> Counter[str]:
+        """Ask, and pay ten for what quick says and nothing for what slow says; y is not known of half of them."""
+        answers = client.post("/predict/batch", json={"instances": [{"id": e["id"], "x": e["x"]} for e in some]})
+        found = answers.json()["predictions"]
+        paid = [{"id": one["id"], "r": 10.0 * (one["route"] == "quick")} for one in found]
+        for one, event in list(zip(paid, some, strict=True))[::2]:
+            one["y"] = event["y"]
+        assert client.post("/labels", json=paid, headers=token).json() == {"taken": len(some)}
+        return Counter(one["route"] for one in found)
+
+    with here.http() as client:
+        wait_for(lambda: client.post("/predict", json={"id": "a", "x": events[0]["x"]}).json()["propensity"] == 0.5)
+        first = asked(events[:500])
+        assert abs(first["quick"] - 250) < 80
+        wait_for(lambda: state(here)["weights"] == pytest.approx({"slow": 0.2, "quick": 0.8}, abs=0.01))
+        wait_for(lambda: client.post("/predict", json={"id": "b", "x": events[0]["x"]}).json()["propensity"] != 0.5)
+        second = asked(events[500:1500])
+        assert abs(second["quick"] - 800) < 80
+    wait_for(lambda: [one["action"] for one in here.json("ledger")] == ["policy_winner"])
+    entry = here.json("ledger")[0]
+    assert (entry["learner"], "earns most for certain" in entry["why"]) == ("quick", True)
+    assert "policy thompson" in here.run("rollout", "status").stdout
+    wait_for(lambda: here.status()["labels"]["consumed"] == 1500)
+    labels = here.status()["labels"]
+    assert (labels["rewarded"], labels["joined"], labels["accounting_difference"]) == (750, 750, 0)
+    here.end()
+    written = here.config_path.read_text()
+    for name, value, said in (
+        ("routing.rewards", "[1.0, 1.0]", "least and the greatest"), ("routing.floor", "0.6", "more than 1"),
+        ("predictions.directory", '""', "set [predictions]"),
+    ):  # fmt: skip
+        here.config_path.write_text(re.sub(rf"(?m)^{re.escape(name)} = .*$", f"{name} = {value}", written))
         assert said in here.run("status", code=2).stderr
 
 

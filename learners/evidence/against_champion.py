@@ -12,6 +12,7 @@ from learners.evidence.hedge import Hedge
 from learners.evidence.losses import Floats
 from learners.evidence.paired import Paired
 from learners.evidence.since_entry import OfDuel, OfRollout
+from learners.evidence.thompson import Thompson
 
 _MOST_LOTS = 64
 
@@ -30,17 +31,19 @@ class _Saved(msgspec.Struct, array_like=True):
     rollout: bytes = b""
     weights: dict[str, float] = {}
     duel: bytes = b""
+    rewards: bytes = b""
 
 
 class AgainstChampion:
     """Paired evidence of every challenger against the champion. Losses come learner by learner, batch by batch.
 
     A batch that not all learners were given whole is compared by nobody. Another champion begins everything anew.
-    Safe to be told from several threads.
+    Safe to be told from several threads. ``rewarded`` takes rewards of answers, of whichever learner.
     """
 
-    def __init__(self, champion: str = "", max_slices: int = 200) -> None:
+    def __init__(self, champion: str = "", max_slices: int = 200, rewarded: Thompson | None = None) -> None:
         self.champion, self._max_slices = champion, max_slices
+        self.rewarded = rewarded or Thompson()
         self._paired: dict[str, Paired] = {}
         self._lots: dict[int, _Lot] = {}
         self._lock = threading.Lock()
@@ -131,16 +134,38 @@ class AgainstChampion:
             }
 
     def weights(self) -> dict[str, float]:
-        """How much each learner is to be believed; nothing while there is nobody to compare."""
+        """How much each learner is to be believed by its losses; nothing while there is nobody to compare."""
         with self._lock:
             return dict(self.hedge.weights)
+
+    def reward(self, name: str, reward: float, propensity: float) -> None:
+        """Take the reward of an answer that a learner gave with this probability."""
+        with self._lock:
+            self.rewarded.update(name, reward, propensity)
+
+    def look_for_winner(self, entry: int) -> None:
+        """Look for a winner by rewards since this entry of the ledger."""
+        with self._lock:
+            self.rewarded.begin(entry)
+
+    def reward_figures(self, names: Sequence[str], alpha: float) -> dict[str, Any]:
+        """What each of these earned, its share of the requests, and who wins; all but for ``alpha``."""
+        with self._lock:
+            return self.rewarded.figures(names, alpha)
 
     def dump(self) -> bytes:
         """Encode the whole state as msgpack."""
         with self._lock:
             paired = {name: one.dump() for name, one in self._paired.items()}
             return msgspec.msgpack.encode(
-                _Saved(self.champion, paired, self.rollout.dump(), self.hedge.weights, self.duel.dump())
+                _Saved(
+                    self.champion,
+                    paired,
+                    self.rollout.dump(),
+                    self.hedge.weights,
+                    self.duel.dump(),
+                    self.rewarded.dump(),
+                )
             )
 
     def restore(self, data: bytes) -> None:
@@ -153,5 +178,6 @@ class AgainstChampion:
             self.champion, self._paired = saved.champion, {name: Paired.load(one) for name, one in saved.paired.items()}
             self.rollout.restore(saved.rollout)
             self.duel.restore(saved.duel)
+            self.rewarded.restore(saved.rewards)
             self.hedge = Hedge(saved.weights)
             self._lots.clear()

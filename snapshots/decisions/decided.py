@@ -42,6 +42,7 @@ class Decided(msgspec.Struct, frozen=True):
     trusts: list[Entry] = []
     of_rollout: list[Entry] = []
     duels: list[Entry] = []
+    winners: list[Entry] = []
     accepted: list[Entry] = []
     outcomes: list[Entry] = []
     asked: list[Entry] = []
@@ -73,6 +74,11 @@ class Decided(msgspec.Struct, frozen=True):
     def wanted_replays(self, learner: str) -> list[Entry]:
         """The replays that were asked for on a learner's line and have not failed since."""
         return [entry for entry in self.replays.get(learner, []) if entry.seq > self.line(learner).number]
+
+    @property
+    def winner(self) -> Entry | None:
+        """The entry that said last which learner earns most."""
+        return self.winners[-1] if self.winners else None
 
     @property
     def duel(self) -> Entry | None:
@@ -155,6 +161,8 @@ def _of_contests(found: Decided, entry: Entry) -> None:
         found.of_rollout.append(entry)
     if entry.action in ("duel_start", "duel_end"):
         found.duels.append(entry)
+    elif entry.action == "policy_winner":
+        found.winners.append(entry)
 
 
 def _of_lineage(found: Decided, entry: Entry) -> None:

@@ -22,11 +22,11 @@ _ENTRY = re.compile(r"ledger/[0-9]+\.json")
 Action: TypeAlias = Literal[
     "accept", "accept_baseline", "archive_drop", "archive_import", "await_approval", "close_breaker", "drop",
     "duel_end", "duel_start", "evict", "fall_back", "forget", "half_open", "hold", "letters_not_replayed",
-    "letters_replayed", "lift", "lose", "new_lineage", "open_breaker", "pin", "promote", "refresh", "refuse_baseline",
-    "replay", "replay_failed", "replay_letters", "resume_learning", "retire_baseline", "retrain", "retrain_declined",
-    "retrain_failed", "retrain_skipped", "return", "revert", "rollout_abort", "rollout_approve", "rollout_await",
-    "rollout_pause", "rollout_resume", "rollout_start", "rollout_step", "stay_on_baseline", "stop_learning", "trust",
-    "unpin",
+    "letters_replayed", "lift", "lose", "new_lineage", "open_breaker", "pin", "policy_winner", "promote", "refresh",
+    "refuse_baseline", "replay", "replay_failed", "replay_letters", "resume_learning", "retire_baseline", "retrain",
+    "retrain_declined", "retrain_failed", "retrain_skipped", "return", "revert", "rollout_abort", "rollout_approve",
+    "rollout_await", "rollout_pause", "rollout_resume", "rollout_start", "rollout_step", "stay_on_baseline",
+    "stop_learning", "trust", "unpin",
 ]  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class Cut(msgspec.Struct):
     rollout: dict[str, Any] = {}
     weights: dict[str, float] = {}
     duel: dict[str, Any] = {}
+    rewards: dict[str, Any] = {}
 
 
 def versions() -> dict[str, str]:
@@ -117,6 +118,7 @@ def write(store: Store, number: int, cut: Cut, learners: Mapping[str, LearnerPar
         rollout=cut.rollout,
         weights=cut.weights,
         duel=cut.duel,
+        rewards=cut.rewards,
     )
     if not claim(store, manifest_name(number), manifest.encode()):
         raise NumberTakenError(f"snapshot {number} is there already")

@@ -72,7 +72,7 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 #: what becomes of a label that comes by itself; ``early`` ones wait for their events
-LABEL_CLASSES = ("joined", "early", "late", "orphan", "duplicate", "withdrawn", "dead_lettered")
+LABEL_CLASSES = ("joined", "early", "late", "orphan", "duplicate", "withdrawn", "rewarded", "dead_lettered")
 _LABEL_MOVES = {f"labels.{name}": name for name in (*LABEL_CLASSES, "consumed", "evicted")}
 
 
@@ -162,7 +162,8 @@ class Manifest(msgspec.Struct, frozen=True):
     ``epoch`` is that of the trainer that wrote it; ``topics`` maps each topic to the id that the broker gave it;
     ``written`` tells how long earlier snapshots took to write, ``delays`` how long labels took that came later,
     ``rollout`` how the candidate of a roll-out does against the champion, and ``weights`` how much each learner is
-    to be believed (``routing.policy = "hedge"``), ``duel`` how challengers do since a duel began.
+    to be believed (``routing.policy`` ``hedge`` or ``thompson``), ``duel`` how challengers do since a duel began, and
+    ``rewards`` what each learner's answers earned.
     """
 
     format: int
@@ -184,6 +185,7 @@ class Manifest(msgspec.Struct, frozen=True):
     rollout: dict[str, Any] = {}
     weights: dict[str, float] = {}
     duel: dict[str, Any] = {}
+    rewards: dict[str, Any] = {}
     sha256: str = ""
 
     def encode(self) -> bytes:

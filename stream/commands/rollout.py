@@ -137,8 +137,11 @@ def rollout_status(config: Config, *, as_json: bool) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    if found["state"] is None:
+    if found["policy"] != "champion":
+        _show_policy(found)
+    elif found["state"] is None:
         printing.echo(f"{found['why']}. Begin one: holdfast rollout start CANDIDATE")
+    if found["state"] is None:
         return
     rows = [
         ("candidate", found["candidate"]), ("state", f"{found['state']}, answers {found['share']:g} % of the requests"),
@@ -170,6 +173,25 @@ def _show(found: dict[str, Any]) -> None:
     elif found["state"] in ("shadow", "canary", "paused"):
         rows.append(("loss", "nothing yet"))
     printing.table("roll-out", ["what", "figure"], rows)
+
+
+def _show_policy(found: dict[str, Any]) -> None:
+    """Who shares the requests; ``thompson``: what each earned, which holds for all requests at any time but for 5 %."""
+    arms = (found.get("rewards") or {}).get("arms", {})
+    rows = []
+    for name, weight in found["weights"].items():
+        arm = arms.get(name)
+        earned = f"{arm['low']:.4f} to {arm['high']:.4f} ({arm['rewards']:,} rewards)" if arm else ""
+        rows.append((name, f"{weight:.1%}", earned))
+    if not rows:
+        printing.echo(f"routing.policy = {found['policy']}: no snapshot has weights yet")
+        return
+    columns = ["learner", "share" if found["policy"] != "hedge" else "weight"]
+    printing.table(
+        f"policy {found['policy']}",
+        [*columns, "earns"] if arms else columns,
+        [row if arms else row[:2] for row in rows],
+    )
 
 
 def _loss(mean: float, low: float, high: float, events: int) -> str:

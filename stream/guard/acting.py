@@ -10,6 +10,7 @@ from snapshots.errors import RefusedError
 from snapshots.judging.judge import target_of
 from snapshots.records import cut as snapshots
 from snapshots.records.verdict import Verdict
+from stream.guard.best_arm import BestArm
 from stream.guard.breaker import Step, next_step
 from stream.guard.duel import Dueling
 from stream.guard.judge_process import Judging
@@ -41,6 +42,7 @@ class Acting:
         self.answering = Answering(config, lineage, self.decide, tell, looks, judging.judge_baseline, now=now)
         self.rolling_out = RollingOut(config, lineage, self.decide, tell, now)
         self.dueling = Dueling(config, lineage, self.decide, tell, now)
+        self.best_arm = BestArm(config, lineage, self.decide, tell, now)
         self._looked: dict[str, int] = {}
 
     def close(self) -> None:
@@ -69,6 +71,7 @@ class Acting:
             self.watch_breakers()
             self.answering.watch()
         self.rolling_out.watch()
+        self.best_arm.watch()
         rollout = self.lineage.decided.rollout
         if rollout is None or not rollout.active:  # one change of champion at a time
             self.dueling.watch()

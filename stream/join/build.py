@@ -12,7 +12,7 @@ from stream.join.several import Several
 from stream.join.source import JoinedSource
 from stream.join.waiting import Waiting
 from stream.settings import Config, EventPaths
-from stream.source.codec import Codec
+from stream.source.codec import Codec, Rewards
 from stream.source.source import Source
 
 
@@ -38,7 +38,9 @@ def labels_codec(config: Config, labels: Labels) -> Codec:
         id=fields.id, time=fields.time, label=fields.label, time_format=event.time_format,
         max_ahead_seconds=event.max_ahead_seconds, max_bytes=event.max_bytes,
     )  # fmt: skip
-    return Codec(paths, labels, fields.weight)
+    low, high = config.routing.rewards
+    rewards = Rewards(fields.reward, low, high) if config.routing.policy == "thompson" else None
+    return Codec(paths, labels, fields.weight, rewards=rewards)
 
 
 def joined(

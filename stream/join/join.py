@@ -15,6 +15,7 @@ from stream.join.waiting import Asked, EarlyLabel, Phase, Row, Waiting, asked_of
 from stream.record import Joined, Mode, Record
 from stream.refusal import Reason, Refusal
 from stream.settings import JoinConfig
+from stream.source.codec import GivenLabel
 
 _NO_TIME = Refusal(
     Reason.BAD_TIME, "", "it has no time, from which on its label is waited for: give each event the field event.time"
@@ -88,15 +89,24 @@ class Join:
             self._keep(row, asked.time, Phase.TIMED_OUT)
             return [self._settled(record, row, asked, label=False, mode="score", moves={})]
         self.waiting.remove(row)
-        moves = self._no_longer_early("orphan") if row.phase == Phase.EARLY else {}
+        moves = self._no_longer_early(label_of(row.body or b""), "orphan") if row.phase == Phase.EARLY else {}
         return [_given(record, moves)] if moves else []
 
-    def _no_longer_early(self, becomes: str) -> dict[str, int]:
-        """How classes change when a label stops waiting; not at all where it was counted before what waits was lost."""
+    def _no_longer_early(self, early: EarlyLabel, becomes: str, alone: str = "") -> dict[str, int]:
+        """How classes change when a label stops waiting; not at all where it was counted before what waits was lost.
+
+        ``alone``: what a reward becomes that came by itself, if not the same.
+        """
         if not self.state.early:
             return {}
         self.state.early -= 1
-        return {"labels.early": -1, f"labels.{becomes}": 1}
+        moves = {"labels.early": -early.labelled - early.alone}
+        if early.labelled:
+            moves[f"labels.{becomes}"] = 1
+        if early.alone:
+            name = f"labels.{alone or becomes}"
+            moves[name] = moves.get(name, 0) + 1
+        return moves
 
     def _timed_out(self, row: Row, record: Record) -> list[Record]:
         asked = self._asked(row)
@@ -126,7 +136,7 @@ class Join:
             moves = {"consumed": 1}
             if row is not None:
                 self.waiting.remove(row)
-                moves |= self._no_longer_early("duplicate")
+                moves |= self._no_longer_early(label_of(row.body or b""), "duplicate")
             self._keep(Row(seq, found.key, 0.0, Phase.JOINED, None), event.time, Phase.JOINED)
             return [_given(record, moves, event, mode="learn", served=found.served)]
         asked = Asked(event.id, event.features.raw, event.time, event.weight, found.served)
@@ -135,15 +145,25 @@ class Join:
             self.waiting.put(fresh)
             self.state.pending += 1
             return [self._arrived(record, event, seq)]
-        early = label_of(row.body or b"")
         self.waiting.remove(row)
+        return self._awaited(record, event, fresh, asked, label_of(row.body or b""))
+
+    def _awaited(self, record: Record, event: Event, fresh: Row, asked: Asked, early: EarlyLabel) -> list[Record]:
+        """An event whose label, or reward, is there already."""
+        if not early.labelled:
+            asked.rewarded = True
+            self.waiting.put(msgspec.structs.replace(fresh, body=encode(asked)))
+            self.state.pending += 1
+            given = _given(record, self._no_longer_early(early, "rewarded"))
+            return [self._arrived(record, event, fresh.seq), _with_reward(given, asked, early.reward)]
         if early.label is None:
             self._keep(fresh, event.time, Phase.WITHDRAWN)
-            return [_given(record, {"consumed": 1, "unlabelled": 1, **self._no_longer_early("withdrawn")})]
+            moves = {"consumed": 1, "unlabelled": 1, **self._no_longer_early(early, "withdrawn", "rewarded")}
+            return [_with_reward(_given(record, moves), asked, early.reward)]
         self._keep(fresh, event.time, Phase.JOINED)
-        moves = {"pending": -1, **self._no_longer_early("joined")}
+        moves = {"pending": -1, **self._no_longer_early(early, "joined", "rewarded")}
         pair = self._settled(record, fresh, asked, early.label, "learn", moves, early.weight, early.time)
-        return [self._arrived(record, event, seq), pair]
+        return [self._arrived(record, event, fresh.seq), _with_reward(pair, asked, early.reward)]
 
     def _known_event(self, record: Record, found: Decoded, event: Event, row: Row) -> list[Record]:
         """An event whose id came before: sent twice, or asked about before it was sent, with its label or without."""
@@ -172,35 +192,70 @@ class Join:
         if isinstance(label, Refusal):
             return [_given(record, {"labels.consumed": 1, "labels.dead_lettered": 1}, refusal=label)]
         row = self.waiting.find(found.key)
-        if row is None:
-            body = encode(EarlyLabel(label.label, label.weight, label.time))
-            self.waiting.put(Row(-self.state.labels, found.key, time + self._wait, Phase.EARLY, body))
-            self.state.early += 1
-            return [_counted(record, "early")]
-        if row.phase == Phase.PENDING:
-            return [self._in_time(record, row, label)]
-        if row.phase == Phase.NEGATIVE:
-            return [self._too_late(record, row, label)]
-        if row.phase == Phase.TIMED_OUT:
-            return [_counted(record, "late", delay=label.time - (row.due - self._known))]
-        return [_counted(record, "duplicate")]
+        reward = label.reward if isinstance(label, GivenLabel) else None
+        alone = isinstance(label, GivenLabel) and not label.labelled
+        if row is None or row.phase == Phase.EARLY:
+            fresh = EarlyLabel(label.label, label.weight, label.time, reward, not alone, alone)
+            return [
+                self._early(
+                    record, row, fresh, Row(-self.state.labels, found.key, time + self._wait, Phase.EARLY, None)
+                )
+            ]
+        return [self._rewarded(record, row, reward) if alone else self._of_known(record, row, label, reward)]
 
-    def _in_time(self, record: Record, row: Row, label: Event) -> Record:
+    def _early(self, record: Record, row: Row | None, label: EarlyLabel, fresh: Row) -> Record:
+        """A label or a reward whose event has not come; the other half of one that waits is put beside it."""
+        if row is not None:
+            there = label_of(row.body or b"")
+            if there.labelled and label.alone and there.reward is None:
+                label = msgspec.structs.replace(there, reward=label.reward, alone=True)
+            elif there.labelled or label.alone:
+                return _counted(record, "duplicate")
+            else:
+                label = msgspec.structs.replace(label, reward=there.reward, alone=True)
+            fresh = row
+        else:
+            self.state.early += 1
+        self.waiting.put(msgspec.structs.replace(fresh, body=encode(label)))
+        return _counted(record, "early")
+
+    def _of_known(self, record: Record, row: Row, label: Event, reward: float | None) -> Record:
+        """A label whose event is known."""
+        if row.phase == Phase.PENDING:
+            return self._in_time(record, row, label, reward)
+        if row.phase == Phase.NEGATIVE:
+            return self._too_late(record, row, label, reward)
+        if row.phase == Phase.TIMED_OUT:
+            return _counted(record, "late", delay=label.time - (row.due - self._known))
+        return _counted(record, "duplicate")
+
+    def _rewarded(self, record: Record, row: Row, reward: float | None) -> Record:
+        """A reward by itself: the event goes on waiting for its label, or is what it was."""
+        if row.phase > Phase.NEGATIVE or (asked := self._asked(row)).rewarded:
+            return _counted(record, "late" if row.phase == Phase.TIMED_OUT else "duplicate")
+        asked.rewarded = True
+        self.waiting.put(msgspec.structs.replace(row, body=encode(asked)))
+        return _with_reward(_counted(record, "rewarded"), asked, reward)
+
+    def _in_time(self, record: Record, row: Row, label: Event, reward: float | None) -> Record:
         asked = self._asked(row)
+        reward = None if asked.rewarded else reward
         self.state.pending -= 1
         if label.label is None:
             self._keep(row, asked.time, Phase.WITHDRAWN)
-            return _counted(record, "withdrawn", {"pending": -1, "unlabelled": 1})
+            return _with_reward(_counted(record, "withdrawn", {"pending": -1, "unlabelled": 1}), asked, reward)
         self._keep(row, asked.time, Phase.JOINED)
         moves = {"labels.consumed": 1, "labels.joined": 1, "pending": -1}
-        return self._settled(record, row, asked, label.label, "learn", moves, label.weight, label.time)
+        given = self._settled(record, row, asked, label.label, "learn", moves, label.weight, label.time)
+        return _with_reward(given, asked, reward)
 
-    def _too_late(self, record: Record, row: Row, label: Event) -> Record:
+    def _too_late(self, record: Record, row: Row, label: Event, reward: float | None) -> Record:
         """A label of what was learnt as no. A late yes puts it right; withdrawn it stays what it was."""
         asked, moves = self._asked(row), {"labels.consumed": 1, "labels.late": 1}
         self._keep(row, asked.time, Phase.JOINED)
         mode: Mode = "late" if label.label else "score"
-        return self._settled(record, row, asked, bool(label.label), mode, moves, label.weight, label.time)
+        given = self._settled(record, row, asked, bool(label.label), mode, moves, label.weight, label.time)
+        return _with_reward(given, asked, None if asked.rewarded else reward)
 
     def forget(self, meant: Callable[[Event], bool], held: Callable[[Event], bool]) -> dict[str, int]:
         """Take events out of what waits; return how the classes change. ``held`` tells which are never learnt."""
@@ -250,6 +305,13 @@ def _given(record: Record, moves: dict[str, int], event: Event | None = None, **
 
 def _counted(record: Record, label: str, moves: dict[str, int] | None = None, delay: float | None = None) -> Record:
     return _given(record, {"labels.consumed": 1, f"labels.{label}": 1, **(moves or {})}, delay=delay)
+
+
+def _with_reward(record: Record, asked: Asked, reward: float | None) -> Record:
+    """The same record, and what the answer to its event earned."""
+    if record.joined is not None and reward is not None and asked.served is not None:
+        record.joined.reward, record.joined.served = reward, asked.served
+    return record
 
 
 def _more(record: Record, what: str) -> Record:

@@ -118,10 +118,13 @@ class Decoder:
         """What was answered, with the numbers of classes; a class that is not known here is no opinion."""
         shadow = found.shadow
         if shadow is None or shadow.error:
-            return Served(found.learner, found.snapshot, self._said(found), found.route, found.rollout)
+            return Served(
+                found.learner, found.snapshot, self._said(found), found.route, found.rollout,
+                propensity=found.propensity,
+            )  # fmt: skip
         return Served(
             found.learner, found.snapshot, self._said(found), found.route, found.rollout, self._said(shadow),
-            shadow.learner, shadow.snapshot,
+            shadow.learner, shadow.snapshot, found.propensity,
         )  # fmt: skip
 
     def _said(self, found: LoggedPrediction | LoggedShadow) -> Prediction:

@@ -51,21 +51,29 @@ class Phase(IntEnum):
 
 
 class Asked(msgspec.Struct, array_like=True, gc=False):
-    """An event as it arrived: its features' bytes, and what was answered to it."""
+    """An event as it arrived: its features' bytes, what was answered to it, and whether that had its reward already."""
 
     id: str
     features: bytes
     time: float
     weight: float
     served: Served | None = None
+    rewarded: bool = False
 
 
 class EarlyLabel(msgspec.Struct, array_like=True, gc=False):
-    """A label whose event has not come: a class's number or a value, None when it withdraws the event."""
+    """A label whose event has not come: a class's number or a value, None when it withdraws the event.
+
+    ``reward`` is that of the answer; ``alone`` when it came in a record of its own. Without ``labelled`` there is a
+    reward only.
+    """
 
     label: bool | int | float | None
     weight: float
     time: float
+    reward: float | None = None
+    labelled: bool = True
+    alone: bool = False
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):

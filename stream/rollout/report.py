@@ -22,7 +22,8 @@ def report(lineage: Lineage, config: Config, words: Iterable[Mapping[str, Any]],
     """The newest roll-out; ``state`` is None when there was none."""
     rollout = lineage.decided.rollout
     if rollout is None:
-        return {"state": None, "candidate": None, "share": 0.0, "why": "no roll-out has begun in this lineage"}
+        why = "no roll-out has begun in this lineage"
+        return {"state": None, "candidate": None, "share": 0.0, "why": why, **_policy(lineage, config)}
     settings, seen = config.rollout, seen_of(lineage, rollout, words)
     waits = lacks(rollout, seen, settings, now) if rollout.active else []
     found: dict[str, Any] = {
@@ -41,11 +42,25 @@ def report(lineage: Lineage, config: Config, words: Iterable[Mapping[str, Any]],
         "waits_for": waits,
         "loss": None,
         "serving": None,
+        **_policy(lineage, config),
     }
     if rollout.active:
         found["loss"] = {**seen.loss, "limit": settings.max_loss} if seen.loss is not None else None
         found["serving"] = figures(seen.told, settings)
         found["answers_by"] = _answers(lineage, rollout)
+    return found
+
+
+def _policy(lineage: Lineage, config: Config) -> dict[str, Any]:
+    """Who shares the requests, and by what: shares in percent, weights by losses, or what answers earned."""
+    routing, newest = config.routing, lineage.newest()
+    found: dict[str, Any] = {"policy": routing.policy}
+    if routing.policy == "split":
+        found["weights"] = {name: share / 100 for name, share in routing.shares.items()}
+    elif routing.policy != "champion":
+        found["weights"] = newest.weights if newest is not None else {}
+    if routing.policy == "thompson":
+        found["rewards"] = newest.rewards if newest is not None else {}
     return found
 
 

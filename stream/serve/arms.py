@@ -96,6 +96,8 @@ class Arms:
             return Shares(servings, {first: 1.0})
         known = {name: weight / whole for name, weight in known.items()}
         best = max(known, key=lambda name: known[name])
+        if self._policy == "thompson":
+            return Shares(servings, known)
         mean = self._config.routing.answer == "mean"
         return Shares(servings, {best: 1.0}, known if mean else None)
 

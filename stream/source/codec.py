@@ -6,6 +6,7 @@ unusual (a field that is not configured, a dotted path, a colon inside a text) t
 be wrong the slow one (``diagnosis``), which looks at every name and finds the reason.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -37,8 +38,26 @@ _MOST_NAMES, _LONGEST_NAME = 1000, 200
 _LAYOUTS = 32
 
 
+class GivenLabel(Event, gc=False):
+    """A label that comes by itself, with the reward of the answer; without ``labelled`` there is a reward only."""
+
+    reward: float | None = None
+    labelled: bool = True
+
+
+class Rewards(msgspec.Struct, frozen=True):
+    """Where labels hold the reward of the answer, and between which values it is."""
+
+    path: str
+    low: float
+    high: float
+
+
 class Codec:
-    """Decodes records into events by the paths of ``[event]``; ``labels`` may grow with what it sees (multi-class)."""
+    """Decodes records into events by the paths of ``[event]``; ``labels`` may grow with what it sees (multi-class).
+
+    ``rewards``: labels that come by themselves may have a reward, or be one only.
+    """
 
     def __init__(
         self,
@@ -46,8 +65,9 @@ class Codec:
         labels: Labels,
         weight: str = "w",
         decoder: Callable[[bytes], Any] | None = None,
+        rewards: Rewards | None = None,
     ) -> None:
-        self._paths = paths
+        self._paths, self._rewards = paths, rewards
         self._labels = labels
         self._weight = weight
         self._decoder = decoder
@@ -215,16 +235,33 @@ class Codec:
 
     def _label_alone(self, record: Record) -> Event:
         paths, fields = self._paths, self._object(self._bounded(record), "")
-        label = self._at(fields, paths.label)
-        if label is None:
+        label, reward = self._at(fields, paths.label), self._reward_of(fields)
+        if label is None and reward is None:
             raise RefusedEventError(Reason.UNKNOWN_LABEL, paths.label, f"there is no {paths.label}")
-        return Event(
+        return GivenLabel(
             _identity_of(self._at(fields, paths.id), paths.id),
             _NO_FEATURES,
             self._label(label),
             _weight_of(self._at(fields, self._weight), self._weight),
             _time_of(self._at(fields, paths.time), record.time, paths),
+            reward,
+            label is not None,
         )
+
+    def _reward_of(self, fields: dict[str, Raw]) -> float | None:
+        """The reward of a label; None where there is none, or rewards are not asked for."""
+        if self._rewards is None or (raw := self._at(fields, self._rewards.path)) in (None, b"null"):
+            return None
+        low, high = self._rewards.low, self._rewards.high
+        try:
+            found = _number.decode(raw)
+        except msgspec.DecodeError:
+            found = math.nan
+        if not low <= found <= high:
+            raise RefusedEventError(
+                Reason.BAD_REWARD, self._rewards.path, f"it is no number from {low:g} to {high:g} (routing.rewards)"
+            )
+        return float(found)
 
     def features_of(self, raw: bytes) -> Features | Refusal:
         """Return features by themselves, checked as an event's are."""

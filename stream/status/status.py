@@ -137,7 +137,7 @@ def labels(newest: Manifest | None) -> dict[str, Any] | None:
         return None
     counts = newest.counts
     return {
-        **{name: counts.labels.get(name, 0) for name in LABELS},
+        **{name: counts.labels.get(name, 0) for name in LABELS if name != "rewarded" or name in counts.labels},
         "pending": counts.pending,
         "timed_out": counts.timed_out,
         "evicted": counts.labels.get("evicted", 0),

@@ -108,6 +108,7 @@ class Cutter:
             matching=state.matching.dump(),
             arrivals=state.arrivals.dump(),
         )
+        rewards = state.rewards()
         return Cut(
             lineage=config.name,
             task=config.task,
@@ -121,7 +122,10 @@ class Cutter:
             written=Durations(list(self.writer.written.counts), self.writer.written.seconds),
             shared=encode_shared(shared),
             delays=state.arrivals.labels(state.counts),
-            weights=state.rivalry.weights(),
+            weights={name: one["share"] for name, one in rewards["arms"].items()}
+            if rewards
+            else state.rivalry.weights(),
+            rewards=rewards,
             duel=state.rivalry.duel_figures(_DUEL_ALPHA),
             rollout=state.rivalry.rollout_figures(alpha_of(config.rollout)),
         )

@@ -4,10 +4,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from learners.event import Event, slices_of
 from learners.evidence.against_champion import AgainstChampion
+from learners.evidence.thompson import Thompson
 from learners.labels import Labels
 from snapshots import Lineage
 from snapshots.decisions.erasure import Erased
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from snapshots.records.place import Place
 
 log = logging.getLogger("holdfast.trainer")
+#: the intervals of all rewards hold at any time, but for this probability
+_REWARD_ALPHA = 0.05
 FAST_LANE_ROWS, FAST_LANE_BYTES = 256, 1 << 20
 
 
@@ -88,7 +91,8 @@ class State:
         self.erased = Erased(kit.membership, [])
         self.matching = Matching(config, kit.labels)
         self.sampling = Sampling(config.guard.share, kit.elapsed)
-        self.rivalry = AgainstChampion(config.first_champion, config.event.max_slices)
+        rewarded = Thompson(config.routing.memory, config.routing.floor, config.routing.rewards)
+        self.rivalry = AgainstChampion(config.first_champion, config.event.max_slices, rewarded)
         self.writer = Writer(kit.lineage, kit.now, kit.sleep, kit.stopping, config.snapshots.keep)
         self.refusing: dict[tuple[str, str, str, int], str] = {}
         self.arrivals = Arrivals(config, self.learners, kit.join, self.rivalry.note_logged)
@@ -141,6 +145,12 @@ class State:
             self.decide(Decision("evict", "trainer", why, cause=str(evicted)))
             self.kit.lineage.refresh_entries()
 
+    def rewards(self) -> dict[str, Any]:
+        """What answers earned, where requests are spread by it."""
+        if self.config.routing.policy != "thompson":
+            return {}
+        return self.rivalry.reward_figures(list(self.config.learners), _REWARD_ALPHA)
+
     def follow_champion(self) -> bool:
         """Give each learner the role that the ledger gives it; tell whether one is another."""
         promoted = self.kit.lineage.decided.promoted
@@ -153,6 +163,8 @@ class State:
         self.rivalry.led_by(name or "")
         duel = self.kit.lineage.decided.duel
         self.rivalry.fight(duel.seq if duel is not None and duel.action == "duel_start" else 0)
+        winner = self.kit.lineage.decided.winner
+        self.rivalry.look_for_winner(winner.seq if winner is not None else 0)
         rollout = self.kit.lineage.decided.rollout
         if rollout is not None and rollout.active:
             self.rivalry.roll_out(rollout.entry, rollout.candidate)

@@ -140,6 +140,8 @@ class Trainer:
         if joined.refusal is not None:
             self.dead_letter(record, joined.refusal)
         event = joined.event
+        if joined.reward is not None and joined.served is not None:
+            state.rivalry.reward(joined.served.learner, joined.reward, joined.served.propensity)
         if joined.delay is not None:
             state.arrivals.note_delay(joined, state.slices_of(event) if event is not None else None)
         if event is None:

@@ -14,7 +14,7 @@ from snapshots.records.place import Place
 from stream.join.build import joined
 from stream.join.source import JoinedSource
 from stream.record import Record
-from stream.settings import Config, EventPaths, JoinConfig, LabelsConfig, LearnerConfig, PredictionLog
+from stream.settings import Config, EventPaths, JoinConfig, LabelsConfig, LearnerConfig, PredictionLog, RoutingConfig
 from stream.settings import Source as SourceConfig
 from stream.source.codec import Codec
 from stream.source.files import FilesSource
@@ -33,6 +33,7 @@ class Given(NamedTuple):
     label: Any
     mode: str | None
     sequence: int
+    reward: float | None = None
 
 
 def given(record: Record) -> Given:
@@ -43,14 +44,17 @@ def given(record: Record) -> Given:
     event = found.event
     return Given(
         record.topic, record.offset, moves, event.id if event else None, event.label if event else None, found.mode,
-        found.sequence,
+        found.sequence, found.reward,
     )  # fmt: skip
 
 
 class Apart:
-    """Directories of events, predictions and labels; ``settings`` are those of ``[join]``."""
+    """Directories of events, predictions and labels; ``settings`` are those of ``[join]``.
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    ``rewards``: labels may say what answers earned, between these two.
+    """
+
+    def __init__(self, folder: Path, rewards: tuple[float, float] | None = None, **settings: Any) -> None:
         self.folder = folder
         for name in ("events", "predictions", "labels"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -58,6 +62,7 @@ class Apart:
             name="apart", task="binary", learners={"one": LearnerConfig("river", "champion")},
             source=SourceConfig(kind="files", poll_seconds=0.001), predictions=PredictionLog(directory="predictions"),
             labels=LabelsConfig(directory="labels"), join=JoinConfig(**{"idle": 0.01, **settings}), base=folder,
+            routing=RoutingConfig() if rewards is None else RoutingConfig("thompson", rewards=rewards),
         )  # fmt: skip
 
     def put(self, kind: str, rows: Iterable[dict[str, Any]], partition: int = 0) -> None:

@@ -267,6 +267,72 @@ def test_early_labels_are_bounded_like_what_waits(tmp_path: Path) -> None:
     assert totals(found)["labels.early"] == 10
 
 
+def test_rewards_are_of_one_answer_and_counted_once(tmp_path: Path) -> None:
+    """With the label, before it, or without any; twice, too late, of nobody, or no number between the two."""
+    apart = Apart(tmp_path, rewards=(-1.0, 5.0), wait=100)
+    apart.put("predictions", [asked(number, 100.0 + number) for number in range(10)])
+    apart.put("events", [{"id": "unasked", "ts": 106.0, "x": {"f": 1.0}}])
+    early = [
+        {"id": "q6", "r": 1.5}, {"id": "q7", "y": 1}, {"id": "q7", "r": 2}, {"id": "q8", "r": 3}, {"id": "q8", "y": 0},
+        {"id": "q8", "r": 4}, {"id": "q9", "y": None}, {"id": "q9", "r": 0.5}, {"id": "nobody", "r": 1},
+        {"id": "nobody", "y": 1},
+    ]  # fmt: skip
+    apart.put("labels", [{**one, "ts": 90.0 + number / 10} for number, one in enumerate(early)], partition=1)
+    labels = [
+        {"id": "q0", "y": 1, "r": 5}, {"id": "q0", "r": 5},  # joined; of what is joined already
+        {"id": "q1", "r": 2.5}, {"id": "q1", "r": 1}, {"id": "q1", "y": 0, "r": 4},  # rewarded, twice, joined
+        {"id": "q2", "y": None, "r": -1}, {"id": "q3", "y": 1}, {"id": "q3", "r": None}, {"id": "stranger", "r": 1},
+        {"id": "q4", "r": 5.5}, {"id": "q4", "r": "much"}, {"id": "unasked", "r": 1},
+    ]  # fmt: skip
+    apart.put("labels", [{**one, "ts": 110.0 + number} for number, one in enumerate(labels)])
+    apart.put("labels", [{"id": "q5", "r": 1.0, "ts": 300.0}, {"id": "q4", "y": 1, "r": 1.0, "ts": 301.0}])
+    found = apart.all()
+    assert [(one.id, one.reward) for one in found if one.reward is not None] == [
+        (None, 1.5), ("q7", 2.0), ("q8", 3.0), (None, 0.5), ("q0", 5.0), (None, 2.5), (None, -1.0),
+    ]  # fmt: skip
+    assert {name: count for name, count in totals(found).items() if name.startswith("labels.")} == {
+        "labels.consumed": 24, "labels.joined": 5, "labels.duplicate": 3, "labels.rewarded": 6, "labels.withdrawn": 2,
+        "labels.dead_lettered": 3, "labels.orphan": 3, "labels.late": 2,
+    }  # fmt: skip
+    assert apart.all(1) == found
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_rewards_add_up_whatever_the_fetches_are(tmp_path_factory: Any, seed: int) -> None:
+    """Labels with a reward, rewards by themselves, before and after their events: one reward an answer at most."""
+    apart, draw = Apart(tmp_path_factory.mktemp("apart"), rewards=(0.0, 1.0), wait=20), random.Random(seed)
+    stream = a_stream(draw, twice=0.4)
+    events = {event["id"]: event for part in stream.pop("events") for event in part}
+    known = {event["id"]: asked(0, event["ts"]) | {"id": event["id"]} for event in events.values()}
+    stream["predictions"] = [sorted(known.values(), key=lambda one: float(one["ts"]))]
+    for label in (one for part in stream["labels"] for one in part):
+        if draw.random() < 0.6:
+            label["r"] = draw.random()
+            if draw.random() < 0.5:
+                del label["y"]
+    put_all(apart, stream)
+    whole = apart.all()
+    assert apart.all(1) == apart.all(7) == whole
+    given = {round(one["r"], 12) for part in stream["labels"] for one in part if "r" in one}
+    seen_ = [one.reward for one in whole if one.reward is not None]
+    assert {round(one, 12) for one in seen_} <= given
+    assert 0 < len(seen_) == len(set(seen_)) <= len(events)
+    sums = totals(whole)
+    labels = {name.removeprefix("labels."): count for name, count in sums.items() if name.startswith("labels.")}
+    assert labels["consumed"] == sum(labels.get(name, 0) for name in (*LABEL_CLASSES, "rewarded"))
+    assert min(sums.values()) >= 0
+
+
+def test_a_reward_is_what_it_always_was_where_no_policy_asks_for_it(tmp_path: Path) -> None:
+    """A field that is not configured: ignored, whatever it holds; a label is then what has a label."""
+    apart = Apart(tmp_path, wait=100)
+    apart.put("predictions", [asked(0, 100.0), asked(1, 101.0)])
+    apart.put("labels", [{"id": "q0", "y": 1, "r": "x", "ts": 110.0}, {"id": "q1", "r": 1, "ts": 111.0}])
+    sums = totals(apart.all())
+    assert (sums["labels.joined"], sums["labels.dead_lettered"]) == (1, 1)
+
+
 def asked(number: int, at: float) -> dict[str, Any]:
     """A logged prediction."""
     return {"id": f"q{number}", "ts": at, "x": {"f": 1.0}, "prediction": True, "learner": "one", "snapshot": 1}

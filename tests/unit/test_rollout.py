@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learners.errors import StateRefusedError
 from learners.event import Features, Prediction
 from learners.evidence.hedge import Hedge
 from learners.evidence.since_entry import OfRollout
+from learners.evidence.thompson import Thompson
 from snapshots.decisions.decided import decided
 from snapshots.decisions.ledger import Entry
 from snapshots.decisions.rollout import candidate_of
@@ -273,3 +275,58 @@ def test_hedge_follows_who_is_best_and_sums_to_one() -> None:
     assert hedge.weights["a"] == 0
     hedge.update({"c": [0.0]})
     assert hedge.weights == twin.weights
+
+
+def test_thompson_gives_the_best_most_and_everybody_something() -> None:
+    """Shares sum to 1 and none is below the floor; the interval holds what each arm earns, and nobody wins by luck."""
+    draw, thompson = random.Random(1), Thompson(memory=2000, floor=0.05, between=(-1.0, 3.0))
+    names = ["a", "b", "c"]
+    earns = {"a": 0.2, "b": 0.8, "c": 0.5}  # the chance of 3, else -1
+    assert thompson.shares(names) == pytest.approx(dict.fromkeys(names, 1 / 3))
+    for number in range(20_000):
+        if number % 100 == 0:
+            shares = thompson.shares(names)
+            assert sum(shares.values()) == pytest.approx(1)
+            assert min(shares.values()) >= 0.05 - 1e-12
+        name = draw.choices(names, [shares[one] for one in names])[0]
+        thompson.update(name, 3.0 if draw.random() < earns[name] else -1.0, shares[name])
+    assert shares["b"] == pytest.approx(0.9, abs=0.01)
+    found = thompson.figures(names, 0.05)
+    assert found["winner"] == "b"
+    for name, chance in earns.items():
+        arm = found["arms"][name]
+        assert arm["low"] <= 4 * chance - 1 <= arm["high"]
+        assert arm["reward"] == pytest.approx(4 * chance - 1, abs=0.4)
+
+
+def test_thompson_finds_a_new_best_and_forgets() -> None:
+    """What was earned long ago counts less and less; a new entry begins the search anew and keeps the posteriors."""
+    thompson = Thompson(memory=500)
+    for better, worse in (("a", "b"), ("b", "a")):
+        for _ in range(2000):
+            thompson.update(better, 0.9, 0.5)
+            thompson.update(worse, 0.3, 0.5)
+        assert thompson.shares(["a", "b"])[better] > 0.95
+    before = thompson.shares(["a", "b"])
+    thompson.begin(7)
+    assert thompson.shares(["a", "b"]) == before
+    assert thompson.figures(["a", "b"], 0.05)["winner"] == ""
+    twin = Thompson(memory=500)
+    twin.restore(thompson.dump())
+    for one in (thompson, twin):
+        one.update("a", 0.5, 0.2)
+    assert twin.dump() == thompson.dump()
+    with pytest.raises(StateRefusedError):
+        twin.restore(b"nothing")
+
+
+def test_thompson_seldom_declares_a_winner_among_equals() -> None:
+    """Ten streams of equal arms, looked at all the time: nobody wins."""
+    for seed in range(10):
+        draw, thompson = random.Random(seed), Thompson()
+        for _ in range(40):
+            shares = thompson.shares(["a", "b"])
+            for _ in range(100):
+                name = "a" if draw.random() < shares["a"] else "b"
+                thompson.update(name, float(draw.random() < 0.5), shares[name])
+            assert thompson.figures(["a", "b"], 0.05)["winner"] == ""
