@@ -12,7 +12,7 @@ ARCHIVED = 1 << 30
 #: by how a name ends, or else begins
 BEGINNINGS = (
     ("ledger/", _SMALL), ("epochs/", _SMALL), ("presence/", _SMALL), ("leases/", _SMALL), ("lineage.json", _SMALL),
-    ("verdicts/", _MEDIUM), ("archive/", ARCHIVED),
+    ("verdicts/", _MEDIUM), ("history/", _MEDIUM), ("archive/", ARCHIVED),
 )  # fmt: skip
 _ENDS = (("/manifest.json", _LARGE), (".sig", _SMALL), (".looks", _MEDIUM))
 #: what a signature adds to a blob, at most

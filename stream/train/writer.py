@@ -12,7 +12,9 @@ from snapshots import Lineage
 from snapshots.decisions import epochs as epochs_
 from snapshots.decisions.epochs import Epoch
 from snapshots.decisions.head import Present
-from snapshots.errors import LineageTakenError, NumberTakenError, SnapshotsError, StoreError
+from snapshots.errors import DamagedError, LineageTakenError, NumberTakenError, SnapshotsError, StoreError
+from snapshots.history.levels import Recorder
+from snapshots.history.rows import row_of
 from snapshots.judging import pruning
 from snapshots.records import cut as snapshots
 from snapshots.records.cut import Cut, Shared
@@ -70,6 +72,7 @@ class Writer:
         self._closing = threading.Event()
         self._signed_at, self._cut, self._covered = 0.0, -1, -1
         self._unjudged = False
+        self._history: Recorder | None = None
         self.number = 0
 
     def begin(self, epoch: Epoch) -> None:
@@ -126,6 +129,7 @@ class Writer:
         log.info("snapshot %d: %d consumed, %.3f s", self.number, consumed, seconds, extra=about)
         self.number += 1
         self._sign_head(manifest.snapshot)
+        self._remember(manifest)
         self._forget()
         return manifest
 
@@ -205,6 +209,17 @@ class Writer:
             return
         if self._cut > self._covered or (self._unjudged and self._cut >= 0):
             self._sign_head(self._cut)
+
+    def _remember(self, manifest: Manifest) -> None:
+        """Keep the snapshot's figures, which outlive it."""
+        try:
+            if self._history is None:
+                self._history = Recorder(self._view.store)
+                self._history.resume(self._view.refresh())
+            else:
+                self._history.note(row_of(manifest))
+        except (StoreError, DamagedError) as cause:
+            log.error("history is not written, and tried again: %s", cause)
 
     def _forget(self) -> None:
         """Delete what ``snapshots.keep`` no longer asks for; a store that is away keeps it until the next snapshot."""
