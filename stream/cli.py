@@ -48,8 +48,8 @@ def main(path: Path | None) -> None:  # noqa: ARG001  read from the context by t
 
 for command in (
     begin.init, begin.demo, begin.drill,
-    run.up, run.train, run.guard, run.serve, tables.produce, tables.check,
-    look.alive, look.status, look.ledger, verify.verify,
+    run.up, run.train, run.guard, run.serve, run.console, tables.produce, tables.check,
+    look.alive, look.status, look.ledger, look.report, verify.verify,
     snapshots.snapshots, snapshots.snapshots_revert, archive.archive, learning.learning, learning.promote,
     rollout.rollout, compare.compare, retrain.retrain, retrain.approve, retrain.reject,
     quarantine.quarantine, holdout.holdout, forget.forget, dead_letters.dead_letters,

@@ -26,7 +26,7 @@ _FORBIDDEN_KAFKA = {
     "enable.partition.eof": "it is true, or the end of a topic could not be told",
 }
 _NOT_KEYS = (
-    "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_LOG",
+    "HOLDFAST_TEST_", "HOLDFAST_CONFIG", "HOLDFAST_LOG", "HOLDFAST_VIA",
     "HOLDFAST_TOKEN", "HOLDFAST_EVENTS_TOKEN", "HOLDFAST_LABELS_TOKEN", "HOLDFAST_READ_TOKEN", "HOLDFAST_TRUSTED_TOKEN",
 )  # fmt: skip
 _OPEN_TABLES = {"source.kafka", "event.types", "store.options"}

@@ -364,6 +364,15 @@ class Serve(_Table):
     poll_seconds: Seconds = 0.1
 
 
+class ConsoleConfig(_Table):
+    """Where the page is; ``enabled`` tells whether ``up`` begins it."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    hosts: list[Host] = []
+
+
 class Config(_Table):
     """The whole configuration. ``base`` is the folder that relative paths are relative to."""
 
@@ -389,6 +398,7 @@ class Config(_Table):
     gates: GatesConfig = msgspec.field(default_factory=GatesConfig)
     fallback: Fallback = msgspec.field(default_factory=Fallback)
     serve: Serve = msgspec.field(default_factory=Serve)
+    console: ConsoleConfig = msgspec.field(default_factory=ConsoleConfig)
     shadow: Shadow = msgspec.field(default_factory=Shadow)
     rollout: RolloutConfig = msgspec.field(default_factory=RolloutConfig)
     duel: DuelConfig = msgspec.field(default_factory=DuelConfig)

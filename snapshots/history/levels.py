@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from snapshots.errors import DamagedError
-from snapshots.history.rows import Row, row_of, without_slices
+from snapshots.history.rows import Row, judged, row_of, without_slices
 from snapshots.lineage import Lineage
 from snapshots.store.store import Store, claim
 
@@ -41,15 +41,18 @@ _FLUSH_SECONDS = 60.0
 
 
 class Recorder:
-    """Writes history as snapshots come; ``resume`` finds what it had not written when it ended."""
+    """Writes history as snapshots come; ``resume`` finds what it had not written when it ended.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    ``lineage`` is asked for verdicts when rows are written, by when most snapshots have theirs.
+    """
+
+    def __init__(self, lineage: Lineage) -> None:
+        self._lineage, self._store = lineage, lineage.store
         self._open: dict[str, list[Row]] = {level.name: [] for level in LEVELS}
         self._last: dict[str, float] = {}
         self._flushed = 0.0
 
-    def resume(self, lineage: Lineage) -> None:
+    def resume(self) -> None:
         """Take up what the levels lack, out of the finer ones and of the manifests that are still there."""
         finer: list[Row] = []
         for level in LEVELS:
@@ -58,7 +61,7 @@ class Recorder:
             self._last[level.name] = written[-1].created if written else 0.0
             if level is LEVELS[0]:
                 last = written[-1].snapshot if written else -1
-                rows = (lineage.manifest(number) for number in lineage.numbers if number > last)
+                rows = (self._lineage.manifest(number) for number in self._lineage.numbers if number > last)
                 fresh = [row_of(manifest) for manifest in rows if manifest is not None]
                 finer = [row for name in there for row in blob(self._store, name)] + fresh
                 self._open[level.name] = [without_slices(row) for row in fresh]
@@ -82,7 +85,7 @@ class Recorder:
     def _write(self, level: Level) -> None:
         rows = self._open[level.name]
         name = f"history/{level.name}/{rows[0].snapshot:0{_DIGITS}d}-{rows[-1].snapshot:0{_DIGITS}d}"
-        claim(self._store, name, _encode(rows))
+        claim(self._store, name, _encode([judged(row, self._lineage.verdict) for row in rows]))
         self._open[level.name] = []
         for old in names(self._store, level)[: -level.blobs]:
             self._store.delete(old)
@@ -158,7 +161,7 @@ class Reader:
             if number not in self._fresh and (manifest := lineage.manifest(number)) is not None:
                 self._fresh[number] = row_of(manifest)
         self._fresh = {number: self._fresh[number] for number in numbers if number in self._fresh}
-        return list(self._fresh.values())
+        return [judged(row, lineage.verdict) for row in self._fresh.values()]
 
 
 def evenly(rows: Sequence[Row], since: float, until: float, most: int) -> list[Row]:

@@ -1,11 +1,12 @@
 """One snapshot as a row of history: its time, its counts, and each learner's figures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from snapshots.records.manifest import Manifest
+from snapshots.records.verdict import Verdict
 
 #: how many slices a row has of a learner, the largest first
 _MOST_SLICES = 500
@@ -16,6 +17,7 @@ class LearnerRow(msgspec.Struct, array_like=True):
 
     ``served`` and ``delayed`` are those of answers and of arrivals, where labels come later; ``baseline`` is the
     learner's loss minus the baseline's with its interval; ``slices`` have the main figure of the whole life each.
+    ``verdict`` is empty where none had been given when the row was written.
     """
 
     line: int
@@ -27,6 +29,7 @@ class LearnerRow(msgspec.Struct, array_like=True):
     delayed: dict[str, float] = {}
     baseline: list[float] = []
     slices: dict[str, float] = {}
+    verdict: str = ""
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -68,6 +71,15 @@ def row_of(manifest: Manifest) -> Row:
         manifest.snapshot, round(manifest.created, 3), round(manifest.newest_event, 3), counts,
         dict(manifest.counts.labels), learners, _numbers(manifest.delays),
     )  # fmt: skip
+
+
+def judged(row: Row, verdict: Callable[[int, str], Verdict | None]) -> Row:
+    """The same row with the verdicts that there are by now."""
+    learners = {}
+    for name, one in row.learners.items():
+        found = verdict(row.snapshot, name)
+        learners[name] = msgspec.structs.replace(one, verdict=found.verdict) if found is not None else one
+    return msgspec.structs.replace(row, learners=learners)
 
 
 def without_slices(row: Row) -> Row:

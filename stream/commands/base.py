@@ -143,8 +143,9 @@ def manifest_of(lineage: Lineage, number: int) -> Any:
 
 
 def operator() -> str:
-    """Who decides, as the ledger names people."""
-    return f"operator:{getpass.getuser()}"
+    """Who decides, as the ledger names people; ``HOLDFAST_VIA`` says by which door, where it is none of a shell."""
+    via = os.environ.get("HOLDFAST_VIA", "")
+    return f"operator:{getpass.getuser()}{f'@{via}' if via.isalnum() else ''}"
 
 
 def moment_of(text: str, option: str) -> float:

@@ -1,6 +1,5 @@
-"""Commands that look: ``alive``, ``status``, ``ledger``."""
+"""Commands that look: ``alive``, ``status``, ``ledger``, ``report``."""
 
-import contextlib
 import platform
 import signal
 import sys
@@ -12,12 +11,12 @@ from typing import Any
 import click
 import msgspec
 
-from snapshots import Lineage, SnapshotsError
+from snapshots import Lineage
 from snapshots.decisions.ledger import Entry
 from snapshots.errors import RefusedError
 from stream.commands.base import Group, config_option, configured, json_option, lineage_of, moment_of
 from stream.commands.numbers import Figure
-from stream.errors import StreamError
+from stream.errors import CommandError
 from stream.process.presence import SILENT, present
 from stream.settings import Config
 from stream.status import overview
@@ -25,8 +24,8 @@ from stream.status import status as states
 from stream.status.disk import used_bytes
 from stream.terminal import printing, safe_text
 
-#: how long a broker may take to give examples of dead letters, and among how many they are looked for
-_LETTERS_SECONDS, _LETTERS = 3.0, 1000
+#: what a report is about, where nothing else is said
+_REPORT_SECONDS = 7 * 86_400.0
 
 
 @click.command()
@@ -71,23 +70,14 @@ def status(config: Config, watch: float | None, *, as_json: bool) -> None:
 
 def _report(lineage: Lineage, config: Config) -> dict[str, Any]:
     """What is so, with what costs more than a request over HTTP may: the size of the store, and examples."""
+    from stream.dead_letters.reader import examples_of  # noqa: PLC0415  a command imports what it needs
+
     report = states.status(lineage, config, time.time())
     report["store"]["bytes"] = used_bytes(lineage.store)
     report["exposed"] = states.exposed(config)
     report["unended"] = states.unended(config, time.time())
-    report["examples"] = _examples(lineage, config) if report["refused"] else {}
+    report["examples"] = examples_of(config, lineage.store) if report["refused"] else {}
     return report
-
-
-def _examples(lineage: Lineage, config: Config) -> dict[str, dict[str, Any]]:
-    """The newest dead letter of each reason; none when they cannot be read just now."""
-    from stream.dead_letters.reader import letters_of  # noqa: PLC0415  a command imports what it needs
-
-    found = {}
-    with contextlib.suppress(StreamError, SnapshotsError):
-        for letter in letters_of(config, lineage.store, seconds=_LETTERS_SECONDS, newest=_LETTERS):
-            found[letter.reason] = {"letter": letter.id, "message": letter.message}
-    return found
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -189,3 +179,25 @@ def ledger_verify(config: Config) -> None:
     if lineage.broken:
         sys.exit(1)
     printing.echo(f"the ledger holds: {count} entries")
+
+
+@click.command()
+@click.option("--since", metavar="TIME", help="From then on: ISO 8601 (UTC) or Unix seconds; default the last 7 days.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default NAME-report.html.")
+@configured
+def report(config: Config, since: str | None, out: Path | None) -> None:
+    """Write what happened as one file to send: the console's pictures, verdicts and decisions; it needs no network."""
+    from stream.console.report import write_report  # noqa: PLC0415  a command imports what it needs
+    from stream.console.seen import Seen  # noqa: PLC0415  the same
+
+    now = time.time()
+    begin = moment_of(since, "--since") if since is not None else now - _REPORT_SECONDS
+    if begin >= now:
+        raise CommandError(f"--since {since} is in the future")
+    path = out or Path(f"{config.name}-report.html")
+    chosen = click.get_current_context().find_root().meta["config"]
+    try:
+        write_report(Seen(config, chosen), path, begin, now)
+    except OSError as cause:
+        raise CommandError(f"{path} cannot be written: {cause.strerror}") from cause
+    printing.echo(f"{path}")

@@ -1,4 +1,4 @@
-"""Commands that run: ``up``, ``train``, ``guard``, ``serve``."""
+"""Commands that run: ``up``, ``train``, ``guard``, ``serve``, ``console``."""
 
 import contextlib
 import os
@@ -66,8 +66,11 @@ def up(config: Config, *, new_lineage: bool, accept: bool, take_over: bool) -> N
     refuse_taken_port(config)
     if not logs.as_json():
         printing.echo(f"holdfast up: http://{config.serve.host}:{config.serve.port}/docs   Ctrl-C ends it", err=True)
+        if config.console.enabled:
+            printing.echo(f"console: http://{config.console.host}:{config.console.port}/", err=True)
     roles = [*ROLES, *(["archive run"] if config.archive.enabled else [])]
     roles += ["retrain watch"] if config.retrain.enabled else []
+    roles += ["console"] if config.console.enabled else []
     stopping, store = stopping_of(_UP_WAITS), store_of(config)
     if not take_over:
         with contextlib.suppress(StoreError):  # a store that is away shows nobody, and is waited for by those who run
@@ -212,6 +215,20 @@ def serve(path: Path | None, *, as_kept: bool) -> None:
 
     config = unpacked(sys.stdin.buffer.read()) if as_kept else load_config(click.get_current_context(), path)
     serve_forever(config, os.environ, _stopping_workers(config))
+
+
+@click.command()
+@click.option(
+    "--config", "paths", type=click.Path(path_type=Path), multiple=True,
+    help="Configuration file, or a folder of some; may be repeated. Default holdfast.toml, or HOLDFAST_CONFIG.",
+)  # fmt: skip
+@click.pass_context
+def console(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+    """Show lineages on a page, live and in the past, and act on them with the token."""
+    from stream.console.run import configurations, run  # noqa: PLC0415  a command imports what it needs
+
+    usual = ctx.find_root().params.get("path") or Path(os.environ.get("HOLDFAST_CONFIG", "holdfast.toml"))
+    run(configurations(paths or (usual,)), os.environ, lambda said: printing.echo(said, err=True))
 
 
 def _stopping_workers(config: Config) -> Callable[[], bool]:

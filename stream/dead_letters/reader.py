@@ -4,6 +4,7 @@ A letter is known by its origin, topic, partition and offset: after a crash it m
 """
 
 import base64
+import contextlib
 import hashlib
 import logging
 import os
@@ -16,10 +17,11 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from snapshots.errors import SnapshotsError
 from snapshots.store.numbers import whole_in
 from snapshots.store.store import Store
 from stream.dead_letters.writer import PREFIX, SUFFIX
-from stream.errors import CommandError
+from stream.errors import CommandError, StreamError
 from stream.settings import Config
 from stream.source.kafka_client import client
 
@@ -28,6 +30,8 @@ log = logging.getLogger("holdfast.dead_letter")
 ADDRESS = re.compile(r"dead-letters/[0-9a-f]{64}")
 _PATIENCE_SECONDS = 30.0
 _METADATA_SECONDS = 10.0
+#: how long a broker may take to give examples, and among how many letters they are looked for
+_EXAMPLES_SECONDS, _EXAMPLES = 3.0, 1000
 #: a letter in a file is about so long
 _USUAL_BYTES = 1000
 Header = tuple[str, bytes | None]
@@ -63,6 +67,15 @@ class _Line(msgspec.Struct):
 
 
 _line = msgspec.json.Decoder(_Line)
+
+
+def examples_of(config: Config, store: Store) -> dict[str, dict[str, Any]]:
+    """The newest dead letter of each reason; none when they cannot be read just now."""
+    found = {}
+    with contextlib.suppress(StreamError, SnapshotsError):
+        for letter in letters_of(config, store, seconds=_EXAMPLES_SECONDS, newest=_EXAMPLES):
+            found[letter.reason] = {"letter": letter.id, "message": letter.message}
+    return found
 
 
 def letters_of(

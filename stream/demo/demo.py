@@ -15,19 +15,21 @@ from rich.live import Live
 
 from snapshots import Lineage, SnapshotsError
 from stream.config import load
+from stream.console.report import write_report
+from stream.console.seen import Seen
 from stream.demo import screen
 from stream.demo.catastrophes import SETTINGS, Changes, Payments
 from stream.demo.starter import write_starter
 from stream.demo.waits import first_harm, has_level
 from stream.errors import CommandError
 from stream.parts import store_of
-from stream.process.supervise import Supervisor
+from stream.process.supervise import ROLES, Supervisor
 from stream.settings import Config
 from stream.status import status as states
 from stream.tables.payments import payment
 from stream.terminal.printing import figure, say
 
-_PORT = 8000
+_PORT, _CONSOLE_PORT = 8000, 8080
 #: how often a point is added to what is drawn
 _POINT_SECONDS = 2.0
 
@@ -136,11 +138,13 @@ class Demo:
         if not self._path.exists():
             write_starter(folder, "payments", sample=0)
         self._port = port or free_port()
+        self._console = free_port(_CONSOLE_PORT)
         inherited = {name: value for name, value in environment.items() if not name.startswith("HOLDFAST_")}
         self._environment = {
             **inherited,
             **SETTINGS,
             "HOLDFAST_SERVE__PORT": str(self._port),
+            "HOLDFAST_CONSOLE__PORT": str(self._console),
         }
         self._log = folder / "demo.log"
         self._config: Config = load(self._path, self._environment)
@@ -162,9 +166,13 @@ class Demo:
             (f"; the processes' logs are in {self._log}", ""),
         )
         say("They are made up, and do not drift: what makes one a fraud stays as it is, until they are poisoned.")
+        say(
+            "Look at them: ", "", (f"http://127.0.0.1:{self._console}/", "bold"),
+            (f"; what the page may change wants the token in {self._path.parent / 'token'}", ""),
+        )  # fmt: skip
         say("The learners are checked and the first snapshot is written: a few seconds …")
         with self._log.open("ab") as log:
-            supervisor = Supervisor(self._path, self._environment, output=log)
+            supervisor = Supervisor(self._path, self._environment, (*ROLES, "console"), output=log)
             self._payments.start()
             try:
                 with self._screen() as show:
@@ -181,6 +189,8 @@ class Demo:
         say("The demo ended; nothing is left running. It goes on from here next time.")
         say("Look at what it kept:")
         say(f"holdfast status --config {shlex.quote(str(self._path))}")
+        with contextlib.suppress(SnapshotsError, OSError):
+            say("Or at a report, in a browser: ", "", (self._report(), "bold"))
 
     @contextlib.contextmanager
     def _screen(self) -> Any:
@@ -229,6 +239,12 @@ class Demo:
     def _curl(self) -> str:
         return f"""curl -s http://localhost:{self._port}/predict -d '{{"x":{{"amount":950,"country":"br"}}}}'"""
 
+    def _report(self) -> Path:
+        """Write what happened as one file, and return where it is."""
+        path = self._path.parent / "report.html"
+        write_report(Seen(self._config, self._path), path, 0.0, time.time())
+        return path
+
     def _serving(self, report: dict[str, Any]) -> Any:
         return report["serving"][0]["snapshot"] if report["serving"] else None
 
@@ -255,6 +271,7 @@ class Demo:
         hints = [
             ("ask it, in another terminal:", self._curl()),
             ("undo what it learnt last:", f"holdfast revert --config {quoted}"),
+            ("look at all of it on a page:", f"http://127.0.0.1:{self._console}/"),
             ("look closer (Ctrl-C here ends the demo):", f"holdfast status --watch --config {quoted}"),
         ]
         return screen.Scene(
@@ -263,10 +280,10 @@ class Demo:
         )  # fmt: skip
 
 
-def free_port() -> int:
-    """8000 when nobody listens there, another free port otherwise."""
-    for port in (_PORT, 0):
+def free_port(wanted: int = _PORT) -> int:
+    """The wanted one when nobody listens there, another free port otherwise."""
+    for port in (wanted, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    return _PORT
+    return wanted

@@ -209,7 +209,8 @@ class Supervisor:
             if self._goes_on(child):
                 child.again_at = time.monotonic() + delay
                 return
-            if child.role == "serve" or not (self._goes_on_serving() or self._can_serve()):
+            needed = child.role in ROLES
+            if child.role == "serve" or (needed and not (self._goes_on_serving() or self._can_serve())):
                 kind = RefusedError if code == logs.REFUSED else CommandError
                 raise kind(
                     f"holdfast {child.role} ended with {code}, which no restart mends; everything is stopped. "

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import ValidationError
@@ -123,6 +123,14 @@ def _add_looks(  # noqa: C901  one way to look after another
             "responses": responses_of(400, 401, 403, 408, 500, 503),
             "dependencies": [Depends(bearer([tokens.read, tokens.changes], off))],
         }
+
+    @app.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        console = server.config.console
+        if not console.enabled:
+            return RedirectResponse("/docs")
+        host = request.url.hostname if console.host in ("0.0.0.0", "::") else console.host  # noqa: S104  compared
+        return RedirectResponse(f"http://{f'[{host}]' if ':' in (host or '') else host}:{console.port}/")
 
     @app.get("/health", summary="The process is alive", responses=responses_of(400, 408, 500, 503))
     async def health() -> Alive:

@@ -214,8 +214,8 @@ class Writer:
         """Keep the snapshot's figures, which outlive it."""
         try:
             if self._history is None:
-                self._history = Recorder(self._view.store)
-                self._history.resume(self._view.refresh())
+                self._history = Recorder(self._view.refresh())
+                self._history.resume()
             else:
                 self._history.note(row_of(manifest))
         except (StoreError, DamagedError) as cause:

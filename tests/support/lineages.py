@@ -72,6 +72,7 @@ class Folder:
             "source__kind": "files",
             "source__directory": "events",
             "serve__port": self.port,
+            "console__enabled": False,
             "holdout__rate": 0.0,
             "snapshots__every_seconds": 0.2,
         }

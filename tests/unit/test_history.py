@@ -18,8 +18,8 @@ def row(number: int, created: float) -> Row:
 def recorded(
     store: LocalStore, count: int, begin: float = 1_700_000_000.0, first: int = 0, every: float = 1.0
 ) -> Recorder:
-    recorder = Recorder(store)
-    recorder.resume(Lineage(store, looking=True))
+    recorder = Recorder(Lineage(store, looking=True))
+    recorder.resume()
     for number in range(count):
         recorder.note(row(first + number, begin + every * number))
     return recorder
@@ -38,8 +38,8 @@ def test_each_level_keeps_one_row_of_its_span_and_no_more_blobs_than_it_may(tmp_
 def test_days_are_read_at_once_and_evenly(tmp_path: Path) -> None:
     """Four days with a row a minute: as many points as were asked for, and the newest among them."""
     store, begin = LocalStore(tmp_path), 1_700_000_000.0
-    recorder = Recorder(store)
-    recorder.resume(Lineage(store, looking=True))
+    recorder = Recorder(Lineage(store, looking=True))
+    recorder.resume()
     for minute in range(4 * 24 * 60):
         recorder.note(row(minute, begin + 60 * minute))
     reader, lineage, end = Reader(store), Lineage(store, looking=True), begin + 4 * 86_400
