@@ -6,7 +6,7 @@ ARGS ?=
 # how many tests run beside each other
 WORKERS ?= auto
 
-.PHONY: run test test-light check fix bench trust soak kafka clean
+.PHONY: run test test-light check fix pictures bench trust soak kafka clean
 
 run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
 	$(BIN)/holdfast demo $(ARGS)
@@ -29,6 +29,9 @@ fix: $(VENV)/all.stamp  ## mend what can be mended by itself
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/promises.py
 	$(BIN)/python scripts/architecture.py
+
+pictures: $(VENV)/all.stamp  ## docs/console.png, from a running demo in Chromium
+	$(BIN)/python scripts/pictures.py
 
 bench: $(VENV)/all.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)

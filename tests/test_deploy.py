@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.broker import Broker
 from support.documents import ROOT, doc
-from support.lineages import Folder, wait_for
+from support.lineages import Folder, _free_port, wait_for
 
 COMPOSE = doc("docker-compose.yml")
 _PINNED = r"@sha256:[0-9a-f]{64}$"
@@ -113,16 +113,20 @@ def test_the_commands_of_the_compose_file_work_together(folder: Callable[..., Fo
         environment = {
             "HOLDFAST_SOURCE__KAFKA__BOOTSTRAP_SERVERS": broker.address, "HOLDFAST_STORE__URL": str(tmp_path / "store"),
             "HOLDFAST_SERVE__PORT": str(here.port), "HOLDFAST_LOG": "json", "HOLDFAST_TOKEN": "",
+            "HOLDFAST_CONSOLE__PORT": str(page := _free_port()),
         }  # fmt: skip
         commands = re.findall(r"command: \[holdfast, ([^\]]+)\]", COMPOSE)
         commands = [one for one in commands if not one.startswith(("archive", "retrain"))]  # of a profile
-        assert len(commands) == 4
+        assert len(commands) == 5
         for command in commands:
             here.start(*(word.strip().strip('"') for word in command.split(",")), **environment)
         here.wait_ready(60)
         with here.http() as client:
             assert client.post("/predict", json={"x": {"amount": 3.0}}).status_code == 200
             wait_for(lambda: "holdfast_lag" in client.get("/metrics").text)
+            status = client.get(f"http://127.0.0.1:{page}/api/payments/status").json()
+            assert status["serving"]
+            assert status["findings"] == []
         for role in ("train", "guard", "serve"):
             alive = here.start("alive", role, **environment)
             assert alive.wait(20) == 0

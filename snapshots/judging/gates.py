@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from learners.bounded import Amount, Gain, Positive, Seconds
 from learners.event import Features, Prediction, Task
@@ -172,6 +171,8 @@ def half_width(values: npt.NDArray[np.float64], error: float) -> float:
     """Half of the interval of a mean that is wrong with this probability (Student's t; one look, at a fixed number)."""
     if len(values) < 2:
         return math.inf
+    from scipy import stats  # noqa: PLC0415  half a second and 40 MB, and every command imports the gates' limits
+
     return float(stats.t.ppf(1 - error / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 

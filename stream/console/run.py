@@ -1,5 +1,6 @@
 """``holdfast console``: the page, over one lineage or several."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from snapshots.errors import RefusedError
+from snapshots.errors import RefusedError, SnapshotsError
 from stream.config import load
 from stream.console.app import application
 from stream.console.seen import Seen
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import asyncio
 
 log = logging.getLogger("holdfast.console")
-_BACKLOG, _CONNECTIONS, _BODY_BYTES, _HELD_BYTES = 256, 500, 64 * 1024, 64 << 20
+_BACKLOG, _CONNECTIONS, _BODY_BYTES, _HELD_BYTES = 2048, 1000, 64 * 1024, 64 << 20
 _QUIET_SECONDS, _REQUEST_SECONDS = 30.0, 150.0
 
 
@@ -79,12 +80,20 @@ def run(paths: Sequence[Path], environment: Mapping[str, str], say: Callable[[st
     say(said)
     log.info("%s", said, extra=logs.facts(port=port))
     telling.start()
+    threading.Thread(target=_warm, args=(list(seen.values()),), daemon=True).start()
     try:
         server.run(sockets=[listening])
     finally:
         ended.set()
         telling.join(2)
         presence.close()
+
+
+def _warm(seen: Sequence[Seen]) -> None:
+    """Read all of history once, so that nobody has to wait for it later."""
+    for one in seen:
+        with contextlib.suppress(SnapshotsError):
+            one.history(0.0, time.time(), 10)
 
 
 def _tell(presence: Presence, host: str, port: int, ended: threading.Event) -> None:
