@@ -13,8 +13,9 @@ from stream.serve import doors
 from stream.serve.api import build_app
 from stream.serve.current import Server
 from stream.serve.http.bearer import Token, Tokens
+from stream.serve.http.metrics import METRICS
 from stream.serve.predict import Answers
-from stream.serve.prometheus import METRICS, RequestCounts
+from stream.serve.prometheus import RequestCounts
 from stream.settings import Config
 
 PATH = Path(__file__).parents[1] / "docs" / "reference.md"

@@ -18,7 +18,7 @@ from support.lineages import Folder
 from stream.serve.current import Server
 from stream.serve.prometheus import HoldfastCollector, RequestCounts
 
-RULES = [rule for group in yaml.safe_load(doc("deploy/alerts.yml"))["groups"] for rule in group["rules"]]
+RULES = [rule for group in yaml.safe_load(doc("deploy/prometheus/alerts.yml"))["groups"] for rule in group["rules"]]
 GONE = {"HoldfastNotReady", "HoldfastNothingLearns", "HoldfastRoleGone", "HoldfastStale", "HoldfastNoSnapshots"}
 
 
@@ -66,7 +66,7 @@ def test_every_reason_status_and_role_begins_at_nought(idle: Folder) -> None:
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool here")
 def test_with_the_trainer_gone_prometheus_raises_the_alarm(idle: Folder, tmp_path: Path) -> None:
     """The rules by promtool, over what is exported then, for ten minutes."""
-    shutil.copy(ROOT / "deploy" / "alerts.yml", tmp_path)
+    shutil.copy(ROOT / "deploy" / "prometheus" / "alerts.yml", tmp_path)
     wanted = [
         f'{one.name}{{{",".join(f"{key}={value!r}" for key, value in one.labels.items())}}}'
         for one in samples(scraped(idle)) if one.name.startswith("holdfast_") and one.value != float("inf")
@@ -94,7 +94,8 @@ def _alerts(rule: dict[str, Any]) -> list[dict[str, Any]]:
     if rule["alert"] != "HoldfastRoleGone":
         return [{"exp_annotations": rule["annotations"]}]
     said = "no process of the role {} has spoken"
-    return [{"exp_labels": {"role": role}, "exp_annotations": {"summary": said.format(role)}}
+    page = rule["annotations"]["runbook"]
+    return [{"exp_labels": {"role": role}, "exp_annotations": {"summary": said.format(role), "runbook": page}}
             for role in ("train", "guard", "serve")]  # fmt: skip
 
 
@@ -102,5 +103,4 @@ def test_runbooks_that_alerts_name_are_there() -> None:
     """By their headings."""
     headings = re.findall(r"^## ([^(\n]+)", doc("docs/runbook.md"), re.MULTILINE)
     for rule in RULES:
-        if "runbook" in rule["annotations"]:
-            assert any(one.strip() == rule["annotations"]["runbook"].split(", ", 1)[1] for one in headings), rule
+        assert any(one.strip() == rule["annotations"]["runbook"].split(", ", 1)[1] for one in headings), rule

@@ -141,7 +141,7 @@ def test_the_commands_of_the_compose_file_work_together(folder: Callable[..., Fo
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool here")
 def test_prometheus_takes_its_configuration() -> None:
     """By its own tool."""
-    subprocess.run(["promtool", "check", "config", str(ROOT / "deploy" / "prometheus.yml")], check=True)
+    subprocess.run(["promtool", "check", "config", str(ROOT / "deploy" / "prometheus" / "prometheus.yml")], check=True)
 
 
 def container_of(name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from snapshots.store.signed import FOLDERS, Signature
 from snapshots.store.size_limits import BEGINNINGS
 from stream.cli import main
 from stream.refusal import MEANING, Reason
-from stream.serve.prometheus import METRICS
+from stream.serve.http.metrics import METRICS
 from stream.settings import Config, LearnerConfig
 
 

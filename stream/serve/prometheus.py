@@ -1,4 +1,4 @@
-"""Prometheus metrics, in one list. Collected when asked for, so that nothing is counted per event in Python.
+"""Prometheus metrics, collected when they are asked for, so that nothing is counted per event in Python.
 
 What an alert is made of always has a sample, whatever is gone: a comparison with nothing is nothing, and never fires.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from snapshots.decisions.decided import Decided
 from snapshots.decisions.rollout import State
 from snapshots.errors import SnapshotsError
 from snapshots.records.manifest import WRITE_BUCKETS, LearnerPart, Manifest
@@ -21,117 +22,14 @@ from stream.process.presence import present
 from stream.refusal import Reason
 from stream.rollout.steps import loss_of
 from stream.rollout.told import told_by
+from stream.serve.http.metrics import METRICS
 from stream.settings import Config
+from stream.status.disk import free_bytes
+from stream.status.status import LABELS
 
 if TYPE_CHECKING:
     from stream.serve.current import Server
-from stream.status.status import LABELS
 
-#: name → (kind, labels, meaning); ``docs/reference.md`` is checked against it.
-METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "holdfast_consumed_total": ("counter", (), "records delivered before the place of the newest snapshot"),
-    "holdfast_dead_lettered_total": ("counter", ("reason",), "records refused, by reason"),
-    "holdfast_unlabelled_total": ("counter", (), "valid events without a label"),
-    "holdfast_duplicate_total": ("counter", (), "labelled events whose id is in the window of recent ids"),
-    "holdfast_held_out_total": ("counter", (), "labelled events set aside for the holdout"),
-    "holdfast_learnt_events": ("gauge", ("learner",), "events in the learner; a revert takes some back"),
-    "holdfast_quarantined_events": ("gauge", ("learner",), "events that a revert took out of the learner"),
-    "holdfast_accounting_difference": ("gauge", ("learner",), "consumed minus all classes; anything but 0 is a fault"),
-    "holdfast_metric": (
-        "gauge",
-        ("learner", "metric", "span"),
-        "prequential metric over the life or the recent window",
-    ),
-    "holdfast_lag": (
-        "gauge",
-        (),
-        "what waits in the source, in offsets or bytes of files; +Inf when no trainer tells",
-    ),
-    "holdfast_source_reading": (
-        "gauge",
-        (),
-        "1 while the trainer reads, 0 while it waits for the source or the disk, is gone, or cannot be seen",
-    ),
-    "holdfast_alive": (
-        "gauge",
-        ("role",),
-        "1 while a process of this role has spoken within ten seconds, 0 when not; the roles that should run",
-    ),
-    "holdfast_ready": ("gauge", (), "1 while predictions are answered"),
-    "holdfast_store_reachable": ("gauge", (), "1 while this process can read the store"),
-    "holdfast_process_resident_bytes": ("gauge", ("role", "pid"), "resident memory of each process, learners included"),
-    "holdfast_snapshot_write_duration_seconds": (
-        "histogram",
-        (),
-        "from a cut to its snapshot being durable, since the lineage began",
-    ),
-    "holdfast_snapshot_number": ("gauge", (), "number of the newest snapshot"),
-    "holdfast_snapshot_age_seconds": ("gauge", (), "age of the newest snapshot; +Inf without one"),
-    "holdfast_serving_snapshot": ("gauge", ("learner",), "number of the snapshot that answers"),
-    "holdfast_serving_age_seconds": ("gauge", ("learner",), "age of the snapshot that answers"),
-    "holdfast_event_age_seconds": (
-        "gauge",
-        (),
-        "time since the newest event in the snapshot that answers; +Inf while nothing answers",
-    ),
-    "holdfast_reverts_total": ("counter", ("learner", "by"), "reverts in the ledger, by guard or operator"),
-    "holdfast_breaker_open": (
-        "gauge",
-        ("learner",),
-        "1: the learner's breaker is open; 0.5: half open",
-    ),
-    "holdfast_holdout_loss": ("gauge", ("learner",), "mean loss on the holdout of the newest snapshot that was scored"),
-    "holdfast_baseline_difference": (
-        "gauge",
-        ("learner", "end"),
-        "loss of the learner minus that of the baseline on fresh events: mean, and low and high end of the interval",
-    ),
-    "holdfast_champion_difference": (
-        "gauge",
-        ("learner", "end"),
-        "loss of a challenger minus that of the champion on fresh events: mean, and low and high end of the interval",
-    ),
-    "holdfast_baseline_events": ("gauge", ("learner",), "fresh events that both were compared on"),
-    "holdfast_baseline_holdout_loss": ("gauge", (), "loss of the baseline that counts on the newest holdout"),
-    "holdfast_baseline_number": ("gauge", (), "number of the baseline that counts; 0 without one"),
-    "holdfast_fallen_back": ("gauge", (), "1 while the baseline answers in the champion's place"),
-    "holdfast_pending_events": ("gauge", (), "events that wait for a label that comes later"),
-    "holdfast_timed_out_events": ("gauge", (), "events whose label did not come in time, and that are not learnt"),
-    "holdfast_evicted_events": ("gauge", (), "events timed out early, since more than join.max_pending waited"),
-    "holdfast_slice_metric": (
-        "gauge",
-        ("learner", "metric", "span", "slice"),
-        "the main metrics of each slice, and how many events they are over",
-    ),
-    "holdfast_labels": ("gauge", ("class",), "labels that came by themselves, by what became of them"),
-    "holdfast_label_delay_seconds": ("gauge", ("quantile",), "how long labels took to come after their events"),
-    "holdfast_labels_late_ratio": ("gauge", (), "share of the labels that came after join.wait"),
-    "holdfast_predictions_logged_total": ("counter", ("pid",), "answers that are in the log of predictions"),
-    "holdfast_predictions_spooled": ("gauge", ("pid",), "answers that wait in the spool for the broker"),
-    "holdfast_predictions_left_out_total": ("counter", ("pid", "reason"), "answers that are not in the log, and why"),
-    "holdfast_rollout_share": (
-        "gauge",
-        (),
-        "percent of the requests that the candidate of a roll-out answers; 0 without",
-    ),
-    "holdfast_rollout_state": ("gauge", ("state",), "1 for the state of the newest roll-out, 0 for the others"),
-    "holdfast_rollout_loss_difference": (
-        "gauge",
-        ("end",),
-        "loss of the candidate minus that of the champion on the same events: mean, and both ends of the interval",
-    ),
-    "holdfast_route_answered_total": ("counter", ("pid", "route"), "requests of the roll-out that each side answered"),
-    "holdfast_route_errors_total": ("counter", ("pid", "route"), "predictions of each side that failed"),
-    "holdfast_route_p99_seconds": ("gauge", ("pid", "route"), "99 % of a side's predictions take at most so long"),
-    "holdfast_predictions_lost": (
-        "gauge",
-        (),
-        "answers of all serving processes that are in no log, for whatever reason",
-    ),
-    "holdfast_unjudged_snapshots": ("gauge", (), "snapshots that wait for a verdict"),
-    "holdfast_requests_total": ("counter", ("code",), "predictions and events answered here, by HTTP status"),
-    "holdfast_request_duration_seconds": ("histogram", (), "time to answer a prediction or to take an event"),
-}
 _BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
@@ -229,6 +127,7 @@ class HoldfastCollector(Collector):
         found["holdfast_unjudged_snapshots"].add_metric([], self._server.unjudged[0])
         number = lineage.decided.baseline
         found["holdfast_baseline_number"].add_metric([], number or 0)
+        _retrains(found, lineage.decided, self._server.now())
         judged = self._server.standing
         if judged is not None and judged.loss is not None:
             found["holdfast_baseline_holdout_loss"].add_metric([], judged.loss)
@@ -244,6 +143,10 @@ class HoldfastCollector(Collector):
                 else 0.0
             )
             found["holdfast_breaker_open"].add_metric([learner], state)
+            verdicts = (lineage.verdict(number, learner) for number in reversed(lineage.numbers))
+            newest_verdict = next((one for one in verdicts if one is not None), None)
+            doubted = newest_verdict is not None and newest_verdict.verdict in ("suspect", "fail")
+            found["holdfast_suspect"].add_metric([learner], float(doubted))
         for learner in newest.learners if newest is not None else ():
             _compared(found, learner, newest.learners[learner].figures if newest is not None else {})
             for number in reversed(list(lineage.numbers)):
@@ -272,6 +175,8 @@ class HoldfastCollector(Collector):
         except SnapshotsError:
             reachable = False
         found["holdfast_store_reachable"].add_metric([], float(reachable))
+        free = free_bytes(self._server.lineage.store) if reachable else None
+        found["holdfast_store_free_bytes"].add_metric([], math.inf if free is None else free)
         found["holdfast_predictions_lost"].add_metric([], float(sum(map(_lost, words))))
         for word in words:
             if (kept := word.get("predictions")) is not None:
@@ -299,6 +204,8 @@ class HoldfastCollector(Collector):
         found["holdfast_snapshot_age_seconds"].add_metric([], age)
         evicted = newest.counts.labels.get("evicted", 0) if newest is not None else 0
         found["holdfast_evicted_events"].add_metric([], evicted)
+        late = newest.delays.get("late_share", 0.0) if newest is not None else 0.0
+        found["holdfast_labels_late_ratio"].add_metric([], late)
         if newest is None:
             return
         counts = newest.counts
@@ -308,6 +215,19 @@ class HoldfastCollector(Collector):
         found["holdfast_snapshot_number"].add_metric([], newest.snapshot)
         written = newest.written
         _histogram(found["holdfast_snapshot_write_duration_seconds"], WRITE_BUCKETS, written.counts, written.seconds)
+
+
+def _retrains(found: dict[str, Any], decided: Decided, now: float) -> None:
+    """How old the baseline is, and how many retrains failed in a row."""
+    accepted = [one for one in decided.accepted if one.baseline == decided.baseline]
+    age = max(0.0, now - accepted[-1].time) if decided.baseline is not None and accepted else 0.0
+    found["holdfast_baseline_age_seconds"].add_metric([], age)
+    failures = 0
+    for entry in reversed(decided.outcomes):
+        if entry.action != "retrain_failed":
+            break
+        failures += 1
+    found["holdfast_retrain_failures"].add_metric([], failures)
 
 
 def _labels(found: dict[str, Any], newest: Manifest) -> None:
@@ -320,7 +240,6 @@ def _labels(found: dict[str, Any], newest: Manifest) -> None:
     for quantile, name in (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99")):
         if name in delays:
             found["holdfast_label_delay_seconds"].add_metric([quantile], delays[name])
-    found["holdfast_labels_late_ratio"].add_metric([], delays.get("late_share", 0.0))
 
 
 def _lost(word: dict[str, Any]) -> int:
