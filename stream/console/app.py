@@ -1,5 +1,6 @@
 """The console's doors: one page, its files, what it shows as JSON, and the actions, which want the token."""
 
+import asyncio
 import gzip
 import hashlib
 import logging
@@ -162,6 +163,7 @@ def _add_looks(  # noqa: C901  one way to look after another
     app: FastAPI, seen: dict[str, Seen], tokens: dict[str, Tokens], guesses: Guesses
 ) -> None:
     """What the page shows. Where ``serve.read_token_file`` is set, looking wants a token here as well."""
+    trying = asyncio.Lock()
 
     def of(name: str, request: Request) -> Seen:
         found = _known(seen, name)
@@ -216,6 +218,20 @@ def _add_looks(  # noqa: C901  one way to look after another
     @app.get("/api/{name}/at")
     def at(name: str, request: Request, time: float) -> Response:
         return _answer(200, of(name, request).look(lambda lineage: served_at(lineage, time)))
+
+    @app.get("/api/{name}/example")
+    def example(name: str, request: Request) -> Response:
+        return _answer(200, of(name, request).example())
+
+    @app.post("/api/{name}/try")
+    async def ask(name: str, request: Request) -> Response:
+        one = of(name, request)
+        body = await request.body()
+        if trying.locked():
+            raise HTTPException(429, "somebody tries something just now: again in a moment")
+        async with trying:
+            found = await run_in_threadpool(one.answers, body)
+        return _answer(200 if "answers" in found else 422, found)
 
     @app.get("/api/{name}/letters")
     def letters(name: str, request: Request) -> Response:

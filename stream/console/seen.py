@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -9,12 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import orjson
 
 from snapshots import Lineage
 from snapshots.history.levels import Reader
 from snapshots.history.rows import LearnerRow, Row, main_figure
+from snapshots.records import cut
 from stream.console.findings import findings
 from stream.parts import store_of
+from stream.process import interpreter
 from stream.settings import Config
 from stream.status import status as states
 
@@ -23,6 +28,7 @@ _Found = TypeVar("_Found")
 _SAME_SECONDS = 0.5
 _MOST_ASKED = 200
 _MOST_MARKS = 1000
+_EXAMPLES, _ASK_SECONDS = 20, 30.0
 #: classes of the accounting equation, as the bar shows them
 CLASSES = ("learnt", "held_out", "quarantined", "pending", "timed_out", "unlabelled", "duplicate", "dead_lettered")
 
@@ -34,7 +40,7 @@ class Seen:
         self.config, self.path, self.name = config, path.resolve(), config.name
         self._lineage = Lineage(store_of(config), looking=True)
         self._reader = Reader(self._lineage.store)
-        self._lock = threading.Lock()
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         self._asked: dict[str, tuple[float, Any]] = {}
 
     def _once(self, key: str, look: Callable[[Lineage], _Found]) -> _Found:
@@ -141,6 +147,29 @@ class Seen:
         return self._once(
             "ledger", lambda lineage: [msgspec.to_builtins(one) for one in reversed(lineage.ledger.entries())][:5000]
         )
+
+    def example(self) -> dict[str, Any]:
+        """Features of the newest events that the newest snapshot knows, to begin a question from."""
+
+        def look(lineage: Lineage) -> dict[str, Any]:
+            newest = lineage.newest()
+            rows = cut.read_shared(lineage.store, newest).rows if newest is not None else []
+            return {"examples": [orjson.loads(row) for row in rows[-_EXAMPLES:]]}
+
+        return self._once("example", look)
+
+    def answers(self, body: bytes) -> dict[str, Any]:
+        """What every model says to one question; one question at a time, since each loads them."""
+        command = interpreter.command("stream.console.asking", self.path)
+        with self._asking:
+            try:
+                done = subprocess.run(  # noqa: S603  our own interpreter and module
+                    command, input=body, capture_output=True, timeout=_ASK_SECONDS, check=False,
+                    env=interpreter.environment(os.environ), cwd=self.path.parent,
+                )  # fmt: skip
+                return orjson.loads(done.stdout)  # type: ignore[no-any-return]
+            except (subprocess.TimeoutExpired, orjson.JSONDecodeError):
+                return {"detail": f"the models did not answer within {_ASK_SECONDS:.0f} s, or their process died"}
 
     def letters(self) -> dict[str, Any]:
         """Dead letters by reason, each with its newest example; empty while their place cannot be read."""

@@ -167,7 +167,7 @@ class Demo:
         )
         say("They are made up, and do not drift: what makes one a fraud stays as it is, until they are poisoned.")
         say(
-            "Look at them: ", "", (f"http://127.0.0.1:{self._console}/", "bold"),
+            "Look at them: ", "", (self._page, "bold"),
             (f"; what the page may change wants the token in {self._path.parent / 'token'}", ""),
         )  # fmt: skip
         say("The learners are checked and the first snapshot is written: a few seconds …")
@@ -236,6 +236,10 @@ class Demo:
             if one["recent"]["accuracy"] is not None:
                 self._history[name].append(one["recent"]["accuracy"])
 
+    @property
+    def _page(self) -> str:
+        return f"http://127.0.0.1:{self._console}/"
+
     def _curl(self) -> str:
         return f"""curl -s http://localhost:{self._port}/predict -d '{{"x":{{"amount":950,"country":"br"}}}}'"""
 
@@ -271,11 +275,10 @@ class Demo:
         hints = [
             ("ask it, in another terminal:", self._curl()),
             ("undo what it learnt last:", f"holdfast revert --config {quoted}"),
-            ("look at all of it on a page:", f"http://127.0.0.1:{self._console}/"),
             ("look closer (Ctrl-C here ends the demo):", f"holdfast status --watch --config {quoted}"),
         ]
         return screen.Scene(
-            [f"card payments, which are fraud? {opening}", *(self._poison.said if self._poison else [])], rows,
+            [f"card payments, which are fraud? {opening}", f"look at all of it: {self._page}", *(self._poison.said if self._poison else [])], rows,
             self._last[1], self._rate, report["snapshot"], self._serving(report), self._freshness(report), hints,
         )  # fmt: skip
 

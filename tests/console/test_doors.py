@@ -1,5 +1,6 @@
 """The console's doors without a browser: what it tells, to whom, who may act, and what hostile requests come to."""
 
+import math
 import random
 import re
 import signal
@@ -120,6 +121,24 @@ def test_each_action_says_first_what_it_would_do_and_is_an_entry_of_the_ledger(l
         }.items():  # fmt: skip
             answer = client.post(f"/api/test/actions/{name}", json=given, headers=ACT)
             assert answer.status_code == 422, (name, answer.text)
+
+
+def test_every_model_is_asked_the_same_and_a_linear_one_says_why(learnt: Folder) -> None:
+    """Each answers from its newest passing snapshot; the contributions of a logistic regression add up to its logit."""
+    with console(learnt.config_path) as client:
+        (example, *_) = client.get("/api/test/example").json()["examples"]
+        found = client.post("/api/test/try", json={"x": example}).json()["answers"]
+        by_name = {one["learner"]: one for one in found}
+        assert by_name.keys() == TWO.keys()
+        linear = by_name["linear"]
+        logit = sum(value for _, value in linear["contributions"])
+        assert 1 / (1 + math.exp(-logit)) == pytest.approx(linear["probability"], abs=1e-9)
+        assert by_name["linear"]["role"] == "champion"
+        for wrong in (b"{", b"[]", b'{"x": 1}', b'{"x": {"_a": 1}}', b"null"):
+            answer = client.post("/api/test/try", content=wrong, headers={"Content-Type": "application/json"})
+            assert (answer.status_code, bool(answer.json()["detail"])) == (422, True)
+        odd = client.post("/api/test/try", json={"x": {"f0": "text"}}).json()["answers"]
+        assert "detail" in next(one for one in odd if one["learner"] == "linear")
 
 
 def test_every_action_is_a_command_that_there_is(learnt: Folder) -> None:

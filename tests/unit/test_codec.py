@@ -16,7 +16,7 @@ from learners.labels import Labels, alike
 from stream.record import Record
 from stream.refusal import MEANING, Reason, Refusal
 from stream.settings import EventPaths
-from stream.source.codec import Codec
+from stream.source.codec import Codec, GivenLabel, Rewards
 
 RECORDED = 1_700_000_000.0
 
@@ -105,8 +105,21 @@ def test_nesting_beyond_any_parser_is_too_deep() -> None:
 
 
 def test_every_reason_is_reached_by_a_test_and_explained() -> None:
-    """The list of reasons has no entry that nothing produces; the decoder's and the type's stand below."""
-    assert {reason for reason, _, _ in BAD} | {Reason.UNDECODABLE} == set(Reason) == set(MEANING)
+    """The list of reasons has no entry that nothing produces; the decoder's and the reward's stand below."""
+    assert {reason for reason, _, _ in BAD} | {Reason.UNDECODABLE, Reason.BAD_REWARD} == set(Reason) == set(MEANING)
+
+
+@pytest.mark.parametrize("value", [b"2.1", b"-0.1", b'"1"', b"true", b"[]", b"1e400", b"NaN"])
+def test_a_reward_is_a_number_between_the_two(value: bytes) -> None:
+    """Where rewards are asked for; a reward alone is a label without a label."""
+    codec = Codec(EventPaths(), Labels("binary"), rewards=Rewards("r", 0.0, 2.0))
+    found = codec.label_of(Record("t", "0", 0, 1, b'{"id":"a","r":' + value + b"}"))
+    assert isinstance(found, Refusal)
+    assert found.reason in (Reason.BAD_REWARD, Reason.NOT_JSON)
+    good = codec.label_of(Record("t", "0", 0, 1, b'{"id":"a","r":2}'))
+    assert isinstance(good, GivenLabel)
+    assert (good.reward, good.labelled, good.label) == (2.0, False, None)
+    assert Codec(EventPaths(), Labels("binary")).label_of(Record("t", "0", 0, 1, b'{"id":"a","r":2}')) != good
 
 
 def test_a_whole_event_is_decoded_and_keeps_its_bytes() -> None:

@@ -256,6 +256,31 @@ at("at-form").addEventListener("submit", async (event) => {
   } catch (cause) { at("at-said").textContent = cause.message; }
 });
 
+let examples = [], nextExample = 0;
+async function anotherExample() {
+  if (!examples.length) examples = (await of("/example").catch(() => ({ examples: [] }))).examples.reverse();
+  if (!examples.length) return;
+  at("question").value = JSON.stringify(examples[nextExample % examples.length], null, 1);
+  nextExample += 1;
+}
+at("another").addEventListener("click", anotherExample);
+at("try").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  put(at("answers"), "…");
+  let x;
+  try { x = JSON.parse(at("question").value); } catch (cause) { return put(at("answers"), `This is not JSON: ${cause.message}`); }
+  const headers = { "Content-Type": "application/json", ...(state.token ? { Authorization: `Bearer ${state.token}` } : {}) };
+  const answer = await fetch(`/api/${encodeURIComponent(state.name)}/try`, { method: "POST", headers, body: JSON.stringify({ x }) });
+  const found = await answer.json().catch(() => ({}));
+  if (!found.answers) return put(at("answers"), found.detail || `${answer.status}`);
+  const rows = made("table", {});
+  table(rows, ["model", "says", "from", "why"], found.answers.map((one) => [
+    `${one.learner} (${one.role})`, one.detail || [String(one.prediction), one.probability !== undefined ? `(${figure(one.probability)})` : ""].join(" "),
+    one.snapshot === undefined ? "" : one.role === "baseline" ? "" : `snapshot ${one.snapshot}`,
+    (one.contributions || []).slice(0, 8).map(([name, value]) => `${name} ${value >= 0 ? "+" : ""}${value.toFixed(3)}`).join(", ")]));
+  put(at("answers"), rows);
+});
+
 // Acting -------------------------------------------------------------------------------------------------------------
 
 const fields = {
@@ -361,8 +386,9 @@ async function begin() {
   state.name = at("lineage").value;
   document.title = `${state.name} – Holdfast`;
   await look();
+  await anotherExample();
 }
-at("lineage").addEventListener("change", () => { location.hash = encodeURIComponent(at("lineage").value); state.name = at("lineage").value; lettersAt = 0; look(); });
+at("lineage").addEventListener("change", () => { location.hash = encodeURIComponent(at("lineage").value); state.name = at("lineage").value; lettersAt = 0; examples = []; look().then(anotherExample); });
 for (const id of ["figure", "span-of", "slice"]) at(id).addEventListener("change", draw);
 for (const id of ["span", "live"]) at(id).addEventListener("change", look);
 document.addEventListener("visibilitychange", () => !document.hidden && look());
