@@ -277,8 +277,9 @@ class Demo:
             ("undo what it learnt last:", f"holdfast revert --config {quoted}"),
             ("look closer (Ctrl-C here ends the demo):", f"holdfast status --watch --config {quoted}"),
         ]
+        said = self._poison.said if self._poison else []
         return screen.Scene(
-            [f"card payments, which are fraud? {opening}", f"look at all of it: {self._page}", *(self._poison.said if self._poison else [])], rows,
+            [f"card payments, which are fraud? {opening}", f"look at all of it: {self._page}", *said], rows,
             self._last[1], self._rate, report["snapshot"], self._serving(report), self._freshness(report), hints,
         )  # fmt: skip
 

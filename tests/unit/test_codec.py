@@ -115,7 +115,7 @@ def test_a_reward_is_a_number_between_the_two(value: bytes) -> None:
     codec = Codec(EventPaths(), Labels("binary"), rewards=Rewards("r", 0.0, 2.0))
     found = codec.label_of(Record("t", "0", 0, 1, b'{"id":"a","r":' + value + b"}"))
     assert isinstance(found, Refusal)
-    assert found.reason in (Reason.BAD_REWARD, Reason.NOT_JSON)
+    assert found.reason in (Reason.BAD_REWARD, Reason.BAD_NUMBER, Reason.NOT_JSON)
     good = codec.label_of(Record("t", "0", 0, 1, b'{"id":"a","r":2}'))
     assert isinstance(good, GivenLabel)
     assert (good.reward, good.labelled, good.label) == (2.0, False, None)

@@ -256,6 +256,9 @@ at("at-form").addEventListener("submit", async (event) => {
   } catch (cause) { at("at-said").textContent = cause.message; }
 });
 
+// The largest, and the intercept, which is the last
+const shortened = (parts) => (parts.length > 9 ? [...parts.slice(0, 8), parts[parts.length - 1]] : parts);
+
 let examples = [], nextExample = 0;
 async function anotherExample() {
   if (!examples.length) examples = (await of("/example").catch(() => ({ examples: [] }))).examples.reverse();
@@ -277,7 +280,7 @@ at("try").addEventListener("submit", async (event) => {
   table(rows, ["model", "says", "from", "why"], found.answers.map((one) => [
     `${one.learner} (${one.role})`, one.detail || [String(one.prediction), one.probability !== undefined ? `(${figure(one.probability)})` : ""].join(" "),
     one.snapshot === undefined ? "" : one.role === "baseline" ? "" : `snapshot ${one.snapshot}`,
-    (one.contributions || []).slice(0, 8).map(([name, value]) => `${name} ${value >= 0 ? "+" : ""}${value.toFixed(3)}`).join(", ")]));
+    shortened(one.contributions || []).map(([name, value]) => `${name} ${value >= 0 ? "+" : ""}${value.toFixed(3)}`).join(", ")]));
   put(at("answers"), rows);
 });
 
