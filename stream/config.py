@@ -150,10 +150,7 @@ def _check_together(config: Config) -> None:
     _check_names(config)
     _check_numbers(config)
     _check_store(config)
-    if config.retrain.cost and not config.retrain.gain:
-        raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
-    if config.retrain.budget and not config.retrain.price_per_hour:
-        raise ConfigError("retrain.budget is in money: set retrain.price_per_hour, what an hour of one process costs")
+    _check_money(config)
     if config.source.kind == "kafka":
         if not config.source.topics and not config.labels.given:
             raise ConfigError('source.topics is empty: name at least one topic, or set source.kind = "files"')
@@ -229,6 +226,21 @@ def _check_rollout(config: Config) -> None:
     if not steps or list(steps) != sorted(set(steps)) or steps[-1] != 100:
         raise ConfigError(
             f"rollout.steps = {list(steps)} are percents that grow, and end with 100, such as [1, 5, 25, 50, 100]"
+        )
+
+
+def _check_money(config: Config) -> None:
+    """Refuse sums that lack one of their sides."""
+    rules = config.retrain
+    if rules.cost and not rules.gain:
+        raise ConfigError("retrain.cost is weighed against retrain.gain, what a loss lower by 1 is worth for one event")
+    if rules.budget and not rules.price_per_hour:
+        raise ConfigError("retrain.budget is in money: set retrain.price_per_hour, what an hour of one process costs")
+    price = rules.price_per_hour + rules.cost + rules.attention + rules.churn
+    if rules.rule == "regret" and not (rules.gain and price):
+        raise ConfigError(
+            'retrain.rule = "regret" weighs what is lost against what a retrain costs: set retrain.gain, and a price: '
+            "retrain.price_per_hour, retrain.cost, retrain.attention or retrain.churn"
         )
 
 

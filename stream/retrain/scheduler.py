@@ -12,6 +12,7 @@ import msgspec
 from snapshots import Lineage
 from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError, SnapshotsError
+from snapshots.history.levels import Reader
 from snapshots.records import baselines
 from snapshots.store.lease import Lease
 from stream.archive.files import Archive
@@ -19,12 +20,15 @@ from stream.errors import StreamError
 from stream.process import interpreter, logs
 from stream.process.presence import Presence, has_ended
 from stream.retrain import triggers
+from stream.retrain.regret import Regret, arm_of, regret_of
 from stream.retrain.triggers import Facts, Order, Trigger
 from stream.settings import Config
 from stream.source.codec import Codec
 
 log = logging.getLogger("holdfast.retrain")
 _LAST_LINES = 5
+#: so many points of history are added up
+_POINTS = 5000
 
 
 class _CameOf(msgspec.Struct):
@@ -52,6 +56,7 @@ class Scheduler:
         self.running: subprocess.Popen[str] | None = None
         self.trigger: Trigger | None = None
         self._after, self._began = 0, 0.0
+        self._history = Reader(lineage.store)
         self._facts: tuple[tuple[list[str], list[int]], Facts] | None = None
 
     def run(self) -> None:
@@ -103,7 +108,38 @@ class Scheduler:
         if self._facts is None or self._facts[0] != seen:
             self._facts = seen, triggers.facts_of(self.archive, self.lineage, self.codec)
         self._facts[1].lost = triggers.lost_of(self.lineage)
+        self._facts[1].regret = self.regret() if self.config.retrain.rule == "regret" else None
         return self._facts[1]
+
+    def regret(self) -> Regret | None:
+        """What was lost since the last retrain; None while nothing is known of it."""
+        found, champion = self.lineage.decided, self.lineage.champion()
+        done = [entry for entry in found.outcomes if entry.action != "retrain_failed"]
+        if champion is None or not done:
+            return None
+        rows = self._history.rows(self.lineage, done[-1].time, self.now(), _POINTS)
+        took = next((entry.seconds for entry in reversed(done) if entry.seconds), 0.0)
+        switches = [entry for entry in self.lineage.decisions if entry.action in ("fall_back", "return")]
+
+        def fell(moment: float) -> bool:
+            before = [entry.action for entry in switches if entry.time <= moment]
+            return bool(before) and before[-1] == "fall_back"
+
+        return regret_of(rows, champion, self.config.retrain, took, fell)
+
+    def flags(self, trigger: Trigger) -> list[str]:
+        """How the retrain is done: what a warm start goes on from has learnt what was erased."""
+        if trigger.kind == "forget":
+            return ["--full"]
+        if self.config.retrain.rule != "regret":
+            return []
+        store = self.lineage.store
+        warm_from = {
+            number: made.warm_from for number in baselines.numbers(store) if (made := baselines.read(store, number))
+        }
+        events = self._facts[1].events if self._facts is not None else 0
+        arm = arm_of(self.lineage.decided, warm_from, events, self.config.retrain)
+        return {"warm": ["--warm"], "full": ["--full"], "compare": ["--compare-warm"]}[arm]
 
     def busy(self) -> bool:
         """Tell whether somebody trains already, here or elsewhere."""
@@ -114,9 +150,7 @@ class Scheduler:
         log.info("a full retrain begins (%s): %s", trigger.kind, trigger.why, extra=logs.facts(trigger=trigger.kind))
         order = Order(trigger.kind, trigger.why, after, trigger.since, trigger.expected, left)
         command = [*interpreter.command("stream.cli", "retrain", "--now", "--config", self.path),
-                   "--order", msgspec.json.encode(order).decode(), "--json"]  # fmt: skip
-        if trigger.kind == "forget":
-            command.append("--full")  # what a warm start goes on from has learnt what was erased
+                   "--order", msgspec.json.encode(order).decode(), "--json", *self.flags(trigger)]  # fmt: skip
         self._began = self.now()
         self.trigger, self._after = trigger, after
         self.running = subprocess.Popen(  # noqa: S603  our own interpreter and module

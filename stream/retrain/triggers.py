@@ -11,6 +11,7 @@ from learners import drift
 from learners.event import Features
 from snapshots import Lineage
 from snapshots.decisions.decided import Decided, decided
+from snapshots.decisions.ledger import Entry
 from snapshots.records import baselines
 from snapshots.records.baselines import BaselineManifest
 from stream.archive.files import Archive
@@ -18,6 +19,7 @@ from stream.errors import ConfigError
 from stream.record import Record
 from stream.refusal import Refusal
 from stream.retrain.dataset import DRIFT_ROWS
+from stream.retrain.regret import Regret
 from stream.settings import RetrainConfig
 from stream.source.codec import Codec
 
@@ -31,7 +33,7 @@ _CHANCE = 1e-6
 
 
 #: what can ask for a retrain; ``by hand`` is the command
-Kind: TypeAlias = Literal["schedule", "labels", "drift", "performance", "breaker", "forget", "by hand"]
+Kind: TypeAlias = Literal["schedule", "labels", "drift", "performance", "breaker", "forget", "regret", "by hand"]
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -75,6 +77,7 @@ class Facts(msgspec.Struct):
 
     ``events`` are those since the newest baseline, ``erased`` the last request of an erasure that the baseline that
     counts knew of (None: none counts), ``lost`` how much more the champion loses lately than the best that it held.
+    ``regret`` is what was lost since the last retrain, where ``retrain.rule`` asks for it.
     """
 
     events: int
@@ -82,6 +85,7 @@ class Facts(msgspec.Struct):
     manifest: BaselineManifest | None
     lost: float = 0.0
     erased: int | None = None
+    regret: Regret | None = None
 
     def expected(self) -> float:
         """The loss that a retrain may win back, before experience is asked."""
@@ -167,12 +171,19 @@ def due(found: Decided, rules: RetrainConfig, facts: Facts, began: float, now: f
     erase = [e for e in found.asked if e.cause == "forget"]
     if erase and facts.erased is not None and erase[-1].seq > facts.erased:
         return Trigger("forget", erase[-1].why, erase[-1].seq)  # until one counts that has not learnt them
+    if rules.rule == "regret":
+        return _by_regret(found, rules, facts, [e for e in asked if e.cause == "breaker"])
     asked = [e for e in asked if e.cause != "forget"]
     if rules.on_request and asked:
         newest_ = asked[-1]
         kind: Kind = "breaker" if newest_.cause == "breaker" else "performance"
         since = newest_.time if kind == "performance" else None
         return Trigger(kind, f"{newest_.why}. {_concept(facts)}", newest_.seq, since, facts.expected())
+    return _by_rules(done, rules, facts, began, now)
+
+
+def _by_rules(done: list[Entry], rules: RetrainConfig, facts: Facts, began: float, now: float) -> Trigger | None:
+    """What is due by schedule, by labels, or by drift."""
     tick = schedule_of(rules, now)
     if tick is not None and tick > max((e.time for e in done), default=began):
         return Trigger("schedule", f"the schedule {rules.schedule!r} was due at {_moment(tick, rules.timezone)}")
@@ -182,6 +193,17 @@ def due(found: Decided, rules: RetrainConfig, facts: Facts, began: float, now: f
     if rules.drift_psi and far:
         said = ", ".join(f"{one.feature} (PSI {one.psi:.2f})" for one in far[:5])
         return Trigger("drift", f"the data moved since the last retrain: {said}", since=now, expected=facts.expected())
+    return None
+
+
+def _by_regret(found: Decided, rules: RetrainConfig, facts: Facts, asked: list[Entry]) -> Trigger | None:
+    """What is due where money decides: the first baseline, what a breaker asks for, and what is dearer to put off."""
+    if asked and rules.on_request:
+        return Trigger("breaker", asked[-1].why, asked[-1].seq)
+    if found.baseline is None and not found.outcomes:
+        return Trigger("regret", "there is no baseline yet") if facts.events >= rules.fewest_rows else None
+    if facts.regret is not None and facts.regret.due:
+        return Trigger("regret", facts.regret.words(rules.gain), expected=max(0.0, facts.regret.above))
     return None
 
 

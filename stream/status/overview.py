@@ -96,7 +96,7 @@ def _show_labels(labels: dict[str, Any] | None, serving: list[dict[str, Any]]) -
             say(f"process {one['pid']}: predictions that were left out of the log: {lost}", "red")
     if labels is None:
         return
-    parts = " + ".join(f"{labels[name]:,} {name}" for name in LABELS[1:] if labels[name])
+    parts = " + ".join(f"{labels[name]:,} {name}" for name in LABELS[1:] if labels.get(name))
     sign = "=" if labels["accounting_difference"] == 0 else "≠"
     say(f"labels: {labels['consumed']:,} consumed {sign} {parts or '0'}")
     if delays := (labels["delays"] if "p50" in labels["delays"] else None):

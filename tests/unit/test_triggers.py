@@ -1,7 +1,9 @@
 """Triggers of a retrain: each fires when it should and not otherwise; drift on known answers; changes of the clock."""
 
+import itertools
 import math
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +19,10 @@ from learners import drift
 from learners.drift import Moved
 from snapshots.decisions.decided import decided
 from snapshots.decisions.ledger import Entry
+from snapshots.history.rows import LearnerRow, Row
 from stream.errors import ConfigError
 from stream.retrain import triggers
+from stream.retrain.regret import arm_of, regret_of
 from stream.retrain.triggers import Facts, Trigger
 from stream.settings import RetrainConfig
 
@@ -215,14 +219,124 @@ def test_cost_is_weighed_against_what_may_be_gained() -> None:
     assert "it costs 40.00" in hindrance(priced, took, 86_400.0, facts=facts, kind="performance", expected=0.05)
 
 
-# The scheduler -------------------------------------------------------------------------------------------------------
-
-
 def outcomes(here: Folder) -> list[str]:
     return [e["action"] for e in here.json("ledger") if "baseline" in e["action"] or e["action"].startswith("retrain")]
 
 
 SOON: dict[str, Any] = {"retrain__check_seconds": 0.3, "retrain__cooldown_seconds": 0.0, "holdout__rate": 0.2}
+
+
+# Regret --------------------------------------------------------------------------------------------------------------
+
+
+PRICED = RetrainConfig(rule="regret", gain=0.01, price_per_hour=3600.0, attention=2.0, churn=3.0)
+
+
+def told(losses: list[float], every: int = 1000, against: float = 0.0) -> list[Row]:
+    """History in which the champion loses so much, and the baseline ``against`` less."""
+    return [
+        Row(number, float(number), 0.0, {"consumed": every * number}, {},
+            {"one": LearnerRow(0, 0, 0, {}, loss, baseline=[against, 0.0, 0.0])})
+        for number, loss in enumerate(losses)
+    ]  # fmt: skip
+
+
+def test_what_is_lost_adds_up_to_the_price() -> None:
+    """By hand: 0.1 more over 3,000 events at 0.01 is 3.00; a retrain of 5 s costs 5 + 2 + 3 = 10."""
+    found = regret_of(told([0.2, 0.3, 0.3, 0.3]), "one", PRICED, 5.0, lambda _: False)
+    assert (found.lost, found.events, found.price) == (pytest.approx(3.0), 3000, 10.0)
+    assert not found.due
+    assert regret_of(told([0.2] + [0.3] * 11), "one", PRICED, 5.0, lambda _: False).due
+    assert "costs 10.00" in found.words(0.01)
+    assert "+0.1000 an event" in found.words(0.01)
+
+
+def test_a_good_time_is_no_credit_and_noise_adds_up_to_nothing() -> None:
+    after_good = regret_of(told([0.2] + [0.1] * 50 + [0.3] * 12), "one", PRICED, 5.0, lambda _: False)
+    assert after_good.due
+    rng = random.Random(1)
+    noisy = [0.2, *(0.2 + rng.gauss(0, 0.02) for _ in range(200))]
+    assert not regret_of(told(noisy), "one", PRICED, 5.0, lambda _: False).due
+    assert regret_of([], "one", PRICED, 5.0, lambda _: False).lost == 0.0
+    assert regret_of(told([0.2, 0.9]), "another", PRICED, 5.0, lambda _: False).events == 0
+
+
+def test_it_is_the_loss_of_who_answered() -> None:
+    """Fallen back, the champion's loss is not that of the answers."""
+    rows = told([0.2] + [0.5] * 10, against=0.3)
+    assert regret_of(rows, "one", PRICED, 5.0, lambda moment: moment >= 1).lost == 0.0
+    assert regret_of(rows, "one", PRICED, 5.0, lambda _: False).due
+
+
+def test_where_money_decides_nothing_else_does() -> None:
+    """But the first baseline, a breaker, and what was erased."""
+    moved, regret = Facts(10_000, [Moved("amount", 0.9)], None), regret_of([], "one", PRICED, 5.0, lambda _: False)
+    assert due(PRICED, [], 0.0, moved) == "regret"  # there is no baseline yet
+    accepted = [entry(1, "accept_baseline", baseline=1)]
+    assert due(PRICED, accepted, 0.0, moved) is None
+    moved.regret = regret
+    assert due(PRICED, accepted, 0.0, moved) is None
+    moved.regret = msgspec.structs.replace(regret, lost=1e6)
+    assert due(PRICED, accepted, 0.0, moved) == "regret"
+    asked = [*accepted, entry(2, "retrain", by="guard", cause="breaker", why="it opened")]
+    assert due(PRICED, asked, 0.0, Facts(0, [], None)) == "breaker"
+    assert due(RetrainConfig(rule="regret", schedule="* * * * *"), accepted, 1e9, Facts(10**9, [], None)) is None
+
+
+def test_arms_are_tried_and_the_best_is_taken_and_every_tenth_compares() -> None:
+    def outcome(seq: int, gain: float, seconds: float) -> Entry:
+        gates = [{"name": "holdout", "figure": gain}]
+        return entry(seq, "accept_baseline", baseline=seq, gates=gates, seconds=seconds)
+
+    assert arm_of(decided([]), {}, 1000, PRICED) == "full"
+    full = outcome(1, 0.01, 100.0)
+    assert arm_of(decided([full]), {1: None}, 1000, PRICED) == "warm"
+    both, made = [full, outcome(2, 0.009, 1.0)], {1: None, 2: 1}
+    assert arm_of(decided(both), made, 1000, PRICED) == "warm"  # nearly as good, and a hundredth of the price
+    assert arm_of(decided(both), made, 10_000_000, PRICED) == "full"
+    nine = [outcome(number, 0.01, 1.0) for number in range(1, 10)]
+    assert arm_of(decided(nine), dict.fromkeys(range(1, 10)), 1000, PRICED) == "compare"
+
+
+@pytest.mark.parametrize("wrong", [{"gain": 0.0}, {"price_per_hour": 0.0, "attention": 0.0, "churn": 0.0}])
+def test_regret_wants_both_sides_of_the_sum(folder: Callable[..., Folder], wrong: dict[str, float]) -> None:
+    given = {"gain": 0.01, "price_per_hour": 1.0, "attention": 1.0, "churn": 1.0} | wrong
+    here = folder(retrain__rule="regret", **{f"retrain__{name}": value for name, value in given.items()})
+    assert "set retrain.gain, and a price" in here.run("status", code=2).stderr
+
+
+@pytest.mark.timeout(240)
+def test_the_scheduler_retrains_for_regret(folder: Callable[..., Folder]) -> None:
+    """The first by itself; then the entry prints the sum when what answers has become worse."""
+    here = folder(
+        **RULES, **SOON, learners={"linear": {"kind": "river", "factory": "model:mixed", "role": "champion"}},
+        archive__enabled=True, archive__every_seconds=0.5, retrain__rule="regret", retrain__gain=1.0,
+        retrain__attention=20.0, guard__sample=1.0, guard__act=False,
+    )  # fmt: skip
+    flat = [{**event, "x": {"a": event["x"]["a"] or 0.0, "country": event["x"]["country"]}} for event in mixed(16_000)]
+    here.write(flat[:6000])
+    for words in (("train",), ("archive", "run"), ("retrain", "watch")):
+        here.start(*words)
+    wait_for(lambda: len(outcomes(here)) == 1, 90)
+    assert here.json("retrain", "list")[0]["trigger"] == "regret: there is no baseline yet"
+    chunks = itertools.cycle(range(6000, 16_000, 500))
+
+    def lied_to() -> bool:
+        """Labels are the other way round now, again and again, so that the learner is always behind."""
+        begin, flip = next(chunks), random.random() < 0.5
+        here.write(
+            [{**one, "id": f"{one['id']}-{time.time()}", "y": one["y"] ^ flip} for one in flat[begin : begin + 500]]
+        )
+        time.sleep(0.3)
+        return len(outcomes(here)) == 2
+
+    wait_for(lied_to, 120)
+    newest = here.json("retrain", "list")[0]["trigger"]
+    assert newest.startswith("regret: what answers lost")
+    assert "a retrain costs" in newest
+
+
+# The scheduler -------------------------------------------------------------------------------------------------------
 
 
 def test_two_schedulers_one_retrain(folder: Callable[..., Folder]) -> None:
