@@ -21,7 +21,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 from support.broker import Broker
-from support.lineages import Folder, accounted
+from support.lineages import Folder, Process, accounted
 from support.samples import numbers
 from support.topics import create, read_all
 
@@ -103,6 +103,7 @@ class Day:
     def __init__(self, here: Folder, broker: Broker, draw: random.Random) -> None:
         self.here, self.broker, self.draw = here, broker, draw
         self.befallen: Counter[str] = Counter()
+        self.overtaken: list[Process] = []
         self.trainer = here.start("train")
         self.guard = here.start("guard")
 
@@ -139,6 +140,7 @@ class Day:
 
     def overtake(self) -> None:
         old, self.trainer = self.trainer, self.here.start("train", "--take-over")
+        self.overtaken.append(old)  # one that had not begun yet waits until nobody is alive, and begins then
         if old.poll() is None:
             old.send_signal(signal.SIGSTOP)
             time.sleep(1.5)
@@ -185,8 +187,10 @@ def test_a_day_of_faults(folder: Callable[..., Folder], tmp_path: Path, topic: s
             day.befall()
         stream.end()
         asking.end()
-        day.trainer.terminate()
-        day.trainer.wait(30)
+        for trainer in (*day.overtaken, day.trainer):
+            if trainer.poll() is None:
+                trainer.terminate()
+                trainer.wait(60)
         here.train()
         here.run("guard", "--once", code=None)
         there = read_all(broker.address, topic)
