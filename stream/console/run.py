@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
+from snapshots import Store
 from snapshots.errors import RefusedError, SnapshotsError
 from stream.config import load
 from stream.console.app import application
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import asyncio
 
 log = logging.getLogger("holdfast.console")
+#: what every lineage has from its first moment on
+CHARTER = "lineage.json"
 _BACKLOG, _CONNECTIONS, _BODY_BYTES, _HELD_BYTES = 2048, 1000, 64 * 1024, 64 << 20
 _QUIET_SECONDS, _REQUEST_SECONDS = 30.0, 150.0
 
@@ -60,9 +63,10 @@ def run(paths: Sequence[Path], environment: Mapping[str, str], say: Callable[[st
     settings = first.console
     listening = _listen(settings)
     port = listening.getsockname()[1]
-    presence = Presence(store_of(first), "console", time.time)
+    store = store_of(first)
+    presence = Presence(store, "console", time.time)
     ended = threading.Event()
-    telling = threading.Thread(target=_tell, args=(presence, settings.host, port, ended), daemon=True)
+    telling = threading.Thread(target=_tell, args=(store, presence, settings.host, port, ended), daemon=True)
     limits = Limits(
         connections=_CONNECTIONS, held_bytes=_HELD_BYTES, body_bytes=_BODY_BYTES, quiet_seconds=_QUIET_SECONDS,
         request_seconds=_REQUEST_SECONDS,
@@ -96,10 +100,12 @@ def _warm(seen: Sequence[Seen]) -> None:
             one.history(0.0, time.time(), 10)
 
 
-def _tell(presence: Presence, host: str, port: int, ended: threading.Event) -> None:
-    """Tell the others where the page is, until it is gone."""
+def _tell(store: Store, presence: Presence, host: str, port: int, ended: threading.Event) -> None:
+    """Tell the others where the page is, until it is gone; where there is no lineage yet no store is made for that."""
     while not ended.is_set():
-        presence.say(host_name=host, port=port)
+        with contextlib.suppress(SnapshotsError):
+            if store.get(CHARTER) is not None:
+                presence.say(host_name=host, port=port)
         ended.wait(1.0)
 
 

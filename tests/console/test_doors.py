@@ -261,6 +261,19 @@ def test_several_lineages_on_one_page(folder: Callable[..., Folder], tmp_path: P
         configurations([one.events])
 
 
+def test_where_there_is_no_lineage_it_waits_and_makes_no_store(folder: Callable[..., Folder]) -> None:
+    here = folder()
+    with console(here.config_path) as client:
+        said = [one["what"] for one in client.get("/api/test/status").json()["findings"]]
+        assert any("no snapshot has been written yet" in one for one in said)
+        for path in ("history", "history.csv", "marks", "snapshots", "ledger", "letters", "example"):
+            assert client.get(f"/api/test/{path}").status_code == 200, path
+        assert client.get("/api/test/at?time=1").status_code == 503
+        assert client.post("/api/test/try", json={"x": {}}).json()["answers"][0]["detail"]
+        time.sleep(1.5)
+        assert not (here.path / "store").exists()
+
+
 def test_a_taken_port_is_said_and_up_goes_on(folder: Callable[..., Folder]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -14,8 +14,8 @@ from stream.refusal import Reason, Refusal
 
 #: what begins a lineage, or runs beside one until it is ended
 BEGINS = {
-    "up", "train", "guard", "serve", "init", "demo", "drill", "archive run", "archive import", "retrain watch",
-    "snapshots import",
+    "up", "train", "guard", "serve", "console", "init", "demo", "drill", "archive run", "archive import",
+    "retrain watch", "snapshots import",
 }  # fmt: skip
 #: what adds to a lineage, with what says that there is none
 ADDS = {"holdout trust", "forget", "archive drop", "dead-letters replay"}
