@@ -40,7 +40,9 @@ def main() -> None:
             if found is None:
                 sys.exit(f"the demo said:\n{log.read_text()}")
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+                browser = playwright.chromium.launch(
+                    executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+                )
                 page = browser.new_page(viewport=_SIZE)  # type: ignore[arg-type]
                 page.goto(found[0].rstrip(";"))
                 page.wait_for_selector("body[data-ready]")
