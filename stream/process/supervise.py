@@ -209,7 +209,7 @@ class Supervisor:
             if self._goes_on(child):
                 child.again_at = time.monotonic() + delay
                 return
-            needed = child.role in ROLES
+            needed = child.role != "console"  # without the page everything goes on
             if child.role == "serve" or (needed and not (self._goes_on_serving() or self._can_serve())):
                 kind = RefusedError if code == logs.REFUSED else CommandError
                 raise kind(
