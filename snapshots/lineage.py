@@ -245,6 +245,11 @@ class Lineage:
         """Return the verdict on a learner's part of a snapshot."""
         return self._verdicts.get((number, learner))
 
+    def newest_verdict(self, learner: str) -> Verdict | None:
+        """Return the verdict on the newest snapshot of a learner that has one."""
+        found = (self.verdict(number, learner) for number in reversed(self.numbers))
+        return next((verdict for verdict in found if verdict is not None), None)
+
     def passed(self, number: int, learner: str) -> bool:
         """Tell whether the verdict is pass."""
         found = self.verdict(number, learner)

@@ -1,6 +1,7 @@
 """What the entries of a ledger come to: one pass over them answers who serves, who learns, and what counts."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Literal
 
 import msgspec
@@ -105,6 +106,11 @@ class Decided(msgspec.Struct, frozen=True):
         """The one that counted before it, to be put back with ``retrain use``."""
         found = [entry.baseline for entry in self.accepted if entry.action == "accept_baseline"]
         return next((one for one in reversed(found) if one != found[-1]), None)
+
+    @property
+    def failures(self) -> int:
+        """How many retrains failed since the last that did not."""
+        return sum(1 for _ in takewhile(lambda one: one.action == "retrain_failed", reversed(self.outcomes)))
 
     @property
     def last_outcome(self) -> int:

@@ -50,7 +50,6 @@ class Recorder:
         self._lineage, self._store = lineage, lineage.store
         self._open: dict[str, list[Row]] = {level.name: [] for level in LEVELS}
         self._last: dict[str, float] = {}
-        self._flushed = 0.0
 
     def resume(self) -> None:
         """Take up what the levels lack, out of the finer ones and of the manifests that are still there."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,13 +139,16 @@ def _add_files(app: FastAPI) -> None:
         ("/pictures.js", here / "pictures.js", "text/javascript"), ("/console.css", here / "console.css", "text/css"),
     ):  # fmt: skip
         _add_file(app, path, file, kind)
-    whole = plotly.read_bytes()
-    packed = gzip.compress(whole, 6)
-    tag = f'"{hashlib.sha256(whole).hexdigest()[:20]}"'
+
+    @cache
+    def library_file() -> tuple[bytes, bytes, str]:
+        whole = plotly.read_bytes()
+        return whole, gzip.compress(whole, 6), f'"{hashlib.sha256(whole).hexdigest()[:20]}"'
 
     @app.get("/plotly.js")
-    async def library(request: Request) -> Response:
-        """Five megabytes: packed once, and sent once to each browser."""
+    def library(request: Request) -> Response:
+        """Five megabytes: packed once somebody asks, and sent once to each browser."""
+        whole, packed, tag = library_file()
         headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
         if request.headers.get("if-none-match") == tag:
             return Response(None, 304, headers)

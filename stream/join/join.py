@@ -195,17 +195,16 @@ class Join:
         reward = label.reward if isinstance(label, GivenLabel) else None
         alone = isinstance(label, GivenLabel) and not label.labelled
         if row is None or row.phase == Phase.EARLY:
-            fresh = EarlyLabel(label.label, label.weight, label.time, reward, not alone, alone)
-            return [
-                self._early(
-                    record, row, fresh, Row(-self.state.labels, found.key, time + self._wait, Phase.EARLY, None)
-                )
-            ]
+            early = EarlyLabel(label.label, label.weight, label.time, reward, not alone, alone)
+            return [self._early(time, record, found.key, row, early)]
         return [self._rewarded(record, row, reward) if alone else self._of_known(record, row, label, reward)]
 
-    def _early(self, record: Record, row: Row | None, label: EarlyLabel, fresh: Row) -> Record:
+    def _early(self, time: float, record: Record, key: int, row: Row | None, label: EarlyLabel) -> Record:
         """A label or a reward whose event has not come; the other half of one that waits is put beside it."""
-        if row is not None:
+        if row is None:
+            row = Row(-self.state.labels, key, time + self._wait, Phase.EARLY, None)
+            self.state.early += 1
+        else:
             there = label_of(row.body or b"")
             if there.labelled and label.alone and there.reward is None:
                 label = msgspec.structs.replace(there, reward=label.reward, alone=True)
@@ -213,10 +212,7 @@ class Join:
                 return _counted(record, "duplicate")
             else:
                 label = msgspec.structs.replace(label, reward=there.reward, alone=True)
-            fresh = row
-        else:
-            self.state.early += 1
-        self.waiting.put(msgspec.structs.replace(fresh, body=encode(label)))
+        self.waiting.put(msgspec.structs.replace(row, body=encode(label)))
         return _counted(record, "early")
 
     def _of_known(self, record: Record, row: Row, label: Event, reward: float | None) -> Record:

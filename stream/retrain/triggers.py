@@ -221,13 +221,8 @@ def hindrance(
     found: Decided, rules: RetrainConfig, trigger: Trigger | None, facts: Facts, spent: float, now: float
 ) -> str:
     """Why a retrain may not be done now; empty when it may. ``spent``: seconds of training within a day."""
-    done = found.outcomes
-    failures = 0
-    for entry in reversed(done):
-        if entry.action != "retrain_failed":
-            break
-        failures += 1
-    if done and failures:
+    done, failures = found.outcomes, found.failures
+    if failures:
         wait = rules.backoff_seconds * 2 ** min(failures - 1, 10)
         if now - done[-1].time < wait:
             return f"the last {failures} failed; tried again {wait - (now - done[-1].time):.0f} s from now"

@@ -143,9 +143,8 @@ class HoldfastCollector(Collector):
                 else 0.0
             )
             found["holdfast_breaker_open"].add_metric([learner], state)
-            verdicts = (lineage.verdict(number, learner) for number in reversed(lineage.numbers))
-            newest_verdict = next((one for one in verdicts if one is not None), None)
-            doubted = newest_verdict is not None and newest_verdict.verdict in ("suspect", "fail")
+            verdict = lineage.newest_verdict(learner)
+            doubted = verdict is not None and verdict.verdict in ("suspect", "fail")
             found["holdfast_suspect"].add_metric([learner], float(doubted))
         for learner in newest.learners if newest is not None else ():
             _compared(found, learner, newest.learners[learner].figures if newest is not None else {})
@@ -222,12 +221,7 @@ def _retrains(found: dict[str, Any], decided: Decided, now: float) -> None:
     accepted = [one for one in decided.accepted if one.baseline == decided.baseline]
     age = max(0.0, now - accepted[-1].time) if decided.baseline is not None and accepted else 0.0
     found["holdfast_baseline_age_seconds"].add_metric([], age)
-    failures = 0
-    for entry in reversed(decided.outcomes):
-        if entry.action != "retrain_failed":
-            break
-        failures += 1
-    found["holdfast_retrain_failures"].add_metric([], failures)
+    found["holdfast_retrain_failures"].add_metric([], decided.failures)
 
 
 def _labels(found: dict[str, Any], newest: Manifest) -> None:

@@ -148,7 +148,7 @@ def labels(newest: Manifest | None) -> dict[str, Any] | None:
 
 def _learner(lineage: Lineage, newest: Manifest, name: str, *, champion: bool) -> dict[str, Any]:
     part = newest.learners[name]
-    verdict = next((v for n in reversed(lineage.numbers) if (v := lineage.verdict(n, name)) is not None), None)
+    verdict = lineage.newest_verdict(name)
     counts, stopped = newest.counts, lineage.decided.stopped(name)
     return {
         "kind": part.kind,

@@ -214,8 +214,9 @@ class Writer:
         """Keep the snapshot's figures, which outlive it."""
         try:
             if self._history is None:
-                self._history = Recorder(self._view.refresh())
-                self._history.resume()
+                history = Recorder(self._view.refresh())
+                history.resume()
+                self._history = history  # one that could not resume would leave a gap
             else:
                 self._history.note(row_of(manifest))
         except (StoreError, DamagedError) as cause:
