@@ -39,3 +39,18 @@ def learn(
         if metrics is not None:
             metrics.update([event], [prediction])
         yield event, prediction
+
+
+def learn_batch(learner: Learner, events: Iterable[Event], said: list[Prediction], name: str = "learner") -> None:
+    """Drive one learner over labelled events, many at once where it can; ``said`` gets what was predicted of each.
+
+    Raises :class:`LearnerRaisedError` as :func:`learn` does; ``said`` is then as long as what was learnt before.
+    """
+    many = getattr(learner, "learn_many", None)
+    if many is None or not isinstance(events, list):
+        said.extend(prediction for _, prediction in learn(learner, events, name=name))
+        return
+    try:
+        many(events, said)
+    except Exception as cause:
+        raise LearnerRaisedError(name, events[len(said)].id, cause) from cause

@@ -149,6 +149,7 @@ class LearnerConfig(_Table):
     types: list[str] = []
     args: str = ""
     trial_seconds: Seconds = 20.0
+    compiled: bool = True
     namespaces: dict[str, list[str]] = {}
     ignore_weights: bool = False
 

@@ -52,8 +52,8 @@ class RiverLearner:
         self._read = self._reader(nulls=takes_nulls(model))
         self.factory = factory
         self.types = tuple(types)
-        self._weighted = weighted and takes_weights(model)
-        self._fresh = fresh
+        self.weighted = weighted and takes_weights(model)
+        self.fresh = fresh
         self._twin: RiverLearner | None = None
         self._answer = self._predictor()
 
@@ -64,7 +64,7 @@ class RiverLearner:
 
     def predict(self, features: Features) -> Prediction:
         """Predict; see :class:`learners.learner.Learner`."""
-        if self._fresh:
+        if self.fresh:
             if self._twin is None:  # a model that has learnt nothing may change when it is asked: another is asked
                 copied: Any = pickle.loads(self.save())  # noqa: S301  our own bytes of this moment
                 self._twin = RiverLearner(copied, self.labels)
@@ -123,14 +123,14 @@ class RiverLearner:
 
     def step(self, event: Event) -> Prediction:
         """Predict, then learn; weight 0 is predicted only, since some trees raise on it."""
-        if self._fresh or event.weight == 0:
+        if self.fresh or event.weight == 0:
             prediction = self.predict(event.features)
             if event.weight == 0:
                 return prediction
-            self._fresh, self._twin = False, None
+            self.fresh, self._twin = False, None
         else:
             prediction = self._answer(self._read(event.features))
-        if self._weighted and event.weight != 1.0:
+        if self.weighted and event.weight != 1.0:
             self.model.learn_one(self._read(event.features), self._name(event.label), w=event.weight)
         else:
             self.model.learn_one(self._read(event.features), self._name(event.label))
@@ -147,7 +147,7 @@ class RiverLearner:
     def around(self, model: Any, classes: Sequence[LabelValue], *, whole: bool) -> "RiverLearner":
         """A learner like this one with another model in it."""
         return RiverLearner(
-            model, self.labels, factory=self.factory, types=self.types, weighted=self._weighted, classes=classes,
+            model, self.labels, factory=self.factory, types=self.types, weighted=self.weighted, classes=classes,
             whole=whole,
         )  # fmt: skip
 
@@ -157,7 +157,7 @@ class RiverLearner:
 
     def describe(self) -> dict[str, Any]:
         """What it was built from; :func:`learners.restore.restore` needs no more than this."""
-        found = {"weighted": self._weighted, "factory": self.factory, "model": type(final(self.model)).__name__}
+        found = {"weighted": self.weighted, "factory": self.factory, "model": type(final(self.model)).__name__}
         return found | ({"classes": self.classes} if self.classes else {}) | ({"whole": True} if self.whole else {})
 
 

@@ -72,7 +72,7 @@ class LearnerProcess:
         self._saves: dict[int, Future[wire.Saved]] = {}
         self._asked: dict[int, Sequence[int]] = {}
         self._answers: list[tuple[int, Prediction]] = []
-        self.wall = ""
+        self.wall = self.execution = ""
         self._scratch = tempfile.mkdtemp(prefix="holdfast-")
         parts = re.compile(rf"snapshots/[0-9]{{12}}/{name}\.(model|metrics|evidence)-[0-9a-f]{{16}}")
         self._process, self._connection, self._lending = lent_store.started(
@@ -245,7 +245,7 @@ class LearnerProcess:
                     self.save_seconds = reply.seconds
                     _resolve(self._saves.pop(reply.order, None), reply)
                 case wire.Loaded():
-                    self.wall = reply.wall
+                    self.wall, self.execution = reply.wall, reply.execution
                     _resolve(self._loaded, reply.built_from)
                 case wire.Failed():
                     self._failed(reply)

@@ -90,10 +90,11 @@ class Save(_Message):
 
 
 class Loaded(_Message):
-    """The state was taken; what the learner was built from, and how its process is shut in."""
+    """The state was taken; what the learner was built from, how its process is shut in, and what executes it."""
 
     built_from: dict[str, Any]
     wall: str = ""
+    execution: str = ""
 
 
 class Learnt(_Message):

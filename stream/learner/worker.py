@@ -18,10 +18,11 @@ from typing import Any
 
 from msgspec import structs
 
-from learners import Event, Features, Learner, LearnersError, Metrics, Prediction, learn
+from learners import Event, Features, Learner, LearnersError, Metrics, Prediction
 from learners.errors import FactoryRefusedError, LearnerRaisedError
 from learners.late_labels import weight_of_late_yes, weight_of_no
-from learners.prequential import opinion
+from learners.prequential import learn_batch, opinion
+from learners.river.compiled import faster
 from learners.purity import Purity
 from snapshots import SnapshotsError, Store
 from snapshots.errors import RefusedError, StoreError
@@ -54,7 +55,7 @@ class Worker:
         self._compared = Comparisons(config, name, store, self._labels)
         self._spoilt = True
         self._pool = ThreadPoolExecutor(1, "parts")
-        self._wall = ""
+        self._wall = self._execution = ""
         self._sending = threading.Lock()
 
     def run(self) -> None:
@@ -82,7 +83,7 @@ class Worker:
                 self._save(order)
             case wire.Load():
                 built_from = self._load(order)
-                self._reply(wire.Loaded(built_from, self._wall))
+                self._reply(wire.Loaded(built_from, self._wall, self._execution))
 
     def _reply(self, reply: wire.Reply) -> None:
         with self._sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the trainer is gone
@@ -95,7 +96,7 @@ class Worker:
         manifest = None if order.snapshot is None else snapshots.read_manifest(self._store, order.snapshot)
         if order.snapshot is None or (manifest is not None and parts.is_new(one, manifest.learners[self._name])):
             self._learner = parts.build_learner(self._config, self._name, self._labels)
-            self._shut_in()
+            self._shut_in(self._learner.describe())
             self._metrics = Metrics(self._config.task, self._config.metrics.window, self._config.event.max_slices)
             self._compared.begin(self._labels)
             about: dict[str, Any] = {}
@@ -108,19 +109,24 @@ class Worker:
                 raise RefusedError(f"snapshot {order.snapshot} of {self._name} is gone")
             part = manifest.learners[self._name]
             built_from = parts.reconcile(self._config, self._name, part, accept=order.accept)
-            self._shut_in()
+            self._shut_in(built_from)
             self._learner, self._metrics = snapshots.read_learner(
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
             self._compared.restore(self._labels, snapshots.read_evidence(self._store, manifest, self._name))
         self._purity = Purity(self._learner, self._name)
+        if one.compiled:
+            self._learner, self._execution = faster.faster(self._learner)
         self._spoilt = False
         return built_from
 
-    def _shut_in(self) -> None:
+    def _shut_in(self, built_from: dict[str, Any]) -> None:
         """Put up the wall, once, before the first byte of a model is read; trials of arguments come before it."""
         if not self._wall:
-            parts.import_kind(self._config.learners[self._name].kind)
+            one = self._config.learners[self._name]
+            parts.import_kind(one.kind)
+            if one.compiled:
+                faster.prepare(built_from)
             scratch = [Path(folder)] if (folder := os.environ.get("HOLDFAST_SCRATCH")) else []
             self._wall = wall.put_up(scratch) if self._config.wall.enabled else wall.OFF
 
@@ -136,13 +142,14 @@ class Worker:
         ]
         predictions: list[Prediction] = []
         answers: list[Prediction] = []
-        asking = self._answering(batch, self._weighted(batch, events), answers)
+        asking = self._weighted(batch, events)
+        if batch.asked:
+            asking = self._answering(batch, asking, answers)
         if not batch.learn or batch.mode == "score":
             self._score(batch, list(asking), answers)
             return
         try:
-            for _, prediction in learn(self._learner, asking, name=self._name):
-                predictions.append(prediction)
+            learn_batch(self._learner, asking, predictions, self._name)
         except LearnerRaisedError as raised:
             self._spoilt = True
             cause = raised.__cause__

@@ -132,6 +132,7 @@ class _Word(msgspec.Struct):
     waiting: int = 0
     wall: str = ""
     walls: dict[str, str] = {}
+    execution: dict[str, str] = {}
     given_up: dict[str, str] = {}
     learner: str | None = None
     snapshot: int | None = None

@@ -49,6 +49,7 @@ def status(lineage: Lineage, config: Config, now: float) -> dict[str, Any]:
         "serving": [_process(word, now) for word in words if word["role"] == "serving"],
         "guard": [{"pid": word["pid"], "waiting": word["waiting"]} for word in words if word["role"] == "guard"],
         "wall": _walls(words),
+        "execution": {name: how for word in words for name, how in word.get("execution", {}).items()},
         "store": {
             "trouble": lineage.broken or lineage.ledger.expired(now),
             "free_bytes": free_bytes(lineage.store),

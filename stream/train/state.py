@@ -192,8 +192,9 @@ class State:
     def say(self, state: str, why: str = "") -> None:
         """Tell ``status`` how the source is."""
         walls = {learner.name: learner.wall for learner in self.learners}
+        execution = {learner.name: learner.execution for learner in self.learners if learner.execution}
         lag = self.kit.source.lag() if state == "reading" else None
-        self.kit.presence.say(state=state, why=why, lag=lag, walls=walls)
+        self.kit.presence.say(state=state, why=why, lag=lag, walls=walls, execution=execution)
 
     def waiting(self, why: str) -> bool:
         """Say why a cut has to wait; tell whether to go on waiting."""

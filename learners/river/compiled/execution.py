@@ -1,0 +1,124 @@
+"""Another execution of the same River model: state goes into arrays, and back into the very River object.
+
+Strictly the same order of events and of sums, so linear models end with River's own bits. What a compiled loop does not take (a
+text where numbers are wanted, a feature that is missing, a sum that is not finite) is left to River, event by event.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from river import compose, preprocessing
+
+from learners.river.compiled import linear, stages
+from learners.event import Prediction
+from learners.river.compiled.block import Block, Floats, Names, Source, cut
+from learners.river.parts import parts
+from learners.river.compiled.stages import Chain, Flags, Stage, UnfitError
+
+
+class NotCompiledError(Exception):
+    """A model, or a part of one, for which there is no compiled loop; the message names it."""
+
+
+class Execution:
+    """Learns blocks of events with compiled loops."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._source = Source()
+        steps = list(model.steps.values()) if isinstance(model, compose.Pipeline) else [model]
+        self._stages = _chain(steps[:-1], self._source.names, self._source)
+        self._last = _last(steps[-1], self._stages.names)
+        self._fresh = self._dirty = False
+
+    def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
+        """Features of many events as arrays."""
+        return self._source.block(rows)
+
+    def numbers(self, names: Sequence[str], values: Floats) -> Block:
+        """The same for events which all have these names and nothing but numbers: (events, names)."""
+        return self._source.numbers(names, values)
+
+    def learn(self, block: Block, labels: Floats, weights: Floats, learns: Flags, begin: int, end: int) -> list[Prediction]:
+        """Predict and learn events ``begin`` to ``end`` of a block, in order, and answer what was predicted.
+
+        It may be of fewer events: the next one is then River's own to handle. Arrays have one value for each event of
+        the block; what ``learns`` not is predicted only.
+        """
+        self._read()
+        block = cut(block, begin, end)
+        labels, weights, learns = labels[begin:end], weights[begin:end], learns[begin:end]
+        mark = self._stages.mark()
+        count = end - begin
+        while count:
+            try:
+                made = self._stages.run(cut(block, 0, count), learns[:count])
+            except UnfitError as found:
+                self._stages.back(mark)
+                count = found.event
+                continue
+            self._dirty = True
+            done, said = self._last.learn(made, labels[:count], weights[:count], learns[:count])
+            if done < count:  # the stages went further than the last step did
+                self._stages.back(mark)
+                self._stages.run(cut(block, 0, done), learns[:done])
+            return self._last.predictions(said)
+        return []
+
+    def _read(self) -> None:
+        """Take the state of the River object, unless it is here already."""
+        if not self._fresh:
+            self._stages.read()
+            self._last.read()
+            self._fresh, self._dirty = True, False
+
+    def write(self) -> None:
+        """Give the state back to the River object, unless it is there already."""
+        if self._dirty:
+            self._stages.write()
+            self._last.write()
+            for one in parts(self._model):
+                if isinstance(one, compose.Pipeline) and one._plan is None:  # noqa: SLF001  as it is after learning
+                    one._build_plan()  # noqa: SLF001
+            self._dirty = False
+
+    def forget(self) -> None:
+        """The River object went on by itself."""
+        self._fresh = False
+
+
+def _chain(steps: Sequence[Any], names: Names, source: Source) -> Chain:
+    made: list[Stage] = []
+    for step in steps:
+        made.append(_stage(step, made[-1].names if made else names, source))
+    return Chain(made, names)
+
+
+def _stage(step: Any, names: Names, source: Source) -> Stage:
+    kind = type(step)
+    if kind is preprocessing.StandardScaler and step.window_size is None:
+        return stages.Standard(step, names)
+    if kind is preprocessing.MinMaxScaler and stages.is_plain_statistic(step):
+        return stages.MinMax(step, names)
+    if kind is preprocessing.MaxAbsScaler and stages.is_plain_statistic(step):
+        return stages.MaxAbs(step, names)
+    raw = names is source.names
+    if kind is compose.Select and raw:
+        return stages.Chosen(step, names)
+    if (kind is compose.Discard or (kind is compose.SelectType and all(map(stages.is_number_type, step.types)))) and raw:
+        return stages.Kept(step, names)
+    if kind is preprocessing.OneHotEncoder and raw and step.categories is None and not step.drop_first:
+        return stages.OneHot(step, source)
+    if kind is compose.TransformerUnion:
+        return stages.Together([_stage(one, names, source) for one in step.transformers.values()])
+    if kind is compose.Pipeline:
+        return _chain(list(step.steps.values()), names, source)
+    raise NotCompiledError(kind.__name__)
+
+
+def _last(model: Any, names: Names) -> linear.Linear:
+    if type(model) in linear.MODELS:
+        if reason := linear.refusal(model):
+            raise NotCompiledError(f"{type(model).__name__} with {reason}")
+        return linear.Linear(model, names)
+    raise NotCompiledError(type(model).__name__)
