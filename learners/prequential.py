@@ -42,15 +42,21 @@ def learn(
 
 
 def learn_batch(learner: Learner, events: Iterable[Event], said: list[Prediction], name: str = "learner") -> None:
-    """Drive one learner over labelled events, many at once where it can; ``said`` gets what was predicted of each.
+    """Drive one learner over events, many at once where it can; ``said`` gets what was predicted of each.
 
-    Raises :class:`LearnerRaisedError` as :func:`learn` does; ``said`` is then as long as what was learnt before.
+    An event without a label is only asked about, and an exception there is no opinion. Raises
+    :class:`LearnerRaisedError` as :func:`learn` does; ``said`` is then as long as what was learnt before.
     """
     many = getattr(learner, "learn_many", None)
     if many is None or not isinstance(events, list):
-        said.extend(prediction for _, prediction in learn(learner, events, name=name))
+        for event in events:
+            if event.label is None:
+                said.append(opinion(learner, event.features))
+            else:
+                said.extend(prediction for _, prediction in learn(learner, [event], name=name))
         return
+    begin = len(said)
     try:
         many(events, said)
     except Exception as cause:
-        raise LearnerRaisedError(name, events[len(said)].id, cause) from cause
+        raise LearnerRaisedError(name, events[len(said) - begin].id, cause) from cause

@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,8 +23,8 @@ from learners import Event, Features, Learner, LearnersError, Metrics, Predictio
 from learners.errors import FactoryRefusedError, LearnerRaisedError
 from learners.late_labels import weight_of_late_yes, weight_of_no
 from learners.prequential import learn_batch, opinion
-from learners.river.compiled import faster
 from learners.purity import Purity
+from learners.river.compiled import faster
 from snapshots import SnapshotsError, Store
 from snapshots.errors import RefusedError, StoreError
 from snapshots.records import cut as snapshots
@@ -114,9 +115,9 @@ class Worker:
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
             self._compared.restore(self._labels, snapshots.read_evidence(self._store, manifest, self._name))
-        self._purity = Purity(self._learner, self._name)
         if one.compiled:
             self._learner, self._execution = faster.faster(self._learner)
+        self._purity = Purity(self._learner, self._name)
         self._spoilt = False
         return built_from
 
@@ -140,21 +141,20 @@ class Worker:
             Event("", Features(features), label, weight)
             for features, label, weight in zip(batch.features, batch.answers, weights, strict=True)
         ]
-        predictions: list[Prediction] = []
-        answers: list[Prediction] = []
-        asking = self._weighted(batch, events)
-        if batch.asked:
-            asking = self._answering(batch, asking, answers)
+        said: list[Prediction] = []
+        order = self._order(batch, events)
         if not batch.learn or batch.mode == "score":
-            self._score(batch, list(asking), answers)
+            self._score(batch, order)
             return
         try:
-            learn_batch(self._learner, asking, predictions, self._name)
+            learn_batch(self._learner, order, said, self._name)
         except LearnerRaisedError as raised:
             self._spoilt = True
             cause = raised.__cause__
-            self._reply(wire.Raised(batch.number, len(predictions), f"{type(cause).__name__}: {cause}"))
+            learnt = len(_parted(batch, said)[0])
+            self._reply(wire.Raised(batch.number, learnt, f"{type(cause).__name__}: {cause}"))
             return
+        predictions, answers = _parted(batch, said)
         try:
             if self._purity is not None:
                 self._purity.look(events)
@@ -175,36 +175,41 @@ class Worker:
         self._metrics.update(events, predictions, batch.slices)
         return self._compared.compare(batch, events, predictions) if batch.learn else None
 
-    def _weighted(self, batch: wire.Batch, events: list[Event]) -> Iterable[Event]:
-        """Events with the weights that make up for labels which are not known in time."""
-        learner = self._learner
-        if batch.mode == "learn" or learner is None:
+    def _order(self, batch: wire.Batch, events: list[Event]) -> Iterable[Event]:
+        """Events, and what is asked between them without a label, in order; with the weights that late labels want."""
+        if not batch.asked and self._weights(batch) is None:
             return events
-        rule = weight_of_no if batch.mode == "negative" else weight_of_late_yes
-        correction = self._config.join.correction
-        return (
-            structs.replace(event, weight=event.weight * rule(correction, opinion(learner, event.features).probability))
-            for event in events
-        )
+        found = self._mixed(batch, events)
+        return list(found) if self._weights(batch) is None else found
 
-    def _answering(self, batch: wire.Batch, events: Iterable[Event], answers: list[Prediction]) -> Iterator[Event]:
-        """Each event, once what is asked before it was answered by the learner as it then is."""
-        learner, asked = self._learner, iter(zip(batch.before, batch.asked, strict=True))
-        waiting = next(asked, None)
+    def _mixed(self, batch: wire.Batch, events: list[Event]) -> Iterator[Event]:
+        rule, learner = self._weights(batch), self._learner
+        asked = deque(zip(batch.before, batch.asked, strict=True))
         for index, event in enumerate(events):
-            while waiting is not None and waiting[0] <= index and learner is not None:
-                answers.append(opinion(learner, Features(waiting[1])))
-                waiting = next(asked, None)
-            yield event
-        while waiting is not None and learner is not None:
-            answers.append(opinion(learner, Features(waiting[1])))
-            waiting = next(asked, None)
+            while asked and asked[0][0] <= index:
+                yield Event("", Features(asked.popleft()[1]))
+            if rule is None or learner is None:
+                yield event
+            else:  # what the learner says at this very moment counts
+                chance = opinion(learner, event.features).probability
+                yield structs.replace(event, weight=event.weight * rule(self._config.join.correction, chance))
+        for _, features in asked:
+            yield Event("", Features(features))
 
-    def _score(self, batch: wire.Batch, events: list[Event], answers: list[Prediction]) -> None:
+    def _weights(self, batch: wire.Batch) -> Callable[[str, float | None], float] | None:
+        """The rule by which weights make up for labels that are not known in time; None where they stay."""
+        if batch.mode == "negative":
+            return weight_of_no if self._config.join.correction == "fnw" else None
+        return weight_of_late_yes if batch.mode == "late" else None
+
+    def _score(self, batch: wire.Batch, order: Iterable[Event]) -> None:
         """Predict and score what an open breaker passes over, or what was learnt before its label was certain."""
-        learner = self._learner
-        predictions = [opinion(learner, event.features) for event in events] if learner is not None else []
-        self._reply(wire.Learnt(batch.number, self._marked(batch, events, predictions), answers))
+        learner, events = self._learner, list(order)
+        if learner is None:
+            return
+        predictions, answers = _parted(batch, [opinion(learner, event.features) for event in events])
+        own = [event for event in events if event.label is not None]
+        self._reply(wire.Learnt(batch.number, self._marked(batch, own, predictions), answers))
 
     def _save(self, order: wire.Save) -> None:
         if self._spoilt or self._learner is None:
@@ -240,6 +245,17 @@ class Worker:
             self._reply(wire.Failed("Save", type(cause).__name__, str(cause), order.order))
         else:
             self._reply(wire.Saved(order.order, model, metrics, evidence, reference, figures, seconds))
+
+
+def _parted(batch: wire.Batch, said: list[Prediction]) -> tuple[list[Prediction], list[Prediction]]:
+    """What was said of events that have a label, and of those that are only asked about, which stand before some."""
+    if not batch.asked:
+        return said, []
+    places = {index + number for number, index in enumerate(batch.before)}
+    parted: tuple[list[Prediction], list[Prediction]] = ([], [])
+    for index, one in enumerate(said):
+        parted[index in places].append(one)
+    return parted
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from learners import Event, Learner, Metrics, Prediction, learn
 from learners.errors import ArgumentsRefusedError, FactoryRefusedError, TrialTooSlowError
 from learners.labels import Labels
 from learners.restore import restore
+from learners.river.compiled.faster import faster
 from learners.river.factory import build
 from learners.vw.arguments import arguments, check_classes, trial
 from learners.vw.learner import VwLearner
@@ -70,7 +72,10 @@ VW = [
     ("regression", args)
     for args in ("", "--ftrl", "--coin", "--pistol", "--loss_function quantile", "-q ::")
 ]  # fmt: skip
+COMPILED = [("binary", "logistic"), ("binary", "perceptron"), ("regression", "regressor")]
 CASES = [("river", task, what) for task, what in RIVER] + [("vw", task, what) for task, what in VW]
+if find_spec("numba") is not None:
+    CASES += [("compiled", task, what) for task, what in COMPILED]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,9 +99,18 @@ def maker(kind: str, task: Any, what: str) -> Callable[[], Learner]:
     labels = labels_of(task)
     if kind == "river":
         return lambda: build(f"zoo:{what}", labels, name="x")
+    if kind == "compiled":
+        return lambda: compiled(build(f"zoo:{what}", labels, name="x"))
     tokens = arguments(what, "x")
     check_classes(tokens, labels, "x")
     return lambda: VwLearner(tried(what, task), labels)
+
+
+def compiled(river: Learner) -> Learner:
+    """The same model, learnt by compiled loops."""
+    learner, said = faster(river)
+    assert said == "compiled"
+    return learner
 
 
 def events(task: str, count: int, seed: int = 3) -> list[Event]:

@@ -1,15 +1,14 @@
 """Many events as arrays: what goes through the stages of a compiled model."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
-#: a feature's name, or what a stage makes of it
-Name: TypeAlias = Hashable
+Name = TypeVar("Name", bound=Hashable)
 #: groups of events with the same names that are smaller than this are read entry by entry
 _FEW = 8
 
@@ -17,9 +16,9 @@ _FEW = 8
 class Block(NamedTuple):
     """Features of many events, one entry after another in the order in which River's dicts hold them.
 
-    Event ``i`` has the entries ``starts[i]`` to ``starts[i + 1]``. ``ids`` says which feature (an index into the names of
-    the stage that made the block), ``before`` its value as it is when the event is predicted, ``after`` as it is when the
-    event is learnt, which a scaler has seen by then. ``tokens`` numbers texts and truth values; -1 is a number.
+    Event ``i`` has the entries ``starts[i]`` to ``starts[i + 1]``. ``ids`` says which feature (an index into the names
+    of the stage that made the block), ``before`` its value as it is when the event is predicted, ``after`` as it is
+    when the event is learnt, which a scaler has seen by then. ``tokens`` numbers texts and truth values; -1: a number.
     """
 
     starts: Integers
@@ -33,7 +32,7 @@ class Block(NamedTuple):
         return int(np.searchsorted(self.starts, entry, side="right")) - 1
 
 
-class Names:
+class Names(Generic[Name]):
     """Numbers names in the order in which they come."""
 
     def __init__(self) -> None:
@@ -56,7 +55,8 @@ class Source:
     """Makes blocks of events as the learner sees them: dicts of numbers, texts and truth values."""
 
     def __init__(self) -> None:
-        self.names, self.tokens = Names(), Names()
+        self.names: Names[str] = Names()
+        self.tokens: Names[tuple[int, str | bool]] = Names()
 
     def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
         """The rows as one block. A text has no number: its value is nan."""
@@ -84,6 +84,10 @@ class Source:
                     values[at + column], tokens[at + column] = zip(*(self._read(number, v) for v in said), strict=True)
         return Block(starts, ids, values, values, tokens)
 
+    def class_of(self, token: tuple[int, str | bool]) -> str:
+        """What River's encoder calls the class that a feature has."""
+        return f"{self.names.all[token[0]]}_{token[1]}"
+
     def numbers(self, names: Sequence[str], values: Floats) -> Block:
         """Rows of which each has these names and numbers, as a block."""
         known = np.array([self.names.id_of(name) for name in names], np.int64)
@@ -110,14 +114,7 @@ def cut(block: Block, begin: int, end: int) -> Block:
     if begin == 0 and end == len(block.starts) - 1:
         return block
     starts = block.starts[begin : end + 1]
-    low, high = starts[0], starts[-1]
-    return Block(starts - low, *(part[low:high] for part in block[1:]))
-
-
-def grown(array: npt.NDArray[np.generic], size: int, fill: float = 0.0) -> npt.NDArray[np.generic]:
-    """The array with room for ``size``; doubled, so that names which keep coming cost little."""
-    if len(array) >= size:
-        return array
-    longer = np.full((max(size, 2 * len(array), 16), *array.shape[1:]), fill, array.dtype)
-    longer[: len(array)] = array
-    return longer
+    entries = slice(starts[0], starts[-1])
+    return Block(
+        starts - starts[0], block.ids[entries], block.before[entries], block.after[entries], block.tokens[entries]
+    )

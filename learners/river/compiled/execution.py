@@ -1,7 +1,7 @@
 """Another execution of the same River model: state goes into arrays, and back into the very River object.
 
-Strictly the same order of events and of sums, so linear models end with River's own bits. What a compiled loop does not take (a
-text where numbers are wanted, a feature that is missing, a sum that is not finite) is left to River, event by event.
+Strictly the same order of events and of sums, so linear models end with River's own bits. What a compiled loop does not
+take (a text where numbers are wanted, a feature that is missing, a sum that is not finite) is left to River.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from typing import Any
 
 from river import compose, preprocessing
 
-from learners.river.compiled import linear, stages
 from learners.event import Prediction
+from learners.river.compiled import choosing, linear, scalers
 from learners.river.compiled.block import Block, Floats, Names, Source, cut
+from learners.river.compiled.stages import Chain, Flags, Stage, Together, UnfitError
 from learners.river.parts import parts
-from learners.river.compiled.stages import Chain, Flags, Stage, UnfitError
 
 
 class NotCompiledError(Exception):
@@ -39,7 +39,9 @@ class Execution:
         """The same for events which all have these names and nothing but numbers: (events, names)."""
         return self._source.numbers(names, values)
 
-    def learn(self, block: Block, labels: Floats, weights: Floats, learns: Flags, begin: int, end: int) -> list[Prediction]:
+    def learn(
+        self, block: Block, labels: Floats, weights: Floats, learns: Flags, begin: int, end: int
+    ) -> list[Prediction]:
         """Predict and learn events ``begin`` to ``end`` of a block, in order, and answer what was predicted.
 
         It may be of fewer events: the next one is then River's own to handle. Arrays have one value for each event of
@@ -61,7 +63,8 @@ class Execution:
             done, said = self._last.learn(made, labels[:count], weights[:count], learns[:count])
             if done < count:  # the stages went further than the last step did
                 self._stages.back(mark)
-                self._stages.run(cut(block, 0, done), learns[:done])
+                if done:
+                    self._stages.run(cut(block, 0, done), learns[:done])
             return self._last.predictions(said)
         return []
 
@@ -87,36 +90,31 @@ class Execution:
         self._fresh = False
 
 
-def _chain(steps: Sequence[Any], names: Names, source: Source) -> Chain:
+def _chain(steps: Sequence[Any], names: Names[Any], source: Source) -> Chain:
     made: list[Stage] = []
     for step in steps:
         made.append(_stage(step, made[-1].names if made else names, source))
     return Chain(made, names)
 
 
-def _stage(step: Any, names: Names, source: Source) -> Stage:
-    kind = type(step)
-    if kind is preprocessing.StandardScaler and step.window_size is None:
-        return stages.Standard(step, names)
-    if kind is preprocessing.MinMaxScaler and stages.is_plain_statistic(step):
-        return stages.MinMax(step, names)
-    if kind is preprocessing.MaxAbsScaler and stages.is_plain_statistic(step):
-        return stages.MaxAbs(step, names)
-    raw = names is source.names
+def _stage(step: Any, names: Names[Any], source: Source) -> Stage:
+    kind, raw = type(step), names is source.names
+    if kind in scalers.SCALERS and scalers.looks_at_everything(step):
+        return scalers.SCALERS[kind](step, names)
     if kind is compose.Select and raw:
-        return stages.Chosen(step, names)
-    if (kind is compose.Discard or (kind is compose.SelectType and all(map(stages.is_number_type, step.types)))) and raw:
-        return stages.Kept(step, names)
+        return choosing.Chosen(step, names)
+    if kind in (compose.Discard, compose.SelectType) and raw and choosing.is_plain(step):
+        return choosing.Kept(step, names)
     if kind is preprocessing.OneHotEncoder and raw and step.categories is None and not step.drop_first:
-        return stages.OneHot(step, source)
+        return choosing.OneHot(step, source)
     if kind is compose.TransformerUnion:
-        return stages.Together([_stage(one, names, source) for one in step.transformers.values()])
+        return Together([_stage(one, names, source) for one in step.transformers.values()])
     if kind is compose.Pipeline:
         return _chain(list(step.steps.values()), names, source)
     raise NotCompiledError(kind.__name__)
 
 
-def _last(model: Any, names: Names) -> linear.Linear:
+def _last(model: Any, names: Names[Any]) -> linear.Linear:
     if type(model) in linear.MODELS:
         if reason := linear.refusal(model):
             raise NotCompiledError(f"{type(model).__name__} with {reason}")

@@ -29,12 +29,8 @@ def faster(learner: Learner) -> tuple[Learner, str]:
     """
     if not isinstance(learner, RiverLearner):
         return learner, ""
-    if learner.classes or learner.whole:
-        return learner, "River's own: the model was trained elsewhere"
-    if type(final(learner.model)).__name__ not in _MODELS:
-        return learner, f"River's own: there is no compiled loop for {type(final(learner.model)).__name__}"
-    if find_spec("numba") is None:
-        return learner, f"River's own ({install('fast')} brings compiled loops for linear models)"
+    if reason := _obstacle(learner):
+        return learner, f"River's own: {reason}"
     from learners.river.compiled.execution import NotCompiledError  # noqa: PLC0415  only where numba is
     from learners.river.compiled.learner import CompiledRiver  # noqa: PLC0415
 
@@ -46,10 +42,19 @@ def faster(learner: Learner) -> tuple[Learner, str]:
         return learner, f"River's own: there is no compiled loop for {cause}"
 
 
+def _obstacle(learner: RiverLearner) -> str:
+    """Why there can be no compiled loops, as far as is seen without the compiler; empty when there may be."""
+    if learner.classes or learner.whole:
+        return "the model was trained elsewhere"
+    if (kind := type(final(learner.model)).__name__) not in _MODELS:
+        return f"there is no compiled loop for {kind}"
+    return f"{install('fast')} brings compiled loops" if find_spec("numba") is None else ""
+
+
 def prepare(built_from: Mapping[str, Any]) -> None:
     """Load the loops of a model that may have some, or compile them, which writes to a cache: before the wall."""
     if built_from.get("model") in _MODELS and find_spec("numba") is not None:
-        from learners.river.compiled import loops as _  # noqa: PLC0415  it takes a second, and memory
+        pass
 
 
 def _copied(learner: RiverLearner) -> RiverLearner:
@@ -87,13 +92,13 @@ def _near(one: float, other: float) -> bool:
 
 def _rows(learner: RiverLearner) -> Iterator[Event]:
     """Events with the names that the model chooses, texts where it encodes them, and some of other names."""
-    draw = random.Random(1)  # noqa: S311  no secret
+    draw = random.Random(1)
     words, names = _names(learner.model)
     wide = len(learner.labels.names) or 2
     for number in range(_ROWS):
         x: dict[str, Value] = {name: draw.gauss(1, 2) for name in names}
         x |= {name: draw.choice("abc") for name in words}
-        x |= {f"number {i}": draw.gauss(0, 1) for i in range(3) if not names and draw.random() < 0.9}  # noqa: PLR2004
+        x |= {f"number {i}": draw.gauss(0, 1) for i in range(3) if not names and draw.random() < 0.9}
         sign = sum(value for value in x.values() if isinstance(value, float)) > 0
         label = {"binary": sign, "regression": draw.gauss(float(sign), 1), "multiclass": number % wide}
         yield Event.of(x, label[learner.labels.task], draw.choice([0.0, 1.0, 1.0, 2.0]))

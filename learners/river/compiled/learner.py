@@ -1,4 +1,4 @@
-"""A River learner that is learnt with compiled loops, as far as they go, and is River's own object to everybody else."""
+"""A River learner that is learnt with compiled loops, as far as they go, and is River's own to everybody else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 
 from learners.event import Event, Features, Prediction
+from learners.prequential import opinion
 from learners.river.compiled.execution import Execution
 from learners.river.learner import RiverLearner
 
 #: after an event that only River takes, so many are tried at once, and then twice as many each time
 _AFTER_RIVER = 8
+#: when so many events, and more than half, were River's to handle, no more are tried
+_LEFT_TO_RIVER = 1000
 
 
 class CompiledRiver:
     """Wraps a :class:`RiverLearner`; see :class:`learners.learner.Learner` for what both promise.
 
-    :meth:`learn_many` learns with compiled loops. Whatever else is asked goes to River's object, which is given its state
-    back first. Raises :class:`NotCompiledError` where the model is not one of those that are compiled.
+    :meth:`learn_many` learns with compiled loops. Whatever else is asked goes to River's object, which is given its
+    state back first. Raises :class:`NotCompiledError` where the model is not one of those that are compiled.
     """
 
     kind = "river"
@@ -25,6 +28,7 @@ class CompiledRiver:
     def __init__(self, river: RiverLearner) -> None:
         self._river = river
         self._execution = Execution(river.model)
+        self._tried = self._left = 0
 
     @property
     def model(self) -> Any:
@@ -43,16 +47,18 @@ class CompiledRiver:
     def learn_many(self, events: Sequence[Event], said: list[Prediction]) -> None:
         """Predict and learn these events, in order; ``said`` gets what was predicted of each before it was learnt.
 
-        What River raises is raised; then ``said`` is as long as what was learnt before.
+        An event without a label is only asked about. What River raises on learning is raised; then ``said`` is as long
+        as what was learnt before.
         """
-        at = 0
-        while at < len(events) and self._river.fresh:  # a model that is new is asked by way of a copy
-            said.append(self.step(events[at]))
+        at, self._tried = 0, self._tried + len(events)
+        useless = self._left > max(_LEFT_TO_RIVER, self._tried // 2)
+        while at < len(events) and (self._river.fresh or useless):  # a new model is asked by way of a copy
+            said.append(self._by_river(events[at]))
             at += 1
         rest = events[at:]
         block = self._execution.block([event.features.flat() for event in rest])
         labels = np.array([float(event.label or 0) for event in rest])
-        weights = np.array([event.weight for event in rest])
+        weights = np.array([event.weight if event.label is not None else 0.0 for event in rest])
         given = weights if self._river.weighted else np.ones(len(rest))
         at, most = 0, len(rest)
         while at < len(rest):
@@ -62,17 +68,21 @@ class CompiledRiver:
             if len(found) == most:
                 most *= 2
             elif at < len(rest):
-                said.append(self.step(rest[at]))
+                said.append(self._by_river(rest[at]))
                 at, most = at + 1, _AFTER_RIVER
+
+    def _by_river(self, event: Event) -> Prediction:
+        self._left += 1
+        return opinion(self, event.features) if event.label is None else self.step(event)
 
     def save(self) -> bytes:
         """As River's own."""
         self._execution.write()
         return self._river.save()
 
-    def load(self, data: bytes) -> RiverLearner:
-        """A learner of River's own with the saved state in it."""
-        return self._river.load(data)
+    def load(self, data: bytes) -> "CompiledRiver":
+        """A learner like this one with the saved state in it."""
+        return CompiledRiver(self._river.load(data))
 
     def state(self) -> bytes:
         """As River's own."""

@@ -1,4 +1,4 @@
-"""The generalised linear models of River as the last stage: ``LogisticRegression``, ``LinearRegression``, ``Perceptron``."""
+"""River's generalised linear models as the last stage: logistic and linear regression, and the perceptron."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from river import linear_model, optim
 from learners.event import Prediction
 from learners.river.compiled import loops
 from learners.river.compiled.block import Block, Floats, Names
-from learners.river.compiled.stages import Columns, Flags
+from learners.river.compiled.figures import Figures
+from learners.river.compiled.stages import Flags
 
-_LEARNT = 2
 Loss = optim.losses
 #: in the order of ``loops.slope``: the loss, and its two parameters
 LOSSES: dict[type, Callable[[Any], tuple[float, float]]] = {
@@ -61,9 +61,9 @@ def refusal(model: Any) -> str:
 class Linear:
     """One of River's generalised linear models, over arrays."""
 
-    def __init__(self, model: Any, names: Names) -> None:
+    def __init__(self, model: Any, names: Names[Any]) -> None:
         self._model = model
-        self._columns = Columns(names, weights=0.0, first=0.0, second=0.0)
+        self._figures = Figures(names, weights=0.0, first=0.0, second=0.0)
         self._state = np.zeros(2)
         self._loss = list(LOSSES).index(type(model.loss))
         self._binary = isinstance(model, linear_model.LogisticRegression)
@@ -85,12 +85,12 @@ class Linear:
 
         That is the probability of yes, or the number. The event after the last is River's own to handle.
         """
-        self._columns.fit()
-        of, said = self._columns.of, np.empty(len(labels))
+        self._figures.fit()
+        of, said = self._figures.of, np.empty(len(labels))
         done = int(
             loops.learn_linear(
                 block.starts, block.ids, block.before, block.after, labels, weights, learns, of["weights"],
-                self._columns.seen, of["first"], of["second"], self._state, self._settings, self._loss,
+                self._figures.seen, of["first"], of["second"], self._state, self._settings, self._loss,
                 self._optimizer, said,
             )
         )  # fmt: skip
@@ -98,17 +98,17 @@ class Linear:
 
     def read(self) -> None:
         """Weights, intercept, and what the optimizer keeps."""
-        model, columns = self._model, self._columns
-        columns.clear()
-        columns.take("weights", model.weights, 1)
+        model, figures = self._model, self._figures
+        figures.clear()
+        figures.take("weights", model.weights, 1)
         for argument, name in zip(_ARGUMENTS, self._kept, strict=False):
-            columns.take(argument, dict(getattr(model.optimizer, name) or {}))
+            figures.take(argument, dict(getattr(model.optimizer, name) or {}))
         self._state[:] = model.intercept, model.optimizer.n_iterations
 
     def write(self) -> None:
         """Weights, intercept, and what the optimizer keeps."""
         model = self._model
-        model._weights.update(dict(self._columns.pairs("weights")))  # noqa: SLF001  River has no other door
+        model._weights.update(dict(self._figures.pairs("weights")))  # noqa: SLF001  River has no other door
         model.intercept, iterations = float(self._state[0]), int(self._state[1])
         optimizer = model.optimizer
         optimizer.n_iterations = iterations
@@ -117,7 +117,7 @@ class Linear:
         for argument, name in zip(_ARGUMENTS, self._kept, strict=False):
             if getattr(optimizer, name) is None:
                 setattr(optimizer, name, type(model._weights)())  # noqa: SLF001  Adam makes its own at the first step
-            getattr(optimizer, name).update(dict(self._columns.pairs(argument)))
+            getattr(optimizer, name).update(dict(self._figures.pairs(argument)))
 
     def predictions(self, said: Floats) -> list[Prediction]:
         """What was said as predictions. A sum that is not finite never comes here."""

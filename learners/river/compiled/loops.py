@@ -91,7 +91,7 @@ def scale_by_largest(starts, ids, before, after, learns, largest, seen, out_befo
 
 @compiled("void(i8[:],i8[:],i8[:],i8[:,:])")
 def place_of_each(starts, ids, slots, out):
-    """Where each chosen feature of each event stands: ``out`` has the entry, by event and slot; -1 where it has none."""
+    """Where each chosen feature of each event stands: ``out`` has the entry, by event and slot; -1: nowhere."""
     out[:, :] = -1
     for event in range(len(starts) - 1):
         for k in range(starts[event], starts[event + 1]):
@@ -165,8 +165,8 @@ def learn_linear(
 ):
     """A generalised linear model; returns how many events were learnt: the next one is River's own to handle.
 
-    ``state``: intercept, iterations. ``settings``: two of the loss, l2, clip, initial weight, three of the rate (kind, a,
-    b), three of the intercept's, four of the optimizer, 0.5, 2.0, -1.0.
+    ``state``: intercept, iterations. ``settings``: two of the loss, l2, clip, initial weight, three of the rate (kind,
+    a, b), three of the intercept's, four of the optimizer, 0.5, 2.0, -1.0.
     """
     l2, clip, begin = settings[2], settings[3], settings[4]
     half, two, minus = settings[15], settings[16], settings[17]

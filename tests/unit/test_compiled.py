@@ -1,0 +1,198 @@
+"""Compiled loops end where River ends, bit for bit: predictions, state, and what is raised where (promises 1 and 5)."""
+
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba")
+from river import compose, linear_model, optim, preprocessing
+
+from learners import Event, Prediction
+from learners.errors import LearnerRaisedError
+from learners.labels import Labels
+from learners.prequential import learn_batch, opinion
+from learners.river.compiled.execution import NotCompiledError
+from learners.river.compiled.faster import COMPILED, faster
+from learners.river.compiled.learner import CompiledRiver
+from learners.river.learner import RiverLearner
+
+Loss, Schedule = optim.losses, optim.schedulers
+NUMBERS = compose.SelectType(float)
+OPTIMIZERS: list[Callable[[], Any]] = [
+    lambda: optim.SGD(0.05),
+    lambda: optim.SGD(Schedule.InverseScaling(0.3, 0.7)),
+    lambda: optim.SGD(Schedule.Optimal(Loss.Log())),
+    lambda: optim.AdaGrad(0.2),
+    lambda: optim.Adam(0.03),
+    lambda: optim.FTRLProximal(l1=0.05, l2=0.3),
+]
+SCALERS: list[Callable[[], Any]] = [
+    preprocessing.StandardScaler,
+    lambda: preprocessing.StandardScaler(with_std=False),
+    preprocessing.MinMaxScaler,
+    preprocessing.MaxAbsScaler,
+    lambda: preprocessing.StandardScaler() | preprocessing.MaxAbsScaler(),
+]
+BINARY: list[Callable[[], Any]] = [
+    Loss.Log,
+    lambda: Loss.Log(2.0, 0.5),
+    Loss.Hinge,
+    Loss.BinaryFocalLoss,
+]
+REGRESSION: list[Callable[[], Any]] = [
+    Loss.Squared,
+    Loss.Absolute,
+    Loss.Huber,
+    lambda: Loss.Quantile(0.3),
+    Loss.Cauchy,
+    Loss.EpsilonInsensitiveHinge,
+]
+SHAPES: list[Callable[[Any, Any], Any]] = [
+    lambda scaler, last: compose.SelectType(float) | scaler | last,
+    lambda scaler, last: compose.Discard("word", "flag", "rare") | scaler | last,
+    lambda scaler, last: compose.Select("n0", "n1", "n2") | scaler | last,
+    lambda scaler, last: (compose.SelectType(float) | scaler) + (_words() | preprocessing.OneHotEncoder()) | last,
+    lambda scaler, last: (
+        (_words() | preprocessing.OneHotEncoder(drop_zeros=True)) + (compose.SelectType(float) | scaler) | last
+    ),
+    lambda _, last: compose.SelectType(float) | last,
+    lambda scaler, last: scaler | last,  # a text is refused by River, at the same event
+]
+
+
+def _words() -> Any:
+    return compose.SelectType(str, bool)
+
+
+def _rows(seed: int, count: int = 260) -> list[Event]:
+    """Numbers that come, vanish and come new; words, flags, weights, questions; now and then a text for a number."""
+    draw = random.Random(seed)
+    texts, wild = draw.random() < 0.3, draw.random() < 0.3
+    events = []
+    for number in range(count):
+        x: dict[str, Any] = {f"n{i}": draw.gauss(i, 2) for i in range(5) if i < 3 or draw.random() < 0.7}
+        x |= {f"n{i}": draw.gauss(0, 1) for i in range(5, 8) if number > 30 * i}
+        x |= {"word": draw.choice(["a", "b", "c", f"w{number % 40}"]), "flag": draw.random() < 0.5}
+        if texts and draw.random() < 0.05:
+            x["n1"] = "text"
+        if texts and draw.random() < 0.05:
+            del x["n2"]
+        if wild and draw.random() < 0.02:
+            x["n0"] = draw.choice([1e30, -3e38, 1e-40])
+        y = None if draw.random() < 0.1 else x["n0"] > 0
+        events.append(Event.of(x, y, draw.choice([0.0, 1.0, 1.0, 1.0, 2.5]), f"e{number}"))
+    return events
+
+
+def _regression(events: list[Event], seed: int) -> list[Event]:
+    draw = random.Random(seed)
+    return [
+        Event(one.id, one.features, None if one.label is None else draw.gauss(float(one.label), 1), one.weight)
+        for one in events
+    ]
+
+
+def _learn(learner: Any, events: list[Event], draw: random.Random) -> tuple[list[Prediction], Any]:
+    """Learn all, however they are cut; what was said, and what was raised."""
+    said: list[Prediction] = []
+    at = 0
+    try:
+        while at < len(events):
+            size = draw.choice([1, 2, 7, 50, 200])
+            learn_batch(learner, events[at : at + size], said)
+            at += size
+            if draw.random() < 0.2:
+                learner.save()
+            if draw.random() < 0.1:
+                opinion(learner, events[0].features)
+    except LearnerRaisedError as raised:
+        return said, str(raised)
+    return said, None
+
+
+def _same(model: Any, events: list[Event], task: Any, seed: int) -> None:
+    saved = pickle.dumps(model)  # twice from the same bytes: the order of a set, and so of a sum, may be another in a copy
+    slow = RiverLearner(pickle.loads(saved), Labels(task), fresh=True)
+    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), fresh=True))
+    expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
+    assert repr(said) == repr(expected)
+    if expected[1] is None:  # what raised is no longer what it was, and is thrown away
+        assert fast.state() == slow.state()
+        assert fast.save() == fast.save()
+        again = slow.load(fast.save())
+        assert repr(opinion(again, events[0].features)) == repr(opinion(slow, events[0].features))
+
+
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_binary_models_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
+    """Random pipelines over random events."""
+    choose = lambda table: data.draw(st.sampled_from(table))
+    last = linear_model.LogisticRegression(
+        choose(OPTIMIZERS)(), loss=choose(BINARY)(), l2=choose([0.0, 0.0, 0.01]),
+        intercept_lr=choose([0.01, 0.0, Schedule.InverseScaling(0.1)]), clip_gradient=choose([1e12, 0.4]),
+    )  # fmt: skip
+    last = choose([last, linear_model.Perceptron()])
+    _same(choose(SHAPES)(choose(SCALERS)(), last), _rows(seed), "binary", seed)
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_regressions_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
+    """The same for numbers."""
+    choose = lambda table: data.draw(st.sampled_from(table))
+    last = linear_model.LinearRegression(
+        choose(OPTIMIZERS)(), loss=choose(REGRESSION)(), l2=choose([0.0, 0.01]),
+        initializer=choose([None, optim.initializers.Constant(0.3)]),
+    )  # fmt: skip
+    _same(choose(SHAPES)(choose(SCALERS)(), last), _regression(_rows(seed), seed), "regression", seed)
+
+
+REFUSED = {
+    "StandardScaler": lambda: preprocessing.StandardScaler(window_size=10) | linear_model.LogisticRegression(),
+    "RobustScaler": lambda: preprocessing.RobustScaler() | linear_model.LogisticRegression(),
+    "LogisticRegression with a penalty l1": lambda: linear_model.LogisticRegression(l1=0.1),
+    "the loss Poisson": lambda: linear_model.LinearRegression(loss=Loss.Poisson()),
+    "the optimizer RMSProp": lambda: linear_model.LogisticRegression(optim.RMSProp()),
+    "the initializer Normal": lambda: linear_model.LogisticRegression(initializer=optim.initializers.Normal(seed=1)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_loops_stays_rivers_and_says_so(name: str) -> None:
+    """The learner that comes back is River's."""
+    model = REFUSED[name]()
+    task: Any = "regression" if "Linear" in repr(model) else "binary"
+    river = RiverLearner(model, Labels(task), fresh=True)
+    with pytest.raises(NotCompiledError, match=name.split()[0]):
+        CompiledRiver(river)
+    learner, said = faster(river)
+    assert learner is river
+    assert said.startswith("River's own:")
+    assert name in said
+
+
+def test_a_model_with_loops_gets_them_after_a_trial() -> None:
+    """And one whose loops differed would not."""
+    model = (compose.Select("a") | preprocessing.StandardScaler()) + (
+        compose.Select("c") | preprocessing.OneHotEncoder()
+    ) | linear_model.LogisticRegression()
+    learner, said = faster(RiverLearner(model, Labels("binary"), fresh=True))
+    assert (type(learner), said) == (CompiledRiver, COMPILED)
+
+
+def test_loops_that_differ_are_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in ``status``, and River learns."""
+    from learners.river.compiled import linear
+
+    right = linear.Linear.predictions
+    monkeypatch.setattr(linear.Linear, "predictions", lambda self, said: right(self, said * 0.9))
+    river = RiverLearner(preprocessing.StandardScaler() | linear_model.LogisticRegression(), Labels("binary"))
+    learner, said = faster(river)
+    assert learner is river
+    assert "predict something else" in said
