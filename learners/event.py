@@ -1,5 +1,6 @@
 """What a learner sees of an event, and what it answers."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -21,12 +22,15 @@ class Features(msgspec.Struct, gc=False):
     """The features of one event: JSON bytes as they came, decoded once when somebody looks.
 
     ``values`` holds finite numbers as float, strings, booleans and None (absent), with at most one level of
-    nesting (a namespace).
+    nesting (a namespace). Features that are all numbers may come with them as a ``row`` of float64, dotted ``names``
+    beside it; ``raw`` may then be empty.
     """
 
     raw: bytes
     _values: dict[str, Value] | None = None
     _flat: dict[str, float | str | bool] | None = None
+    names: tuple[str, ...] | None = None
+    row: bytes | None = None
 
     @classmethod
     def of(cls, values: dict[str, Value]) -> "Features":
@@ -46,6 +50,10 @@ class Features(msgspec.Struct, gc=False):
         The dict is shared by every learner of the event and must not be changed.
         """
         if self._flat is None:
+            if self.row is not None and self.names is not None:
+                numbers_of = struct.unpack(f"{len(self.names)}d", self.row)
+                self._flat = dict(zip(self.names, numbers_of, strict=True))
+                return self._flat
             if self._values is None and (numbers := _only_numbers(self.raw)) is not None:
                 self._values = self._flat = numbers  # type: ignore[assignment]
                 return numbers  # type: ignore[return-value]

@@ -18,6 +18,7 @@ import msgspec
 
 from learners.event import Event, Prediction
 from learners.labels import LabelValue
+from learners.river.compiled.faster import COMPILED
 from snapshots.records.manifest import LearnerPart
 from snapshots.store.store import Store
 from stream.config import packed
@@ -35,6 +36,12 @@ _END_SECONDS = 5.0
 _LOOK_SECONDS = 5
 #: a learner that takes longer for a batch, or to load, is said to hang
 _SILENT_SECONDS = 10
+
+
+def _names_of(events: Sequence[Event]) -> tuple[str, ...] | None:
+    """The names of the numbers that every one of these events comes with as a row; None where some does not."""
+    names = events[0].features.names if events else None
+    return names if names and all(event.features.names is names for event in events) else None
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -128,12 +135,13 @@ class LearnerProcess:
             if asked:
                 self._asked[self._number] = [one.sequence for one in asked]
         weights = [event.weight for event in events]
+        names = _names_of(events) if self.execution == COMPILED else None
         fresh = labels if len(labels) != self._labels_sent else None
         self._labels_sent = len(labels)
         self._send(
             wire.Batch(
                 self._number,
-                [event.features.raw for event in events],
+                [] if names else [event.features.raw for event in events],
                 [event.label for event in events if event.label is not None],
                 None if weights.count(1.0) == len(weights) else weights,
                 slices,
@@ -145,6 +153,8 @@ class LearnerProcess:
                 mode,
                 [one.features for one in asked],
                 [one.before for one in asked],
+                list(names or ()),
+                b"".join([event.features.row or b"" for event in events]) if names else b"",
             )
         )
         if learn and mode in COUNTED:

@@ -43,7 +43,8 @@ class Batch(_Message):
     ``scale`` is the unit of a regression's errors; None while there is no holdout, so that no evidence is wanted yet.
     ``first`` is the first event that is scored for comparisons, of every ``stride``-th. ``learn`` False: predict and
     score only, and compare nothing. ``mode`` says what is done with events whose labels came later.
-    ``asked`` are features without a label, to be predicted ``before`` the event of this index is learnt.
+    ``asked`` are features without a label, to be predicted ``before`` the event of this index is learnt. Instead of
+    ``features`` a learner that takes numbers may get ``names`` and ``rows`` of as many float64.
     """
 
     number: int
@@ -59,6 +60,8 @@ class Batch(_Message):
     mode: Mode = "learn"
     asked: list[bytes] = []
     before: list[int] = []
+    names: list[str] = []
+    rows: bytes = b""
 
 
 class Refer(_Message):

@@ -136,10 +136,10 @@ class Worker:
             return
         if batch.labels is not None:
             self._labels.restore(batch.labels)
-        weights = batch.weights or [1.0] * len(batch.features)
+        weights = batch.weights or [1.0] * len(batch.answers)
         events = [
-            Event("", Features(features), label, weight)
-            for features, label, weight in zip(batch.features, batch.answers, weights, strict=True)
+            Event("", features, label, weight)
+            for features, label, weight in zip(_features(batch), batch.answers, weights, strict=True)
         ]
         said: list[Prediction] = []
         order = self._order(batch, events)
@@ -245,6 +245,16 @@ class Worker:
             self._reply(wire.Failed("Save", type(cause).__name__, str(cause), order.order))
         else:
             self._reply(wire.Saved(order.order, model, metrics, evidence, reference, figures, seconds))
+
+
+def _features(batch: wire.Batch) -> Iterable[Features]:
+    """Of each event that has a label: as bytes, or as rows of numbers."""
+    if not batch.names:
+        return map(Features, batch.features)
+    names, size = tuple(batch.names), 8 * len(batch.names)
+    return (
+        Features(b"", None, None, names, batch.rows[at : at + size]) for at in range(0, size * len(batch.answers), size)
+    )
 
 
 def _parted(batch: wire.Batch, said: list[Prediction]) -> tuple[list[Prediction], list[Prediction]]:

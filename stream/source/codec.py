@@ -6,6 +6,7 @@ unusual (a field that is not configured, a dotted path, a colon inside a text) t
 be wrong the slow one (``diagnosis``), which looks at every name and finds the reason.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,8 +20,9 @@ from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
 from stream.record import Record
 from stream.refusal import Reason, Refusal, RefusedEventError
 from stream.settings import EventPaths
-from stream.source import diagnosis
+from stream.source import diagnosis, template
 from stream.source.flattening import flattened
+from stream.source.template import Read, Template
 
 _Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Scalar = _Number | str | bool | None
@@ -36,6 +38,9 @@ _MILLISECONDS_FROM = 1e11
 _MOST_NAMES, _LONGEST_NAME = 1000, 200
 #: how many times a decoder is made for the names that the events have just now; a stream of many shapes soon stops
 _LAYOUTS = 32
+#: fewer records than this are not worth being read together; values of labels that are remembered as they are written
+_MANY, _LABEL_VALUES = 16, 1000
+_NOTHING = b""
 
 
 class GivenLabel(Event, gc=False):
@@ -84,6 +89,11 @@ class Codec:
         usual = usual and _are_plain(named) and len(set(named)) == len(named)
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
         self._when: Callable[[bytes], Any] = _when_of(paths.time)
+        self._template: Template | None = None
+        self._templates_left = _LAYOUTS if usual and template.AVAILABLE else 0
+        self._fields = {paths.id: "id", paths.time: "time", paths.label: "label", weight: "weight"}
+        self._fields[paths.features] = "features"
+        self._label_values: dict[bytes, Any] = {}
         self._alone: Callable[[bytes], Any] = _envelope_of(paths, weight, features=False) if usual else _unusual
 
     @property
@@ -102,6 +112,55 @@ class Codec:
             return self._usual(record) or self._decode(record)
         except RefusedEventError as refused:
             return refused.refusal
+
+    def decode_many(self, records: Sequence[Record]) -> list[Event | Refusal]:
+        """What :meth:`decode` makes of records that no join saw; those that all look alike are read together."""
+        if not self._templates_left or len(records) < _MANY:
+            return [self.decode(record) for record in records]
+        if self._template is None:
+            found = [self.decode(record) for record in records]
+            self._learn_template(records, found)
+            return found
+        read = self._template.read([record.value or _NOTHING for record in records])
+        found = [
+            (one is not None and self._as_read(one, record)) or self.decode(record)
+            for one, record in zip(read, records, strict=True)
+        ]
+        if read.count(None) > len(read) // 2:
+            self._learn_template(records, found)
+        return found
+
+    def _as_read(self, read: Read, record: Record) -> Event | None:
+        """The event that a template read; None where something about it is not usual."""
+        weight, label = read.weight, None
+        try:
+            if len(record.value or b"") > self._paths.max_bytes or not 0 <= (weight or 0.0) <= FLOAT32_MAX:
+                return None
+            time = self._usual_time(UNSET if read.time is None else read.time, record.time)
+            if read.label is not None:
+                if (value := self._label_values.get(read.label)) is None:
+                    value = _scalar.decode(read.label)
+                    if len(self._label_values) < _LABEL_VALUES:
+                        self._label_values[read.label] = value
+                label = self._labels.label_of(value)
+        except (msgspec.DecodeError, ValueError, OverflowError):  # the general way finds the reason
+            return None
+        return Event(read.identity, read.features, label, 1.0 if weight is None else weight, time)
+
+    def _learn_template(self, records: Sequence[Record], found: Sequence[Event | Refusal]) -> None:
+        """Take the shape that the last two events have, where it is the same one."""
+        values = [
+            record.value for record, one in zip(records, found, strict=True)
+            if record.value is not None and isinstance(one, Event)
+        ][-2:]  # fmt: skip
+        self._template = None
+        if len(values) < 2:
+            return
+        self._templates_left -= 1
+        with contextlib.suppress(ValueError):
+            made, other = (Template(value, self._fields) for value in values)
+            if made.key == other.key and made.suits(self._types):
+                self._template = made
 
     def _usual(self, record: Record) -> Event | None:  # noqa: C901, PLR0911  one way out for each thing that is not usual
         """Return the event when it is of the usual shape and nothing can be wrong with it; None otherwise."""

@@ -105,20 +105,20 @@ class Trainer:
         """Put each record into its class, let every learner predict, score and learn, and note the place."""
         state = self.state
         lot = Lot()
+        events = iter(self.kit.codec.decode_many([record for record in records if record.joined is None]))
         for record in records:
             if record.joined is not None:
                 lot = self.take_joined(record, record.joined, lot)
             else:
-                self.take_event(record, lot)
+                self.take_event(record, next(events), lot)
             state.place.setdefault(record.topic, {})[record.partition] = record.following
         self.teach_all(lot)
         if records:
             state.newest_event = max(state.newest_event, records[-1].time or self.kit.now())
 
-    def take_event(self, record: Record, lot: Lot) -> None:
+    def take_event(self, record: Record, event: Event | Refusal, lot: Lot) -> None:
         """Put a record that came with its label into its class."""
         state, membership = self.state, self.kit.membership
-        event = self.kit.codec.decode(record)
         state.counts.consumed += 1
         state.matching.see(event)
         if isinstance(event, Refusal):

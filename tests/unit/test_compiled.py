@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("numba")
 from river import compose, linear_model, optim, preprocessing
 
 from learners import Event, Prediction
 from learners.errors import LearnerRaisedError
 from learners.labels import Labels
 from learners.prequential import learn_batch, opinion
-from learners.river.compiled.execution import NotCompiledError
 from learners.river.compiled.faster import COMPILED, faster
-from learners.river.compiled.learner import CompiledRiver
 from learners.river.learner import RiverLearner
+
+NotCompiledError = pytest.importorskip("learners.river.compiled.execution", exc_type=ImportError).NotCompiledError
+CompiledRiver = pytest.importorskip("learners.river.compiled.learner", exc_type=ImportError).CompiledRiver
 
 Loss, Schedule = optim.losses, optim.schedulers
 NUMBERS = compose.SelectType(float)
@@ -116,7 +115,9 @@ def _learn(learner: Any, events: list[Event], draw: random.Random) -> tuple[list
 
 
 def _same(model: Any, events: list[Event], task: Any, seed: int) -> None:
-    saved = pickle.dumps(model)  # twice from the same bytes: the order of a set, and so of a sum, may be another in a copy
+    saved = pickle.dumps(
+        model
+    )  # twice from the same bytes: the order of a set, and so of a sum, may be another in a copy
     slow = RiverLearner(pickle.loads(saved), Labels(task), fresh=True)
     fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), fresh=True))
     expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
@@ -169,7 +170,7 @@ def test_what_has_no_loops_stays_rivers_and_says_so(name: str) -> None:
     model = REFUSED[name]()
     task: Any = "regression" if "Linear" in repr(model) else "binary"
     river = RiverLearner(model, Labels(task), fresh=True)
-    with pytest.raises(NotCompiledError, match=name.split()[0]):
+    with pytest.raises(NotCompiledError, match=name.split(maxsplit=1)[0]):
         CompiledRiver(river)
     learner, said = faster(river)
     assert learner is river

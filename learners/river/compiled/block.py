@@ -89,11 +89,11 @@ class Source:
         return f"{self.names.all[token[0]]}_{token[1]}"
 
     def numbers(self, names: Sequence[str], values: Floats) -> Block:
-        """Rows of which each has these names and numbers, as a block."""
+        """Rows one after another, of which each has these names and numbers, as a block."""
         known = np.array([self.names.id_of(name) for name in names], np.int64)
-        flat = values.reshape(-1)
-        starts = np.arange(len(values) + 1, dtype=np.int64) * len(known)
-        return Block(starts, np.tile(known, len(values)), flat, flat, np.full(len(flat), -1))
+        rows = len(values) // len(known)
+        starts = np.arange(rows + 1, dtype=np.int64) * len(known)
+        return Block(starts, np.tile(known, rows), values, values, np.full(len(values), -1))
 
     def _read(self, number: int, value: float | str | bool) -> tuple[float, int]:
         if type(value) is float:

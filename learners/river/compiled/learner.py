@@ -7,6 +7,7 @@ import numpy as np
 
 from learners.event import Event, Features, Prediction
 from learners.prequential import opinion
+from learners.river.compiled.block import Block
 from learners.river.compiled.execution import Execution
 from learners.river.learner import RiverLearner
 
@@ -56,7 +57,7 @@ class CompiledRiver:
             said.append(self._by_river(events[at]))
             at += 1
         rest = events[at:]
-        block = self._execution.block([event.features.flat() for event in rest])
+        block = self._block(rest)
         labels = np.array([float(event.label or 0) for event in rest])
         weights = np.array([event.weight if event.label is not None else 0.0 for event in rest])
         given = weights if self._river.weighted else np.ones(len(rest))
@@ -70,6 +71,13 @@ class CompiledRiver:
             elif at < len(rest):
                 said.append(self._by_river(rest[at]))
                 at, most = at + 1, _AFTER_RIVER
+
+    def _block(self, events: Sequence[Event]) -> Block:
+        names = events[0].features.names if events else None
+        if names is None or not all(event.features.names is names for event in events):
+            return self._execution.block([event.features.flat() for event in events])
+        rows = b"".join([event.features.row or b"" for event in events])
+        return self._execution.numbers(names, np.frombuffer(bytearray(rows)))
 
     def _by_river(self, event: Event) -> Prediction:
         self._left += 1

@@ -1,31 +1,17 @@
 """The compiled loops. Sums and products come in River's own order, so that the bits are River's.
 
 Powers are computed with exponents that are arguments, so that the C library is asked as Python asks it; a constant
-exponent would become another, faster function whose last digit differs now and then. Each loop is compiled for one
-signature when this module is imported (half a minute on one core), and then kept beside it or in numba's cache.
+exponent would become another, faster function whose last digit differs now and then.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 
-
-def compiled(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for this signature, and keep the machine code where a place is to be had that may be written."""
-
-    def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=True, nogil=True)(function)
-        except RuntimeError:  # no folder of numba's may be written: it is compiled at each start
-            return numba.njit(signature, nogil=True)(function)
-
-    return compile_
+from learners.machine_code import compiled
 
 
-@compiled("void(i8[:],i8[:],f8[:],f8[:],b1[:],f8[:],f8[:],f8[:],f8[:],i1[:],b1,f8,f8[:],f8[:])")
+@compiled("void(i8[::1],i8[::1],f8[::1],f8[::1],b1[::1],f8[::1],f8[::1],f8[::1],f8[::1],i1[::1],b1,f8,f8[::1],f8[::1])")
 def standardise(
     starts, ids, before, after, learns, counts, means, variances, deviations, seen, with_std, half, out_before,
     out_after,
@@ -56,7 +42,7 @@ def standardise(
             out_after[k] = (x - means[i]) / deviations[i] if variances[i] != 0.0 else 0.0
 
 
-@compiled("void(i8[:],i8[:],f8[:],f8[:],b1[:],f8[:],f8[:],i1[:],f8[:],f8[:])")
+@compiled("void(i8[::1],i8[::1],f8[::1],f8[::1],b1[::1],f8[::1],f8[::1],i1[::1],f8[::1],f8[::1])")
 def scale_to_range(starts, ids, before, after, learns, lowest, highest, seen, out_before, out_after):
     """``MinMaxScaler``."""
     for event in range(len(starts) - 1):
@@ -74,7 +60,7 @@ def scale_to_range(starts, ids, before, after, learns, lowest, highest, seen, ou
             out_after[k] = (after[k] - lowest[i]) / d if d != 0.0 else 0.0
 
 
-@compiled("void(i8[:],i8[:],f8[:],f8[:],b1[:],f8[:],i1[:],f8[:],f8[:])")
+@compiled("void(i8[::1],i8[::1],f8[::1],f8[::1],b1[::1],f8[::1],i1[::1],f8[::1],f8[::1])")
 def scale_by_largest(starts, ids, before, after, learns, largest, seen, out_before, out_after):
     """``MaxAbsScaler``."""
     for event in range(len(starts) - 1):
@@ -89,7 +75,7 @@ def scale_by_largest(starts, ids, before, after, learns, largest, seen, out_befo
             out_after[k] = after[k] / largest[i] if largest[i] != 0.0 else 0.0
 
 
-@compiled("void(i8[:],i8[:],i8[:],i8[:,:])")
+@compiled("void(i8[::1],i8[::1],i8[::1],i8[:,::1])")
 def place_of_each(starts, ids, slots, out):
     """Where each chosen feature of each event stands: ``out`` has the entry, by event and slot; -1: nowhere."""
     out[:, :] = -1
@@ -159,7 +145,9 @@ def slope(loss, a, b, y, said):
     return -1.0 if said + a < shifted else 0.0
 
 
-@compiled("i8(i8[:],i8[:],f8[:],f8[:],f8[:],f8[:],b1[:],f8[:],i1[:],f8[:],f8[:],f8[:],f8[:],i8,i8,f8[:])")
+@compiled(
+    "i8(i8[::1],i8[::1],f8[::1],f8[::1],f8[::1],f8[::1],b1[::1],f8[::1],i1[::1],f8[::1],f8[::1],f8[::1],f8[::1],i8,i8,f8[::1])"
+)
 def learn_linear(
     starts, ids, before, after, labels, weights, learns, w, known, first, second, state, settings, loss, optimizer, out
 ):
@@ -226,7 +214,7 @@ def learn_linear(
     return len(starts) - 1
 
 
-@compiled("f8[:](f8[:])")
+@compiled("f8[::1](f8[::1])")
 def sigmoids(raw):
     """Of each."""
     out = np.empty(len(raw))
