@@ -19,3 +19,8 @@ def compiled(signature: str | list[str]) -> Callable[[Callable[..., Any]], Any]:
             return numba.njit(signature, nogil=True)(function)
 
     return compile_
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Make a function part of every compiled one that calls it: a call costs as much as reading a number."""
+    return numba.njit(inline="always")(function)

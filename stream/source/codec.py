@@ -6,7 +6,6 @@ unusual (a field that is not configured, a dotted path, a colon inside a text) t
 be wrong the slow one (``diagnosis``), which looks at every name and finds the reason.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,9 +19,8 @@ from learners.labels import FLOAT32_MAX, Labels, UnknownLabelError
 from stream.record import Record
 from stream.refusal import Reason, Refusal, RefusedEventError
 from stream.settings import EventPaths
-from stream.source import diagnosis, template
+from stream.source import diagnosis
 from stream.source.flattening import flattened
-from stream.source.template import Read, Template
 
 _Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Scalar = _Number | str | bool | None
@@ -38,9 +36,6 @@ _MILLISECONDS_FROM = 1e11
 _MOST_NAMES, _LONGEST_NAME = 1000, 200
 #: how many times a decoder is made for the names that the events have just now; a stream of many shapes soon stops
 _LAYOUTS = 32
-#: fewer records than this are not worth being read together; values of labels that are remembered as they are written
-_MANY, _LABEL_VALUES = 16, 1000
-_NOTHING = b""
 
 
 class GivenLabel(Event, gc=False):
@@ -61,6 +56,8 @@ class Rewards(msgspec.Struct, frozen=True):
 class Codec:
     """Decodes records into events by the paths of ``[event]``; ``labels`` may grow with what it sees (multi-class).
 
+    ``usual``: the fields of the envelope lie at its top, and nobody else decodes.
+
     ``rewards``: labels that come by themselves may have a reward, or be one only.
     """
 
@@ -72,9 +69,9 @@ class Codec:
         decoder: Callable[[bytes], Any] | None = None,
         rewards: Rewards | None = None,
     ) -> None:
-        self._paths, self._rewards = paths, rewards
-        self._labels = labels
-        self._weight = weight
+        self.paths, self._rewards = paths, rewards
+        self.labels = labels
+        self.weight = weight
         self._decoder = decoder
         self._flat = paths.features == "."
         fields = (paths.id, paths.time, paths.label, weight)
@@ -89,17 +86,13 @@ class Codec:
         usual = usual and _are_plain(named) and len(set(named)) == len(named)
         self._envelope: Callable[[bytes], Any] = _envelope_of(paths, weight) if usual else _unusual
         self._when: Callable[[bytes], Any] = _when_of(paths.time)
-        self._template: Template | None = None
-        self._templates_left = _LAYOUTS if usual and template.AVAILABLE else 0
-        self._fields = {paths.id: "id", paths.time: "time", paths.label: "label", weight: "weight"}
-        self._fields[paths.features] = "features"
-        self._label_values: dict[bytes, Any] = {}
+        self.usual = usual
         self._alone: Callable[[bytes], Any] = _envelope_of(paths, weight, features=False) if usual else _unusual
 
     @property
     def most_bytes(self) -> int:
         """How long an event may be."""
-        return self._paths.max_bytes
+        return self.paths.max_bytes
 
     def decode(self, record: Record) -> Event | Refusal:
         """Return the event, or why it is refused. Never raises for what a producer sent.
@@ -113,59 +106,10 @@ class Codec:
         except RefusedEventError as refused:
             return refused.refusal
 
-    def decode_many(self, records: Sequence[Record]) -> list[Event | Refusal]:
-        """What :meth:`decode` makes of records that no join saw; those that all look alike are read together."""
-        if not self._templates_left or len(records) < _MANY:
-            return [self.decode(record) for record in records]
-        if self._template is None:
-            found = [self.decode(record) for record in records]
-            self._learn_template(records, found)
-            return found
-        read = self._template.read([record.value or _NOTHING for record in records])
-        found = [
-            (one is not None and self._as_read(one, record)) or self.decode(record)
-            for one, record in zip(read, records, strict=True)
-        ]
-        if read.count(None) > len(read) // 2:
-            self._learn_template(records, found)
-        return found
-
-    def _as_read(self, read: Read, record: Record) -> Event | None:
-        """The event that a template read; None where something about it is not usual."""
-        weight, label = read.weight, None
-        try:
-            if len(record.value or b"") > self._paths.max_bytes or not 0 <= (weight or 0.0) <= FLOAT32_MAX:
-                return None
-            time = self._usual_time(UNSET if read.time is None else read.time, record.time)
-            if read.label is not None:
-                if (value := self._label_values.get(read.label)) is None:
-                    value = _scalar.decode(read.label)
-                    if len(self._label_values) < _LABEL_VALUES:
-                        self._label_values[read.label] = value
-                label = self._labels.label_of(value)
-        except (msgspec.DecodeError, ValueError, OverflowError):  # the general way finds the reason
-            return None
-        return Event(read.identity, read.features, label, 1.0 if weight is None else weight, time)
-
-    def _learn_template(self, records: Sequence[Record], found: Sequence[Event | Refusal]) -> None:
-        """Take the shape that the last two events have, where it is the same one."""
-        values = [
-            record.value for record, one in zip(records, found, strict=True)
-            if record.value is not None and isinstance(one, Event)
-        ][-2:]  # fmt: skip
-        self._template = None
-        if len(values) < 2:
-            return
-        self._templates_left -= 1
-        with contextlib.suppress(ValueError):
-            made, other = (Template(value, self._fields) for value in values)
-            if made.key == other.key and made.suits(self._types):
-                self._template = made
-
     def _usual(self, record: Record) -> Event | None:  # noqa: C901, PLR0911  one way out for each thing that is not usual
         """Return the event when it is of the usual shape and nothing can be wrong with it; None otherwise."""
         value = record.value
-        if value is None or len(value) > self._paths.max_bytes:
+        if value is None or len(value) > self.paths.max_bytes:
             return None
         try:
             found = self._envelope(value)
@@ -184,13 +128,13 @@ class Codec:
         elif not 0 <= weight <= FLOAT32_MAX:
             return None
         try:
-            time = self._usual_time(found.time, record.time)
+            time = self.usual_time(found.time, record.time)
             if self._types:
                 self._check_types(features, "")
             if label is UNSET:
                 label = None
             elif label is not None:
-                label = self._labels.label_of(label)
+                label = self.labels.label_of(label)
         except (ValueError, OverflowError):  # among them what is refused, with its reason, by the general way
             return None
         identity = found.id
@@ -222,14 +166,15 @@ class Codec:
             self._layout, self._layout_names = _layout_of(names), names
         self._seen_names = names
 
-    def _usual_time(self, time: Any, recorded: float | None) -> float:
+    def usual_time(self, time: Any, recorded: float | None) -> float:
+        """The time of an event in Unix seconds; ``ValueError`` for one that is not usual."""
         if time is UNSET or time is None:
             return recorded or 0.0
-        if type(time) is not float or self._paths.time_format not in ("auto", "s"):
-            time = _seconds(time, self._paths.time_format)
-        elif time >= _MILLISECONDS_FROM and self._paths.time_format == "auto":
+        if type(time) is not float or self.paths.time_format not in ("auto", "s"):
+            time = _seconds(time, self.paths.time_format)
+        elif time >= _MILLISECONDS_FROM and self.paths.time_format == "auto":
             time /= 1000
-        if not 0 <= time < _LAST_SECOND or (recorded is not None and time > recorded + self._paths.max_ahead_seconds):
+        if not 0 <= time < _LAST_SECOND or (recorded is not None and time > recorded + self.paths.max_ahead_seconds):
             raise ValueError
         return time  # type: ignore[no-any-return]
 
@@ -250,7 +195,7 @@ class Codec:
 
     def encode(self, event: Event) -> bytes:
         """An event as producers would have sent it whole, for this codec to decode again; not for its ``decoder``."""
-        paths, whole = self._paths, dict[str, Any]()
+        paths, whole = self.paths, dict[str, Any]()
         if self._flat:
             whole |= _fields.decode(event.features.raw)
         else:
@@ -259,9 +204,9 @@ class Codec:
         if event.time and paths.time:
             _put(whole, paths.time, written_time(event.time, paths.time_format))
         if event.label is not None and paths.label:
-            _put(whole, paths.label, self._labels.value_of(event.label))
-        if event.weight != 1.0 and self._weight:
-            _put(whole, self._weight, event.weight)
+            _put(whole, paths.label, self.labels.value_of(event.label))
+        if event.weight != 1.0 and self.weight:
+            _put(whole, self.weight, event.weight)
         return msgspec.json.encode(whole)
 
     def label_of(self, record: Record) -> Event | Refusal:
@@ -274,7 +219,7 @@ class Codec:
     def _usual_label(self, record: Record) -> Event | None:
         """Return the label when it has the configured fields only and nothing can be wrong with it; None otherwise."""
         value = record.value
-        if value is None or len(value) > self._paths.max_bytes:
+        if value is None or len(value) > self.paths.max_bytes:
             return None
         try:
             found = self._alone(value)
@@ -285,15 +230,15 @@ class Codec:
                 weight = 1.0
             elif not 0 <= weight <= FLOAT32_MAX:
                 return None
-            time = self._usual_time(found.time, record.time)
+            time = self.usual_time(found.time, record.time)
             if label is not None:
-                label = self._labels.label_of(label)
+                label = self.labels.label_of(label)
         except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):  # the general way finds the reason
             return None
         return Event(str(found.id), _NO_FEATURES, label, weight, time)
 
     def _label_alone(self, record: Record) -> Event:
-        paths, fields = self._paths, self._object(self._bounded(record), "")
+        paths, fields = self.paths, self._object(self._bounded(record), "")
         label, reward = self._at(fields, paths.label), self._reward_of(fields)
         if label is None and reward is None:
             raise RefusedEventError(Reason.UNKNOWN_LABEL, paths.label, f"there is no {paths.label}")
@@ -301,7 +246,7 @@ class Codec:
             _identity_of(self._at(fields, paths.id), paths.id),
             _NO_FEATURES,
             self._label(label),
-            _weight_of(self._at(fields, self._weight), self._weight),
+            _weight_of(self._at(fields, self.weight), self.weight),
             _time_of(self._at(fields, paths.time), record.time, paths),
             reward,
             label is not None,
@@ -325,20 +270,20 @@ class Codec:
     def features_of(self, raw: bytes) -> Features | Refusal:
         """Return features by themselves, checked as an event's are."""
         try:
-            return self._checked(raw, self._paths.features)
+            return self._checked(raw, self.paths.features)
         except RefusedEventError as refused:
             return refused.refusal
 
     def time_of(self, record: Record) -> float | None:
         """The time that a record says of itself, in Unix seconds, or that it was written at; None without either."""
-        if self._decoder is None and record.value is not None and len(record.value) <= self._paths.max_bytes:
+        if self._decoder is None and record.value is not None and len(record.value) <= self.paths.max_bytes:
             try:
-                return self._usual_time(self._when(record.value).time, record.time) or None
+                return self.usual_time(self._when(record.value).time, record.time) or None
             except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
                 pass  # the general way knows whether it has one
             try:
-                raw = self._at(_fields.decode(record.value), self._paths.time)
-                return _time_of(raw, record.time, self._paths) or None
+                raw = self._at(_fields.decode(record.value), self.paths.time)
+                return _time_of(raw, record.time, self.paths) or None
             except (RefusedEventError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
         return record.time
@@ -348,9 +293,9 @@ class Codec:
         value = record.value
         if value is None:
             raise RefusedEventError(Reason.TOMBSTONE, "", "the record has no value")
-        if len(value) > self._paths.max_bytes:
+        if len(value) > self.paths.max_bytes:
             raise RefusedEventError(
-                Reason.TOO_LARGE, "", f"{len(value)} bytes are more than event.max_bytes = {self._paths.max_bytes}"
+                Reason.TOO_LARGE, "", f"{len(value)} bytes are more than event.max_bytes = {self.paths.max_bytes}"
             )
         return value
 
@@ -358,7 +303,7 @@ class Codec:
         value = self._bounded(record)
         if self._decoder is not None:
             value = self._foreign(value)
-        paths, fields = self._paths, self._object(value, "")
+        paths, fields = self.paths, self._object(value, "")
         raw_id, raw_time = self._at(fields, paths.id), self._at(fields, paths.time)
         identity = _identity_of(raw_id, paths.id)
         features, names = self._features_of(fields)
@@ -369,7 +314,7 @@ class Codec:
             id=identity,
             features=features,
             label=self._label(self._at(fields, paths.label)),
-            weight=_weight_of(self._at(fields, self._weight), self._weight),
+            weight=_weight_of(self._at(fields, self.weight), self.weight),
             time=_time_of(raw_time, record.time, paths),
         )
 
@@ -387,7 +332,7 @@ class Codec:
         try:
             return _fields.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            diagnosis.syntax(value, field, self._paths, self._weight)
+            diagnosis.syntax(value, field, self.paths, self.weight)
             raise RefusedEventError(Reason.NOT_JSON, field, "the value is not JSON in UTF-8") from None
 
     def _at(self, fields: dict[str, Raw], path: str) -> bytes | None:
@@ -405,10 +350,10 @@ class Codec:
     def _features_of(self, fields: dict[str, Raw]) -> tuple[Features, int]:
         """Return the features, and how many names they add to those of the envelope."""
         if not self._flat:
-            raw = self._at(fields, self._paths.features)
+            raw = self._at(fields, self.paths.features)
             if raw is None or raw == b"null":
-                raise RefusedEventError(Reason.NO_FEATURES, self._paths.features, f"there is no {self._paths.features}")
-            features = self._checked(raw, self._paths.features)
+                raise RefusedEventError(Reason.NO_FEATURES, self.paths.features, f"there is no {self.paths.features}")
+            features = self._checked(raw, self.paths.features)
             return features, _names(features)
         kept = {name: value for name, value in fields.items() if name not in self._left_out}
         features = self._checked(msgspec.json.encode(kept), "")
@@ -418,7 +363,7 @@ class Codec:
         try:
             features = Features(raw, _features.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not self._paths.flatten:
+            if not self.paths.flatten:
                 raise diagnosis.features(raw, field) from None
             features = self._flattened(raw, field)
             raw = features.raw
@@ -453,11 +398,11 @@ class Codec:
         if raw is None or raw == b"null":
             return None
         try:
-            return self._labels.label_of(_scalar.decode(raw))
+            return self.labels.label_of(_scalar.decode(raw))
         except OverflowError as cause:
-            raise RefusedEventError(Reason.BAD_NUMBER, self._paths.label, str(cause)) from None
+            raise RefusedEventError(Reason.BAD_NUMBER, self.paths.label, str(cause)) from None
         except (UnknownLabelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
-            raise RefusedEventError(Reason.UNKNOWN_LABEL, self._paths.label, f"unknown label: {cause}") from None
+            raise RefusedEventError(Reason.UNKNOWN_LABEL, self.paths.label, f"unknown label: {cause}") from None
 
 
 def _put(whole: dict[str, Any], path: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from stream.learner.lot import Lot, moved
 from stream.learner.process import LearnerProcess
 from stream.record import COUNTED, Joined, Mode, Record
 from stream.refusal import Refusal
+from stream.source.alike.batches import BatchCodec
 from stream.train.cut import Cutter
 from stream.train.ledger_follower import LedgerFollower
 from stream.train.refused import Refusals
@@ -34,6 +35,7 @@ class Trainer:
     def __init__(self, kit: Kit) -> None:
         self.kit, self.config = kit, kit.config
         self.state = State(kit)
+        self.batches = BatchCodec(kit.codec)
         self.cutter = Cutter(kit, self.state)
         self.refusals = Refusals(kit, self.state, self.cutter)
         self.resuming = Resuming(kit, self.state, self.cutter)
@@ -105,7 +107,7 @@ class Trainer:
         """Put each record into its class, let every learner predict, score and learn, and note the place."""
         state = self.state
         lot = Lot()
-        events = iter(self.kit.codec.decode_many([record for record in records if record.joined is None]))
+        events = iter(self.batches.decode_many([record for record in records if record.joined is None]))
         for record in records:
             if record.joined is not None:
                 lot = self.take_joined(record, record.joined, lot)

@@ -16,9 +16,10 @@ from learners import Event
 from learners.labels import Labels
 from stream.record import Record
 from stream.settings import EventPaths
+from stream.source.alike.batches import BatchCodec
 from stream.source.codec import Codec
 
-scan = pytest.importorskip("stream.source.scan", exc_type=ImportError)
+scan = pytest.importorskip("stream.source.alike.scan", exc_type=ImportError)
 
 
 def _number(text: str) -> float | None:
@@ -140,7 +141,8 @@ def test_events_are_read_as_the_codec_reads_them(
         if draw.random() < 0.02:
             values.append(draw.choice([None, b"", b"{}", b"[]", b"null", json.dumps(draw.choice(SHAPES)).encode()]))
     records = [Record("t", "0", at, at + 1, value, 1_790_000_000.0) for at, value in enumerate(values)]
-    plain, fast = (Codec(EventPaths(types=types), Labels(task, positive="1")) for _ in range(2))
+    plain, other = (Codec(EventPaths(types=types), Labels(task, positive="1")) for _ in range(2))
+    fast = BatchCodec(other)
     expected = [_said(plain.decode(record)) for record in records]
     found = [_said(one) for at in range(0, len(records), 40) for one in fast.decode_many(records[at : at + 40])]
     assert found == expected
@@ -151,7 +153,7 @@ def test_events_that_look_alike_come_with_their_numbers() -> None:
     draw = random.Random(3)
     values = [json.dumps(_varied(SHAPES[0], draw)).encode() for _ in range(100)]
     records = [Record("t", "0", at, at + 1, value) for at, value in enumerate(values)]
-    codec = Codec(EventPaths(), Labels("regression"))
+    codec = BatchCodec(Codec(EventPaths(), Labels("regression")))
     codec.decode_many(records[:50])
     found = codec.decode_many(records[50:])
     with_rows = [one for one in found if isinstance(one, Event) and one.features.names == ("a", "b", "color")]

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from learners.machine_code import compiled
+from learners.machine_code import compiled, inlined
 
 #: what stands in a slot
 NUMBER, IDENTITY, LABEL, TIME, WEIGHT, TEXT, TRUTH = range(7)
@@ -40,7 +40,7 @@ POWERS = _powers()
 TENS = np.array([10.0**k for k in range(23)])
 
 
-@compiled("UniTuple(u8,2)(u8,u8)")
+@inlined
 def _product(a, b):
     """All 128 bits: high half, low half."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -51,7 +51,7 @@ def _product(a, b):
     return a1 * b1 + (middle >> half) + (other >> half), (other << half) | (low & mask)
 
 
-@compiled("f8(u8,i8,u8[:,::1],f8[::1])")
+@inlined
 def _value(digits, exponent, powers, tens):
     """``digits`` times ten to the ``exponent``, correctly rounded; nan where this does not settle it."""
     if digits == 0:
@@ -96,7 +96,7 @@ def _value(digits, exponent, powers, tens):
     return math.ldexp(np.float64(mantissa), power - 1023 - 52)
 
 
-@compiled("Tuple((f8,i8))(u1[::1],i8,i8,u8[:,::1],f8[::1])")
+@inlined
 def number(data, at, end, powers, tens):
     """A JSON number that begins here: its value, and where it ends; -1: none, or not settled."""
     negative = at < end and data[at] == 45
@@ -144,7 +144,7 @@ def number(data, at, end, powers, tens):
     return (-value if negative else value), at
 
 
-@compiled("i8(u1[::1],i8,i8)")
+@inlined
 def text_end(data, at, end):
     """Behind the closing quote of a plain text that begins here; -1: it is none. Plain: printable ASCII, no escapes."""
     if at >= end or data[at] != 34:
@@ -157,7 +157,7 @@ def text_end(data, at, end):
     return at + 1 if at < end else -1
 
 
-@compiled("i8(u1[::1],i8,i8)")
+@inlined
 def truth_end(data, at, end):
     """Behind ``true`` or ``false``; -1: it is neither."""
     if at + 4 <= end and data[at] == 116 and data[at + 1] == 114 and data[at + 2] == 117 and data[at + 3] == 101:

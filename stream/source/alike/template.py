@@ -5,8 +5,9 @@ Only where numba is (extra ``fast``); without it, and for every event that looks
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +21,18 @@ _IDENTITY, _LABEL, _TIME, _WEIGHT, _TEXT, _TRUTH = range(1, 7)
 _MOST_SLOTS = 1000
 
 
-class Read(NamedTuple):
-    """What a template reads of one event; what is ``None`` stands nowhere in the template."""
+class Columns(NamedTuple):
+    """What a template reads of many events, a value for each: what stands nowhere in the template is None.
 
-    identity: str
-    features: Features
-    label: bytes | None
-    time: float | str | None
-    weight: float | None
+    ``good``: the event looks as the template says. Ids that are none of the usual ones are empty.
+    """
+
+    good: Sequence[bool]
+    identities: Sequence[str]
+    features: Sequence[Features]
+    labels: Iterable[bytes | None]
+    times: Sequence[float | str] | None
+    weights: Sequence[float] | None
 
 
 class Template:
@@ -39,7 +44,7 @@ class Template:
     """
 
     def __init__(self, sample: bytes, fields: Mapping[str, str]) -> None:
-        from stream.source import scan  # noqa: PLC0415  only where numba is
+        from stream.source.alike import scan  # noqa: PLC0415  only where numba is
 
         self._scan = scan
         self._literals: list[bytes] = [b""]
@@ -112,8 +117,8 @@ class Template:
             name not in types or wanted[types[name]] == kind for name, kind in zip(self.names, kinds, strict=True)
         )
 
-    def read(self, values: Sequence[bytes]) -> list[Read | None]:
-        """Read each event, None where it looks otherwise."""
+    def read(self, values: Sequence[bytes]) -> Columns:
+        """Read each event."""
         count, slots, scan = len(values), len(self._kinds), self._scan
         data = np.frombuffer(bytearray(b"".join(values)) or bytearray(1), np.uint8)
         offsets = np.zeros(count + 1, np.int64)
@@ -127,36 +132,39 @@ class Template:
         )  # fmt: skip
         first, ahead, last, behind = self._features
         begins, ends = (places[:, first] + ahead).tolist(), (places[:, last] + behind).tolist()
-        packed, size = rows.tobytes(), rows.shape[1] * 8
+        size, packed = rows.shape[1] * 8, rows.tobytes()
         names = self.names if self._numbers else None
-        found: list[Read | None] = []
-        columns = zip(values, good.tolist(), begins, ends, spans.tolist(), figures.tolist(), strict=True)
-        for index, (value, right, begin, end, span, figure) in enumerate(columns):
-            if not right:
-                found.append(None)
-                continue
-            row = packed[index * size : (index + 1) * size] if names is not None else None
-            features = Features(value[begin:end], None, None, names, row)
-            found.append(self._one(value, features, span, figure))
-        return found
+        rows_of: Iterable[bytes | None] = (
+            repeat(None, count) if names is None else [packed[at : at + size] for at in range(0, count * size, size)]
+        )
+        features = [
+            Features(value[begin:end], None, None, names, row)
+            for value, begin, end, row in zip(values, begins, ends, rows_of, strict=True)
+        ]
+        return Columns(
+            good.tolist(),
+            [_identity(one) for one in _cut(values, spans, _IDENTITY)],
+            features,
+            _cut(values, spans, _LABEL) if _LABEL in self._kinds else repeat(None, count),
+            self._times(values, spans, figures) if _TIME in self._kinds else None,
+            figures[:, _WEIGHT].tolist() if _WEIGHT in self._kinds else None,
+        )
 
-    def _one(self, value: bytes, features: Features, span: Any, figure: Any) -> Read | None:
-        begin, end = span[_IDENTITY]
-        identity = value[begin:end]
-        if identity[:1] == b'"':
-            identity = identity[1:-1]
-        elif not identity.isdigit() or (identity[:1] == b"0" and len(identity) > 1):
-            return None  # a number that is no plain whole one
-        if not identity:
-            return None
-        begin, end = span[_LABEL]
-        label = value[begin:end] if begin >= 0 else None
-        begin, end = span[_TIME]
-        time: float | str | None = None
-        if begin >= 0:
-            time = value[begin + 1 : end - 1].decode() if math.isnan(figure[_TIME]) else figure[_TIME]
-        begin, end = span[_WEIGHT]
-        weight = figure[_WEIGHT] if begin >= 0 else None
-        if weight is not None and math.isnan(weight):
-            return None
-        return Read(identity.decode(), features, label, time, weight)
+    def _times(self, values: Sequence[bytes], spans: Any, figures: Any) -> list[float | str]:
+        return [
+            written[1:-1].decode("ascii", "replace") if math.isnan(number) else number
+            for written, number in zip(_cut(values, spans, _TIME), figures[:, _TIME].tolist(), strict=True)
+        ]
+
+
+def _cut(values: Sequence[bytes], spans: Any, kind: int) -> list[bytes]:
+    """What stands in a slot of the envelope, as it is written."""
+    begins, ends = spans[:, kind, 0].tolist(), spans[:, kind, 1].tolist()
+    return [value[begin:end] for value, begin, end in zip(values, begins, ends, strict=True)]
+
+
+def _identity(written: bytes) -> str:
+    if written[:1] == b'"':
+        return written[1:-1].decode("ascii", "replace")
+    plain = written.isdigit() and (written[:1] != b"0" or written == b"0")
+    return written.decode() if plain else ""  # of other numbers the codec knows what they are

@@ -1,0 +1,1 @@
+"""Events that all look alike, read many at once (extra ``fast``)."""
