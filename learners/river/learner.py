@@ -92,12 +92,12 @@ class RiverLearner:
 
     def _predict_class(self, x: dict[str, Any]) -> Prediction:
         said = self.model.predict_one(x)
-        return Prediction(None if said is None else self._number(said))
+        return Prediction(None if said is None else self.number_of(said))
 
     def _predict_class_and_chances(self, x: dict[str, Any]) -> Prediction:
         answer = self._predict_chances(x)
         said = self.model.predict_one(x)
-        return Prediction(None if said is None else self._number(said), answer.probability, answer.probabilities)
+        return Prediction(None if said is None else self.number_of(said), answer.probability, answer.probabilities)
 
     def _predict_chances(self, x: dict[str, Any]) -> Prediction:
         chances = self.model.predict_proba_one(x)
@@ -107,15 +107,16 @@ class RiverLearner:
         if self.labels.task == "binary":
             chance = float(chances.get(self._yes, 0.0))
             # A model that no longer gives numbers has no opinion; the guard's fast lane sees the same.
-            return Prediction(self._number(said), chance) if math.isfinite(chance) else Prediction(None, chance)
-        return Prediction(self._number(said), None, {self._number(name): float(p) for name, p in chances.items()})
+            return Prediction(self.number_of(said), chance) if math.isfinite(chance) else Prediction(None, chance)
+        return Prediction(self.number_of(said), None, {self.number_of(name): float(p) for name, p in chances.items()})
 
-    def _number(self, name: Any) -> bool | int:
+    def number_of(self, name: Any) -> bool | int:
+        """The label that the model knows by this name."""
         if self.labels.task != "binary":
             return self.labels.number_of(name)
         return name == self._yes if self.classes else bool(name)
 
-    def _name(self, label: Any) -> Any:
+    def name_of(self, label: Any) -> Any:
         """The label as the model knows it."""
         if self.classes and label < len(self.classes):
             return self.classes[label]
@@ -131,9 +132,9 @@ class RiverLearner:
         else:
             prediction = self._answer(self._read(event.features))
         if self.weighted and event.weight != 1.0:
-            self.model.learn_one(self._read(event.features), self._name(event.label), w=event.weight)
+            self.model.learn_one(self._read(event.features), self.name_of(event.label), w=event.weight)
         else:
-            self.model.learn_one(self._read(event.features), self._name(event.label))
+            self.model.learn_one(self._read(event.features), self.name_of(event.label))
         return prediction
 
     def save(self) -> bytes:

@@ -61,6 +61,8 @@ def _show_processes(report: dict[str, Any]) -> None:
         say(f"guard: process {one['pid']}{waiting}")
     if not report["guard"]:
         say("guard: no process, so no new snapshot passes")
+    for name, how in report["execution"].items():
+        say(f"{name} is learnt by {'compiled loops' if how == 'compiled' else how}", "dim")
 
 
 def _show_store(store: dict[str, Any], holdout: dict[str, Any]) -> None:

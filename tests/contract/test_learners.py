@@ -72,7 +72,10 @@ VW = [
     ("regression", args)
     for args in ("", "--ftrl", "--coin", "--pistol", "--loss_function quantile", "-q ::")
 ]  # fmt: skip
-COMPILED = [("binary", "logistic"), ("binary", "perceptron"), ("regression", "regressor")]
+COMPILED = [
+    ("binary", "logistic"), ("binary", "perceptron"), ("binary", "pa"), ("multiclass", "softmax"),
+    ("regression", "regressor"),
+]  # fmt: skip
 CASES = [("river", task, what) for task, what in RIVER] + [("vw", task, what) for task, what in VW]
 if find_spec("numba") is not None:
     CASES += [("compiled", task, what) for task, what in COMPILED]

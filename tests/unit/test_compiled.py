@@ -14,7 +14,7 @@ from learners import Event, Prediction
 from learners.errors import LearnerRaisedError
 from learners.labels import Labels
 from learners.prequential import learn_batch, opinion
-from learners.river.compiled.faster import COMPILED, faster
+from learners.river.compiled.faster import COMPILED, _alike, faster
 from learners.river.learner import RiverLearner
 
 NotCompiledError = pytest.importorskip("learners.river.compiled.execution", exc_type=ImportError).NotCompiledError
@@ -118,8 +118,9 @@ def _same(model: Any, events: list[Event], task: Any, seed: int) -> None:
     saved = pickle.dumps(
         model
     )  # twice from the same bytes: the order of a set, and so of a sum, may be another in a copy
-    slow = RiverLearner(pickle.loads(saved), Labels(task), fresh=True)
-    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), fresh=True))
+    names = ["red", "green", "blue", "4", "5"] if task == "multiclass" else None
+    slow = RiverLearner(pickle.loads(saved), Labels(task, names=names), fresh=True)
+    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task, names=names), fresh=True))
     expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
     assert repr(said) == repr(expected)
     if expected[1] is None:  # what raised is no longer what it was, and is thrown away
@@ -154,12 +155,61 @@ def test_regressions_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObje
     _same(choose(SHAPES)(choose(SCALERS)(), last), _regression(_rows(seed), seed), "regression", seed)
 
 
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_softmax_is_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
+    """Classes that come later, one that never does; the same for two classes."""
+    choose = lambda table: data.draw(st.sampled_from(table))
+    last = linear_model.SoftmaxRegression(
+        choose([optimizer for optimizer in OPTIMIZERS if not isinstance(optimizer(), optim.FTRLProximal)])(),
+        loss=choose([None, Loss.CrossEntropy({"red": 2.0})]), l2=choose([0, 0.01]),
+    )  # fmt: skip
+    events, task = _rows(seed), choose(["multiclass", "binary"])
+    if task == "multiclass":
+        draw = random.Random(seed)
+        for number, event in enumerate(events):
+            wide = 2 if number < 100 else 4
+            event.label = None if event.label is None else draw.choice(range(wide))
+    _same(choose(SHAPES)(choose(SCALERS)(), last), events, task, seed)
+
+
+MARGINS: list[Callable[[], Any]] = [
+    *(lambda mode=mode: linear_model.PAClassifier(C=0.3, mode=mode, learn_intercept=mode != 1) for mode in (0, 1, 2)),
+    *(lambda mode=mode: linear_model.PARegressor(C=0.3, mode=mode, learn_intercept=mode != 2) for mode in (0, 1, 2)),
+    linear_model.ALMAClassifier,
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_margins_are_rivers_own_but_for_the_last_digits(seed: int, data: st.DataObject) -> None:
+    """Norms are summed in another order: predictions agree to 1e-9."""
+    last, shape = data.draw(st.sampled_from(MARGINS))(), data.draw(st.sampled_from(SHAPES))
+    task: Any = "regression" if isinstance(last, linear_model.PARegressor) else "binary"
+    events = [
+        event for event in _rows(seed) if all(abs(v) < 1e6 for v in event.features.flat().values() if type(v) is float)
+    ]
+    events = _regression(events, seed) if task == "regression" else events
+    saved = pickle.dumps(shape(preprocessing.StandardScaler(), last))
+    slow = RiverLearner(pickle.loads(saved), Labels(task), fresh=True)
+    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), fresh=True))
+    expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
+    assert said[1] == expected[1]
+    assert all(map(_alike, said[0], expected[0]))
+    assert len(said[0]) == len(expected[0])
+    if task == "binary":
+        assert [one.value for one in said[0]] == [one.value for one in expected[0]]
+    assert fast.save()
+
+
 REFUSED = {
     "StandardScaler": lambda: preprocessing.StandardScaler(window_size=10) | linear_model.LogisticRegression(),
     "RobustScaler": lambda: preprocessing.RobustScaler() | linear_model.LogisticRegression(),
     "LogisticRegression with a penalty l1": lambda: linear_model.LogisticRegression(l1=0.1),
     "the loss Poisson": lambda: linear_model.LinearRegression(loss=Loss.Poisson()),
     "the optimizer RMSProp": lambda: linear_model.LogisticRegression(optim.RMSProp()),
+    "SoftmaxRegression with the optimizer FTRLProximal": lambda: linear_model.SoftmaxRegression(optim.FTRLProximal()),
+    "ALMAClassifier with another norm": lambda: linear_model.ALMAClassifier(p=3),
     "the initializer Normal": lambda: linear_model.LogisticRegression(initializer=optim.initializers.Normal(seed=1)),
 }
 
@@ -189,7 +239,7 @@ def test_a_model_with_loops_gets_them_after_a_trial() -> None:
 
 def test_loops_that_differ_are_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Said in ``status``, and River learns."""
-    from learners.river.compiled import linear
+    from learners.river.compiled.steps import linear
 
     right = linear.Linear.predictions
     monkeypatch.setattr(linear.Linear, "predictions", lambda self, said: right(self, said * 0.9))

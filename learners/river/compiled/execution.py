@@ -4,16 +4,19 @@ Strictly the same order of events and of sums, so linear models end with River's
 take (a text where numbers are wanted, a feature that is missing, a sum that is not finite) is left to River.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from river import compose, preprocessing
+from river import compose, linear_model, preprocessing
 
 from learners.event import Prediction
-from learners.river.compiled import choosing, linear, scalers
-from learners.river.compiled.block import Block, Floats, Names, Source, cut
-from learners.river.compiled.stages import Chain, Flags, Stage, Together, UnfitError
-from learners.river.parts import parts
+from learners.river.compiled.arrays.block import Block, Floats, Names, Source, cut
+from learners.river.compiled.arrays.stages import Chain, Flags, Stage, Together, UnfitError
+from learners.river.compiled.steps import choosing, linear, margins, scalers, softmax
+from learners.river.compiled.steps.model import Model
+from learners.river.learner import RiverLearner
+from learners.river.parts import final, parts
 
 
 class NotCompiledError(Exception):
@@ -23,12 +26,13 @@ class NotCompiledError(Exception):
 class Execution:
     """Learns blocks of events with compiled loops."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, river: RiverLearner) -> None:
+        model = self._model = river.model
         self._source = Source()
         steps = list(model.steps.values()) if isinstance(model, compose.Pipeline) else [model]
         self._stages = _chain(steps[:-1], self._source.names, self._source)
-        self._last = _last(steps[-1], self._stages.names)
+        self._last = _last(river, self._stages.names)
+        self.exact = self._last.exact
         self._fresh = self._dirty = False
 
     def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
@@ -114,9 +118,19 @@ def _stage(step: Any, names: Names[Any], source: Source) -> Stage:
     raise NotCompiledError(kind.__name__)
 
 
-def _last(model: Any, names: Names[Any]) -> linear.Linear:
+def _last(river: RiverLearner, names: Names[Any]) -> Model:
+    model = final(river.model)
+    kind = type(model).__name__
+    made: Callable[..., Model]
     if type(model) in linear.MODELS:
-        if reason := linear.refusal(model):
-            raise NotCompiledError(f"{type(model).__name__} with {reason}")
-        return linear.Linear(model, names)
-    raise NotCompiledError(type(model).__name__)
+        made, reason = linear.Linear, linear.refusal(model)
+    elif type(model) in margins.MODELS:
+        made, reason = margins.Margins, margins.refusal(model)
+    elif type(model) is linear_model.SoftmaxRegression:
+        reason = softmax.refusal(model)
+        made = partial(softmax.Softmax, task=river.labels.task, name_of=river.name_of, number_of=river.number_of)
+    else:
+        raise NotCompiledError(kind)
+    if reason:
+        raise NotCompiledError(f"{kind} with {reason}")
+    return made(model, names)

@@ -1,6 +1,7 @@
 """Whether a River learner is learnt with compiled loops; where not, why."""
 
 import copy
+import importlib
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,10 @@ from learners.river.parts import final, parts
 
 COMPILED = "compiled"
 #: last steps for which there are loops; others need not pay for the compiler
-_MODELS = ("LogisticRegression", "LinearRegression", "Perceptron")
+_MODELS = (
+    "ALMAClassifier", "LinearRegression", "LogisticRegression", "PAClassifier", "PARegressor", "Perceptron",
+    "SoftmaxRegression",
+)  # fmt: skip
 _ROWS, _CLOSE = 120, 1e-9
 
 
@@ -54,7 +58,7 @@ def _obstacle(learner: RiverLearner) -> str:
 def prepare(built_from: Mapping[str, Any]) -> None:
     """Load the loops of a model that may have some, or compile them, which writes to a cache: before the wall."""
     if built_from.get("model") in _MODELS and find_spec("numba") is not None:
-        pass
+        importlib.import_module("learners.river.compiled.learner")
 
 
 def _copied(learner: RiverLearner) -> RiverLearner:

@@ -7,7 +7,7 @@ import numpy as np
 
 from learners.event import Event, Features, Prediction
 from learners.prequential import opinion
-from learners.river.compiled.block import Block
+from learners.river.compiled.arrays.block import Block
 from learners.river.compiled.execution import Execution
 from learners.river.learner import RiverLearner
 
@@ -28,7 +28,7 @@ class CompiledRiver:
 
     def __init__(self, river: RiverLearner) -> None:
         self._river = river
-        self._execution = Execution(river.model)
+        self._execution = Execution(river)
         self._tried = self._left = 0
 
     @property
@@ -52,7 +52,7 @@ class CompiledRiver:
         as what was learnt before.
         """
         at, self._tried = 0, self._tried + len(events)
-        useless = self._left > max(_LEFT_TO_RIVER, self._tried // 2)
+        useless = self._execution.exact and self._left > max(_LEFT_TO_RIVER, self._tried // 2)
         while at < len(events) and (self._river.fresh or useless):  # a new model is asked by way of a copy
             said.append(self._by_river(events[at]))
             at += 1

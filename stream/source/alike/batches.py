@@ -1,6 +1,7 @@
 """Batches of records as events: what looks like the records before is read by a template, the rest by the codec."""
 
 import contextlib
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class BatchCodec:
         self._fields = {paths.id: "id", paths.time: "time", paths.label: "label", codec.weight: "weight"}
         self._fields[paths.features] = "features"
         if self._templates_left:  # it takes a second, which is better taken before the first event
-            pass
+            importlib.import_module("stream.source.alike.scan")
 
     def decode_many(self, records: Sequence[Record]) -> list[Event | Refusal]:
         """What :meth:`Codec.decode` makes of records that no join saw; those that all look alike are read together."""

@@ -57,7 +57,7 @@ def _value(digits, exponent, powers, tens):
     if digits == 0:
         return 0.0
     if digits <= np.uint64(1 << 53) and -22 <= exponent <= 22:
-        exact = np.float64(digits)
+        exact = np.float64(np.int64(digits))
         return exact * tens[exponent] if exponent >= 0 else exact / tens[-exponent]
     if exponent < -300 or exponent > 300:
         return math.nan

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from learners.river.compiled.block import Block, Names
+from learners.river.compiled.arrays.block import Block, Names
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from river import preprocessing, stats
 
-from learners.river.compiled import loops
-from learners.river.compiled.block import Block, Floats, Names
-from learners.river.compiled.figures import ASKED, LEARNT, Figures
-from learners.river.compiled.stages import Flags, unfit
+from learners.river.compiled.arrays.block import Block, Floats, Names
+from learners.river.compiled.arrays.figures import ASKED, LEARNT, Figures
+from learners.river.compiled.arrays.stages import Flags, unfit
+from learners.river.compiled.loops import scaling as loops
 
 _HALF = 0.5
 

@@ -7,10 +7,10 @@ import numpy as np
 from river import linear_model, optim
 
 from learners.event import Prediction
-from learners.river.compiled import loops
-from learners.river.compiled.block import Block, Floats, Names
-from learners.river.compiled.figures import Figures
-from learners.river.compiled.stages import Flags
+from learners.river.compiled.arrays.block import Block, Floats, Names
+from learners.river.compiled.arrays.figures import Figures
+from learners.river.compiled.arrays.stages import Flags
+from learners.river.compiled.loops import linear as loops
 
 Loss = optim.losses
 #: in the order of ``loops.slope``: the loss, and its two parameters
@@ -60,6 +60,8 @@ def refusal(model: Any) -> str:
 
 class Linear:
     """One of River's generalised linear models, over arrays."""
+
+    exact = True
 
     def __init__(self, model: Any, names: Names[Any]) -> None:
         self._model = model

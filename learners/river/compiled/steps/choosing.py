@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from river import compose, preprocessing
 
-from learners.river.compiled import loops
-from learners.river.compiled.block import Block, Integers, Names, Source
-from learners.river.compiled.stages import Flags, Stateless, UnfitError, unfit
+from learners.river.compiled.arrays.block import Block, Integers, Names, Source
+from learners.river.compiled.arrays.stages import Flags, Stateless, UnfitError, unfit
+from learners.river.compiled.loops import scaling as loops
 
 
 class Chosen(Stateless):

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from learners.river.compiled.block import Floats, Names
+from learners.river.compiled.arrays.block import Floats, Names
 
 #: of a feature: it was asked about, or learnt
 ASKED, LEARNT = 1, 2

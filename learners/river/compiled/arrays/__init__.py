@@ -1,0 +1,1 @@
+"""Events as arrays, and stages that they go through."""
