@@ -55,6 +55,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 $(VENV)/test.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -c 'import learners.river.compiled.learner, stream.source.alike.scan'  # compiles the loops, once
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/all.stamp: $(VENV)/test.stamp

@@ -1,9 +1,9 @@
 """Learning from Kafka through Holdfast, as a ratio to its yardstick on the same events in the same run.
 
 The yardsticks: for River, the script that people write (consume, decode, predict, learn; pickle and commit each
-second), on the same topic, and the bare test-then-train loop over decoded dicts; for Vowpal Wabbit, its driver reading the
-same events from a file (``vw --json``, run by the same library in this process, since the package brings no program),
-and its binding called directly, event by event, the label given through its API.
+second), on the same topic, and the bare test-then-train loop over decoded dicts; for Vowpal Wabbit, its driver reading
+the same events from a file (``vw --json``, run by the same library in this process, since the package brings no
+program), and its binding called directly, event by event, the label given through its API.
 """
 
 import pickle

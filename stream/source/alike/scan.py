@@ -40,7 +40,7 @@ POWERS = _powers()
 TENS = np.array([10.0**k for k in range(23)])
 
 
-@inlined
+@compiled("UniTuple(u8,2)(u8,u8)")
 def _product(a, b):
     """All 128 bits: high half, low half."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -51,14 +51,9 @@ def _product(a, b):
     return a1 * b1 + (middle >> half) + (other >> half), (other << half) | (low & mask)
 
 
-@inlined
-def _value(digits, exponent, powers, tens):
+@compiled("f8(u8,i8,u8[:,::1])")
+def _rounded(digits, exponent, powers):
     """``digits`` times ten to the ``exponent``, correctly rounded; nan where this does not settle it."""
-    if digits == 0:
-        return 0.0
-    if digits <= np.uint64(1 << 53) and -22 <= exponent <= 22:
-        exact = np.float64(np.int64(digits))
-        return exact * tens[exponent] if exponent >= 0 else exact / tens[-exponent]
     if exponent < -300 or exponent > 300:
         return math.nan
     zeros = np.int64(0)
@@ -136,9 +131,15 @@ def number(data, at, end, powers, tens):
         if at == begin or (at < end and 48 <= data[at] <= 57):
             return math.nan, -1
         exponent += -power if down else power
-    value = _value(digits, exponent, powers, tens)
-    if math.isnan(value):
-        return value, -1
+    if digits == 0:
+        value = 0.0
+    elif digits <= np.uint64(1 << 53) and -22 <= exponent <= 22:
+        exact = np.float64(np.int64(digits))  # both are exact, and so one rounding
+        value = exact * tens[exponent] if exponent >= 0 else exact / tens[-exponent]
+    else:
+        value = _rounded(digits, exponent, powers)
+        if math.isnan(value):
+            return value, -1
     if whole and value == 0.0:
         return 0.0, at  # a whole number has no negative zero
     return (-value if negative else value), at
