@@ -9,9 +9,9 @@ import click
 
 from snapshots.decisions.erasure import Erased, erasures
 from snapshots.decisions.ledger import Decision
+from stream.command_group import Group
 from stream.commands.base import (
     FILE,
-    Group,
     configured,
     json_option,
     lineage_of,

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from learners.errors import LearnersError
-from snapshots import Lineage, SnapshotsError
+from snapshots import Lineage
 from snapshots.errors import RefusedError
+from stream.command_group import config_option
 from stream.config import load
-from stream.errors import CommandError, StreamError
+from stream.errors import CommandError
 from stream.process import logs
 from stream.settings import Config
 from stream.terminal import printing
@@ -26,51 +26,6 @@ from stream.terminal.safe_text import shown
 CHARTER = "lineage.json"
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-class Group(click.Group):
-    """A group of commands that turns the errors that are expected into one line and an exit code."""
-
-    group_class = type
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an option that is given twice and counts once is refused, not silently the last one."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if command is not None and not isinstance(command, click.Group):
-            _refuse_twice(ctx, command, rest)
-        return name, command, rest
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a fault of the program still shows its trace."""
-        try:
-            return super().invoke(ctx)
-        except click.ClickException as cause:  # what was typed may be a file's name
-            cause.message = shown(cause.message)  # type: ignore[misc]
-            raise
-        except (StreamError, SnapshotsError, LearnersError) as cause:
-            ctx.exit(logs.last_words(cause))
-
-
-def _refuse_twice(ctx: click.Context, command: click.Command, args: list[str]) -> None:
-    try:
-        _, _, given = command.make_parser(click.Context(command, parent=ctx)).parse_args(list(args))
-    except click.UsageError:
-        return  # it is said when the command itself reads them
-    for one in given:
-        counts_once = isinstance(one, click.Option) and not (one.multiple or one.is_flag or one.count)
-        if counts_once and given.count(one) > 1:
-            raise click.UsageError(f"{one.opts[0]} is given {given.count(one)} times, and one value counts", ctx)
-
-
-def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--config``."""
-    option = click.option(
-        "--config", "path", type=click.Path(path_type=Path), default=None,
-        help="Configuration file; default holdfast.toml, or HOLDFAST_CONFIG.",
-    )  # fmt: skip
-    return option(function)
 
 
 def configured(function: Callable[..., Any]) -> Callable[..., Any]:

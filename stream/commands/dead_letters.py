@@ -12,7 +12,8 @@ import msgspec
 
 from snapshots.errors import RefusedError
 from snapshots.store.lease import Lease
-from stream.commands.base import Group, absent, configured, json_option, lineage_of, operator, refuse_absent, why_option
+from stream.command_group import Group
+from stream.commands.base import absent, configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.commands.numbers import Whole
 from stream.errors import CommandError
 from stream.process.presence import has_ended, this_process

@@ -11,7 +11,8 @@ from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import RefusedError
 from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.manifest import HoldoutState
-from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent
+from stream.command_group import Group
+from stream.commands.base import configured, json_option, lineage_of, operator, refuse_absent
 from stream.errors import CommandError
 from stream.refusal import counted
 from stream.settings import Config

@@ -6,7 +6,8 @@ import click
 
 from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import RefusedError
-from stream.commands.base import Group, configured, lineage_of, operator, why_option
+from stream.command_group import Group
+from stream.commands.base import configured, lineage_of, operator, why_option
 from stream.settings import Config
 from stream.terminal import printing
 

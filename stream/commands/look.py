@@ -14,7 +14,8 @@ import msgspec
 from snapshots import Lineage
 from snapshots.decisions.ledger import Entry
 from snapshots.errors import RefusedError
-from stream.commands.base import Group, config_option, configured, json_option, lineage_of, moment_of
+from stream.command_group import Group, config_option
+from stream.commands.base import configured, json_option, lineage_of, moment_of
 from stream.commands.numbers import Figure
 from stream.errors import CommandError
 from stream.process.presence import SILENT, present

@@ -7,14 +7,8 @@ import msgspec
 
 from snapshots.decisions.ledger import Decision, Entry
 from snapshots.errors import RefusedError
-from stream.commands.base import (
-    Group,
-    configured,
-    json_option,
-    lineage_of,
-    operator,
-    why_option,
-)
+from stream.command_group import Group
+from stream.commands.base import configured, json_option, lineage_of, operator, why_option
 from stream.settings import Config
 from stream.status import status as states
 from stream.terminal import printing

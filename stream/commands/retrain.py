@@ -14,17 +14,8 @@ from snapshots.decisions.decided import baseline_state, decided
 from snapshots.decisions.ledger import Action, Decision, Entry
 from snapshots.errors import ElsewhereError, NothingToLearnError, RefusedError
 from snapshots.records import baselines
-from stream.commands.base import (
-    Group,
-    absent,
-    config_option,
-    configured,
-    json_option,
-    lineage_of,
-    operator,
-    stopping_of,
-    why_option,
-)
+from stream.command_group import Group, config_option
+from stream.commands.base import absent, configured, json_option, lineage_of, operator, stopping_of, why_option
 from stream.commands.numbers import Whole
 from stream.errors import CommandError
 from stream.settings import Config

@@ -14,7 +14,8 @@ from snapshots.decisions.rollout import Candidate, Rollout, candidate_of
 from snapshots.errors import RefusedError
 from snapshots.judging.reverts import ancestry
 from snapshots.records import baselines
-from stream.commands.base import Group, configured, json_option, lineage_of, operator, refuse_absent, why_option
+from stream.command_group import Group
+from stream.commands.base import configured, json_option, lineage_of, operator, refuse_absent, why_option
 from stream.commands.numbers import Figure
 from stream.rollout.steps import next_share
 from stream.settings import Config

@@ -14,16 +14,8 @@ import msgspec
 
 from snapshots.errors import LineageTakenError, SnapshotsError, StoreError
 from snapshots.records.manifest import Counts
-from stream.commands.base import (
-    config_option,
-    configured,
-    json_option,
-    lineage_of,
-    load_config,
-    manifest_of,
-    operator,
-    stopping_of,
-)
+from stream.command_group import config_option
+from stream.commands.base import configured, json_option, lineage_of, load_config, manifest_of, operator, stopping_of
 from stream.commands.numbers import Whole
 from stream.config import unpacked
 from stream.process import logs

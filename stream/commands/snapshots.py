@@ -16,9 +16,9 @@ from snapshots.errors import DamagedError, RefusedError
 from snapshots.judging.reverts import decide_revert
 from snapshots.records import cut as cuts
 from snapshots.records import manifest as manifests
+from stream.command_group import Group
 from stream.commands.base import (
     FILE,
-    Group,
     configured,
     json_option,
     lineage_of,

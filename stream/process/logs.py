@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from learners.errors import ArgumentsRefusedError, FactoryRefusedError
-from snapshots.errors import KeyRefusedError, LineageTakenError, RefusedError
+from learners.errors import ArgumentsRefusedError, FactoryRefusedError, LearnersError
+from snapshots.errors import KeyRefusedError, LineageTakenError, RefusedError, SnapshotsError
 from snapshots.store.redaction import without_passwords
-from stream.errors import CommandError, ConfigError
+from stream.errors import CommandError, ConfigError, StreamError
 from stream.terminal import safe_text
 
 #: exit codes, as the command documents them
@@ -95,6 +95,11 @@ def say_ending(waits_for: str) -> None:
     line = safe_text.as_json({"time": round(time.time(), 3), "level": "info", "logger": "holdfast", "message": said})
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode() if as_json() else f"holdfast: {said}\n".encode())
+
+
+def expected(cause: BaseException) -> bool:
+    """Tell whether this is a fault of the world or of what was asked, which one line says; others show their trace."""
+    return isinstance(cause, (StreamError, SnapshotsError, LearnersError))
 
 
 def last_words(cause: Exception) -> int:
