@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-
 #: stands for a command that nobody has asked for yet
 _ABSENT = click.Command("")
 
