@@ -4,6 +4,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from learners.event import Event, Features, Prediction
 
+#: what a learner is executed by when its loops are compiled; anything else is a sentence
+COMPILED = "compiled"
+
 
 @runtime_checkable
 class Learner(Protocol):

@@ -18,7 +18,7 @@ import msgspec
 
 from learners.event import Event, Prediction
 from learners.labels import LabelValue
-from learners.river.compiled.faster import COMPILED
+from learners.learner import COMPILED
 from snapshots.records.manifest import LearnerPart
 from snapshots.store.store import Store
 from stream.config import packed

@@ -24,7 +24,6 @@ from learners.errors import FactoryRefusedError, LearnerRaisedError
 from learners.late_labels import weight_of_late_yes, weight_of_no
 from learners.prequential import learn_batch, opinion
 from learners.purity import Purity
-from learners.river.compiled import faster
 from snapshots import SnapshotsError, Store
 from snapshots.errors import RefusedError, StoreError
 from snapshots.records import cut as snapshots
@@ -115,7 +114,9 @@ class Worker:
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
             self._compared.restore(self._labels, snapshots.read_evidence(self._store, manifest, self._name))
-        if one.compiled:
+        if one.compiled and one.kind == "river":
+            from learners.river.compiled import faster  # noqa: PLC0415  River is large
+
             self._learner, self._execution = faster.faster(self._learner)
         self._purity = Purity(self._learner, self._name)
         self._spoilt = False
@@ -126,7 +127,9 @@ class Worker:
         if not self._wall:
             one = self._config.learners[self._name]
             parts.import_kind(one.kind)
-            if one.compiled:
+            if one.compiled and one.kind == "river":
+                from learners.river.compiled import faster  # noqa: PLC0415  River is large
+
                 faster.prepare(built_from)
             scratch = [Path(folder)] if (folder := os.environ.get("HOLDFAST_SCRATCH")) else []
             self._wall = wall.put_up(scratch) if self._config.wall.enabled else wall.OFF

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from learners.learner import COMPILED
 from stream.status.status import LABELS
 from stream.terminal.printing import duration, moment, place, say, size, table
 
@@ -62,7 +63,7 @@ def _show_processes(report: dict[str, Any]) -> None:
     if not report["guard"]:
         say("guard: no process, so no new snapshot passes")
     for name, how in report["execution"].items():
-        say(f"{name} is learnt by {'compiled loops' if how == 'compiled' else how}", "dim")
+        say(f"{name} is learnt by {'compiled loops' if how == COMPILED else how}", "dim")
 
 
 def _show_store(store: dict[str, Any], holdout: dict[str, Any]) -> None:

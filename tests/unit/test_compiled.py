@@ -13,8 +13,9 @@ from river import compose, linear_model, optim, preprocessing
 from learners import Event, Prediction
 from learners.errors import LearnerRaisedError
 from learners.labels import Labels
+from learners.learner import COMPILED
 from learners.prequential import learn_batch, opinion
-from learners.river.compiled.faster import COMPILED, _alike, faster
+from learners.river.compiled.faster import _alike, faster
 from learners.river.learner import RiverLearner
 
 NotCompiledError = pytest.importorskip("learners.river.compiled.execution", exc_type=ImportError).NotCompiledError

@@ -12,12 +12,11 @@ from river import base, compose, preprocessing
 
 from learners.event import Event, Prediction, Value
 from learners.extras import install
-from learners.learner import Learner
+from learners.learner import COMPILED, Learner
 from learners.prequential import learn
 from learners.river.learner import RiverLearner
 from learners.river.parts import final, parts
 
-COMPILED = "compiled"
 #: last steps for which there are loops; others need not pay for the compiler
 _MODELS = (
     "ALMAClassifier", "LinearRegression", "LogisticRegression", "PAClassifier", "PARegressor", "Perceptron",
