@@ -6,7 +6,7 @@ ARGS ?=
 # how many tests run beside each other
 WORKERS ?= auto
 
-.PHONY: run test test-light check fix pictures bench trust soak kafka clean
+.PHONY: run test test-light check fix pictures bench bench-smoke trust soak kafka clean
 
 run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
 	$(BIN)/holdfast demo $(ARGS)
@@ -35,6 +35,9 @@ pictures: $(VENV)/all.stamp  ## docs/console.png, from a running demo in Chromiu
 
 bench: $(VENV)/all.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-smoke: $(VENV)/test.stamp  ## the ratios that matter most, in two minutes; fails when one has fallen by a quarter
+	$(BIN)/python benchmarks/smoke.py $(ARGS)
 
 trust: $(VENV)/all.stamp  ## how often the guard is wrong and how soon it is right, simulated (20 years: some minutes)
 	$(BIN)/python benchmarks/trust.py $(ARGS)

@@ -227,6 +227,20 @@ def _add_looks(  # noqa: C901  one way to look after another
     def example(name: str, request: Request) -> Response:
         return _answer(200, of(name, request).example())
 
+    @app.get("/api/{name}/data")
+    def data(name: str, request: Request) -> Response:
+        return _answer(200, of(name, request).data())
+
+    @app.get("/api/{name}/weights")
+    async def weights(name: str, request: Request) -> Response:
+        one = of(name, request)
+        async with trying:
+            return _answer(200, await run_in_threadpool(one.weights))
+
+    @app.get("/api/{name}/summary")
+    def summary(name: str, request: Request) -> Response:
+        return _answer(200, of(name, request).summary())
+
     @app.post("/api/{name}/try")
     async def ask(name: str, request: Request) -> Response:
         one = of(name, request)

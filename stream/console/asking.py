@@ -2,6 +2,7 @@
 
 It loads models, so it is shut in before the first byte of one is read, as every process that does. The question comes
 on standard input as ``{"x": {...}}``, the answers go out as JSON: ``{"answers": [...]}``, or ``{"detail": "..."}``.
+An empty question asks for the weights of the linear models, beside those of their reference.
 """
 
 import os
@@ -46,6 +47,27 @@ def ask(config: Config, lineage: Lineage, body: bytes) -> dict[str, Any]:
     return {"answers": found}
 
 
+def weigh(config: Config, lineage: Lineage) -> dict[str, Any]:
+    """The most telling weights of each linear model that serves, and what they were at its reference."""
+    newest, found = lineage.newest(), {}
+    for name, one in config.learners.items():
+        number = lineage.serving(name)
+        part = newest.learners.get(name) if newest is not None else None
+        if one.kind != "river" or number is None or part is None:
+            continue
+        from learners.river.contributions import telling, weights  # noqa: PLC0415  only where there is River
+
+        numbers = [number, part.reference if part.reference is not None else lineage.numbers[0]]
+        try:
+            models: list[Any] = [load_snapshot(config, lineage, n, name, time.time())[0].learner for n in numbers]
+        except (SnapshotsError, LearnersError):
+            continue  # the reference may be gone; what serves is said elsewhere to be
+        now, then = (weights(model.model) for model in models)
+        if now is not None and then is not None:
+            found[name] = {"snapshot": numbers[0], "reference": numbers[1], "weights": telling(now, then)}
+    return {"learners": found}
+
+
 def _asked(answer: Callable[[], dict[str, Any]], name: str, role: str) -> dict[str, Any]:
     try:
         return {**answer(), "learner": name, "role": role}
@@ -80,7 +102,8 @@ def main() -> None:
             import_kind(kind)
         if config.wall.enabled:
             wall.put_up(may_connect="://" in config.store.url)
-        said = ask(config, lineage, sys.stdin.buffer.read())
+        asked = sys.stdin.buffer.read()
+        said = ask(config, lineage, asked) if asked else weigh(config, lineage)
     except (StreamError, SnapshotsError, LearnersError) as cause:
         said = {"detail": str(cause)}
     sys.stdout.buffer.write(orjson.dumps(said))

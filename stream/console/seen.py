@@ -17,6 +17,7 @@ from snapshots import Lineage
 from snapshots.history.levels import Reader
 from snapshots.history.rows import LearnerRow, Row, main_figure
 from snapshots.records import cut
+from stream.console.data import data
 from stream.console.findings import findings
 from stream.parts import store_of
 from stream.process import interpreter
@@ -28,7 +29,7 @@ _Found = TypeVar("_Found")
 _SAME_SECONDS = 0.5
 _MOST_ASKED = 200
 _MOST_MARKS = 1000
-_EXAMPLES, _ASK_SECONDS = 20, 30.0
+_EXAMPLES, _ASK_SECONDS, _SELDOM_SECONDS = 20, 30.0, 10.0
 #: classes of the accounting equation, as the bar shows them
 CLASSES = ("learnt", "held_out", "quarantined", "pending", "timed_out", "unlabelled", "duplicate", "dead_lettered")
 
@@ -42,6 +43,7 @@ class Seen:
         self._reader = Reader(self._lineage.store)
         self._lock, self._asking = threading.Lock(), threading.Lock()
         self._asked: dict[str, tuple[float, Any]] = {}
+        self._slow: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def _once(self, key: str, look: Callable[[Lineage], _Found]) -> _Found:
         """Look, or give what somebody was told just now."""
@@ -68,6 +70,20 @@ class Seen:
             return found
 
         return self._once("status", look)
+
+    def summary(self) -> dict[str, Any]:
+        """One line for the overview of several lineages."""
+        found = self.status()
+        champion = found["learners"].get(found["champion"], {})
+        return {
+            "name": self.name, "task": self.config.task, "champion": found["champion"],
+            "level": found["findings"][0]["level"] if found["findings"] else "",
+            "finding": found["findings"][0]["what"] if found["findings"] else "",
+            "figure": found["figure"], "recent": (champion.get("recent") or {}).get(found["figure"]),
+            "learnt": (champion.get("events") or {}).get("learnt"), "rate": found["source"]["rate"],
+            "age": next((one["age_seconds"] for one in found["serving"] if one["snapshot"] is not None), None),
+            "rollout": found["rollout"].get("state"),
+        }  # fmt: skip
 
     def history(self, since: float, until: float, most: int) -> dict[str, Any]:
         """Each learner's figures over time, column by column; times in Unix seconds."""
@@ -157,6 +173,21 @@ class Seen:
             return {"examples": [orjson.loads(row) for row in rows[-_EXAMPLES:]]}
 
         return self._once("example", look)
+
+    def data(self) -> dict[str, Any]:
+        """How the data moved, feature by feature; :func:`stream.console.data.data`."""
+        return self._seldom("data", lambda: self._once("data", data))
+
+    def weights(self) -> dict[str, Any]:
+        """The most telling weights of the linear models, and what moved in them since their reference."""
+        return self._seldom("weights", lambda: self.answers(b""))
+
+    def _seldom(self, key: str, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Look, or give what was seen within the last seconds: what takes long, or loads models."""
+        there = self._slow.get(key)
+        if there is None or time.monotonic() - there[0] > _SELDOM_SECONDS:
+            self._slow[key] = there = (time.monotonic(), look())
+        return there[1]
 
     def answers(self, body: bytes) -> dict[str, Any]:
         """What every model says to one question; one question at a time, since each loads them."""

@@ -160,6 +160,51 @@ def test_names_of_others_stay_text_and_five_hundred_slices_are_shown(
     assert page.wrong == []
 
 
+def test_what_moved_in_the_data_and_all_lineages_on_one_page(
+    folder: Callable[..., Folder], browser: Any, tmp_path: Path
+) -> None:
+    """What moved stands first, with new values; weights beside the reference's; an overview, and the way to each."""
+    mixed = {"linear": {"kind": "river", "factory": "model:mixed", "role": "champion"}}
+    port = _free_port()
+    moving = folder(
+        learners=mixed, console__enabled=True, console__port=port, holdout__rate=0.2, holdout__rows=300,
+        snapshots__every_events=500,
+    )  # fmt: skip
+    events = numbers(6000)
+    for number, event in enumerate(events):
+        event["x"]["kind"] = "new <b>kind</b>" if number > 4000 and number % 3 == 0 else f"kind {number % 4}"
+        if number > 4000:
+            event["x"]["f3"] += 4
+            if number % 2:
+                del event["x"]["f5"]
+    moving.write(events)
+    moving.trained()
+    quiet = Folder(tmp_path / "quiet", TWO, console__enabled=False, name="quiet")
+    quiet.write(numbers(1000))
+    quiet.trained()
+    moving.start("console", "--config", str(moving.config_path), "--config", str(quiet.config_path))
+    wait_for(lambda: _answers(port))
+    page = Page(browser, f"http://127.0.0.1:{port}/")
+    tab = page.tab
+    tab.wait_for_selector("#overview table")
+    assert {"test", "quiet"} <= set(tab.inner_text("#overview").split())
+    tab.locator("#data").scroll_into_view_if_needed()
+    tab.wait_for_selector("#data tbody tr")
+    said = tab.inner_text("#data")
+    assert "holdout version" in tab.inner_text("#data-said")
+    first = [tab.locator("#data tbody tr").nth(at).locator("td").first.inner_text() for at in range(3)]
+    assert set(first) == {"f3", "kind", "f5"}
+    assert "new <b>kind</b>" in said
+    tab.wait_for_selector("#weights summary")
+    tab.click("#weights summary")
+    assert "f0" in tab.inner_text("#weights table")
+    page.shot("data")
+    tab.click("#overview a:text-is('quiet')")
+    wait_for(lambda: tab.title().startswith("quiet"))
+    wait_for(lambda: "other" in tab.inner_text("#learners") or "quick" in tab.inner_text("#learners"))
+    assert page.wrong == []
+
+
 def test_keyboard_and_screen_reader(folder: Callable[..., Folder], browser: Any) -> None:
     """Axe finds nothing serious, light and dark, with a dialog open too; a dialog opens and closes by keys."""
     from axe_playwright_python.sync_playwright import Axe

@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const state = { name: "", token: "", status: null, history: null, marks: [], snapshots: [], busy: false };
+const state = { name: "", names: [], token: "", status: null, history: null, marks: [], snapshots: [], busy: false };
 
 // Everything that others wrote goes in as text, never as markup.
 function made(tag, properties = {}, ...children) {
@@ -61,7 +61,7 @@ function show(ledger) {
     ` ${status.task}; ${status.champion || "nobody"} answers`, status.rollout.state && ["shadow", "canary", "paused"].includes(status.rollout.state)
       ? `, ${status.rollout.candidate} in ${status.rollout.state} (${status.rollout.share} %)` : "");
   put(at("findings"), ...status.findings.map((one) => made("p", { class: `finding ${one.level}` }, one.what)));
-  showNow(); showChoices(); draw(); showStrip(); showLearners(); showStream(); showRollout(); showSlices(); showDecisions(ledger);
+  showNow(); showChoices(); draw(); showStrip(); showLearners(); showStream(); showRollout(); showSlices(); showDecisions(ledger); showData(); showOverview();
 }
 
 function showNow() {
@@ -208,6 +208,47 @@ function showSlices() {
     .sort((a, b) => worse * (a[1][name] - b[1][name])).slice(0, 500);
   if (!rows.length) return put(at("slices"), made("tbody", {}, made("tr", {}, made("td", {}, "event.slices names no feature."))));
   table(at("slices"), ["slice", `#${name}`, "#events"], rows.map(([slice, one]) => [slice, figure(one[name]), whole(one.n)]));
+}
+
+const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value && value < 0.01 ? 2 : 1)} %`);
+let dataAt = 0;
+async function showData() {
+  if (Date.now() - dataAt < 15000 || at("data").getBoundingClientRect().top > 2 * innerHeight) return;
+  dataAt = Date.now();
+  const name = state.name, found = await of("/data").catch((cause) => ({ features: [], why: cause.message }));
+  if (name !== state.name) return;
+  at("data-said").textContent = found.why || `${whole(found.rows[1])} newest held-out rows against ${whole(found.rows[0])} rows of ${found.against}${found.since ? ` (${clock(found.since)})` : ""}; a PSI of 0.1 is little, 0.25 is much`;
+  table(at("data"), ["feature", "#PSI", "#KS", "#by chance", "#mean then", "#now", "#missing then", "#now", "new values"], found.features.map((one) => [
+    one.feature, made("span", { class: one.psi >= 0.25 ? "fail" : one.psi >= 0.1 ? "suspect" : "" }, figure(one.psi)), figure(one.ks),
+    one.chance === null || one.chance === undefined ? "–" : one.chance < 1e-4 ? "< 0.0001" : figure(one.chance),
+    figure(one.means[0]), figure(one.means[1]), share(one.missing[0]), share(one.missing[1]),
+    one.new_values.length ? `${one.new_values.join(", ")} (${share(one.new_share)})` : ""]));
+  await showWeights(name);
+}
+
+async function showWeights(name) {
+  const found = await of("/weights").catch(() => ({}));
+  if (name !== state.name) return;
+  put(at("weights"), ...Object.entries(found.learners || {}).map(([learner, one]) => {
+    const rows = made("table", {});
+    table(rows, ["feature", "#weight", `#at snapshot ${one.reference}`, "#moved"], one.weights.slice(0, 40).map(([feature, now, then]) => [feature, figure(now), figure(then), figure(now - then)]));
+    return made("details", {}, made("summary", {}, `Weights of ${learner}: snapshot ${one.snapshot} beside its reference`), made("div", { class: "scroll short" }, rows));
+  }));
+}
+
+let overviewAt = 0;
+async function showOverview() {
+  if (state.names.length < 2) return put(at("overview"));
+  if (Date.now() - overviewAt < 5000) return;
+  overviewAt = Date.now();
+  const found = await Promise.all(state.names.map((name) => get(`/${encodeURIComponent(name)}/summary`).catch((cause) => ({ name, level: "bad", finding: cause.message }))));
+  const rows = made("table", {});
+  table(rows, ["lineage", "state", "figure", "#recent", "#learnt", "#events/s", "#answers are", "look at first"], found.map((one) => [
+    made("a", { href: `#${encodeURIComponent(one.name)}`, ...(one.name === state.name ? { "aria-current": "page" } : {}) }, one.name),
+    made("span", { class: `badge ${one.level === "bad" ? "fail" : one.level === "warn" ? "suspect" : "pass"}` }, one.level === "bad" ? "needs somebody" : one.level === "warn" ? "look at it" : "healthy"),
+    one.figure || "–", figure(one.recent), whole(one.learnt), one.rate === null || one.rate === undefined ? "–" : whole(one.rate),
+    one.age === null || one.age === undefined ? "–" : `${lasting(one.age)} old`, one.finding || ""]));
+  put(at("overview"), made("h2", {}, "Lineages"), made("div", { class: "scroll" }, rows));
 }
 
 function showDecisions(ledger) {
@@ -383,6 +424,7 @@ async function look() {
 
 async function begin() {
   const found = await get("");
+  state.names = found.map((one) => one.name);
   options(at("lineage"), found.map((one) => [one.name, one.name]), found[0].name);
   const wanted = decodeURIComponent(location.hash.slice(1));
   if (found.some((one) => one.name === wanted)) at("lineage").value = wanted;
@@ -391,7 +433,17 @@ async function begin() {
   await look();
   await anotherExample();
 }
-at("lineage").addEventListener("change", () => { location.hash = encodeURIComponent(at("lineage").value); state.name = at("lineage").value; lettersAt = 0; examples = []; look().then(anotherExample); });
+function choose(name) {
+  if (!state.names.includes(name) || name === state.name) return;
+  state.name = at("lineage").value = name;
+  document.title = `${name} – Holdfast`;
+  lettersAt = dataAt = overviewAt = 0;
+  examples = [];
+  at("strip").dataset.key = at("decisions").dataset.key = "";
+  look().then(anotherExample);
+}
+at("lineage").addEventListener("change", () => { location.hash = encodeURIComponent(at("lineage").value); });
+addEventListener("hashchange", () => choose(decodeURIComponent(location.hash.slice(1))));
 for (const id of ["figure", "span-of", "slice"]) at(id).addEventListener("change", draw);
 for (const id of ["span", "live"]) at(id).addEventListener("change", look);
 document.addEventListener("visibilitychange", () => !document.hidden && look());
