@@ -29,8 +29,12 @@ LAGS, LAG_LOOKS = (1000, 8000), 5
 _MARGIN, _EARLY_MARGIN, _LONG_MARGIN = 0.025, 0.15, 0.05
 #: rows of a window of the newest, rows that a slice needs, looks in a row at which labels must look wrong
 _FEW, _SLICE_ROWS, _CONFIRM = 30, 50, 3
+#: the same where features lie elsewhere, so that a learner has time to learn another world
+_CONFIRM_MOVED = 9
 #: so much more than ever before is unheard of; what counts as much at the least
 _SURPRISE, _LEAST_CHANGE, _LEAST_KNOWN = 1.5, 0.15, 0.07
+#: it is held while what served still loses more by this share of it, on all that came since
+_LASTING = 0.5
 _CALM_LOOKS, _LATELY_LOOKS = 100, 10
 #: fresh events over which the learner's gain is measured: at least, and at most
 _GAIN_EVENTS, _GAIN_MOST, _GAIN = 300, 500, 0.03
@@ -102,7 +106,7 @@ class Trouble(msgspec.Struct):
 
     ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars`` and how, last when
     ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
-    features lie elsewhere; ``good``: looks since that were good again.
+    features lie elsewhere; ``where`` was bad at some look; ``good``: looks since that were good again.
     """
 
     yardstick: int
@@ -120,6 +124,7 @@ class Trouble(msgspec.Struct):
     moved: bool = False
     compared: int = 0
     good: int = 0
+    where: list[str] = []
 
 
 class Changes(msgspec.Struct):
@@ -322,11 +327,13 @@ class Lagged:
             )  # fmt: skip
         trouble = memory.trouble
         trouble.good = 0 if bad or told or lies else trouble.good
+        trouble.where = [*dict.fromkeys([*trouble.where, *bad])]
         trouble.lies = trouble.lies or bool(told or lies)
         trouble.liars |= told
         if told or lies:  # what comes after the lies is asked, not they
             self._strike(trouble)
-        bad = bad or {WHOLE: float(differences[WHOLE].mean())}
+        names = [] if bad else [WHOLE, *trouble.where]  # where a look is good in between, what was bad is asked
+        bad = bad or {name: float(differences[name].mean()) for name in names if name in differences}
         if lies:
             name = max(lies, key=lambda one: lies[one])
             where = f" where {name}" if name else ""
@@ -371,7 +378,11 @@ class Lagged:
         ]  # fmt: skip
 
     def _lingers(self) -> bool:
-        """Labels that have lied are believed again when they answer to the features of before, three looks in a row."""
+        """Whether a look that is good is not yet the end of it: that takes three in a row.
+
+        Of labels that have lied, which have to answer to the features of before; and of a slice that was worse, since a
+        slice that lies hovers about the margin. The whole stream has rows enough for one look to tell.
+        """
         trouble = self.memory.trouble
         if trouble is None:
             return False
@@ -381,7 +392,7 @@ class Lagged:
         ]
         apart = any(of and of[-1] > max(0.1, max(of) / 2) for of in since)
         trouble.good = 0 if apart else trouble.good + 1
-        return trouble.lies and trouble.good < FAR_LOOKS
+        return (trouble.lies or any(trouble.where)) and trouble.good < FAR_LOOKS
 
     def _note(self, compared: "_Compared") -> None:
         """Learn what the stream does by itself from a look that is good."""
@@ -420,7 +431,8 @@ class Lagged:
         if self._label_tests and mine.mean() > level + 0.05 and mine.mean() > 0.85 * constant:
             trouble.lies = True
             return "what came since cannot be learnt: the labels may be noise", "moved"
-        if not name and not trouble.moved and (change := self._unheard_of(trouble, name)):
+        change = None if name or trouble.moved else self._unheard_of(trouble, name)
+        if change is not None and self._lasts(trouble, level, change[0]):
             trouble.lies = True
             most, known = change
             patience = scene.hold_events * min(4.0, most / known / _SURPRISE)
@@ -428,6 +440,11 @@ class Lagged:
                 return f"{_unheard(most, known)}; held for {patience - waited:,.0f} events more", "moved"
         hold = 0 if difference < 0.1 else 300 if trouble.moved else 500
         return ("" if waited >= hold else f"held for {hold - waited} events more"), "moved"
+
+    def _lasts(self, trouble: Trouble, level: float, most: float) -> bool:
+        """Whether what served still loses more on all that came since: chance alone makes the largest of many looks."""
+        since = self.scene.rows(trouble.held, self.scene.held)
+        return float(self.scene.losses(trouble.yardstick, since).mean()) > level + _LASTING * most
 
     def _one_slice(self, trouble: Trouble) -> tuple[str, float, float] | None:
         """The slice that changed most, all at once while another stayed: a producer is to blame more often."""
@@ -543,7 +560,8 @@ class Lagged:
             memory.doubted = None
         elif memory.doubted is None:
             memory.doubted = yardstick, max(0, min(seen, scene.held - _FEW)) if end is None else end
-        return {name: why for name, why in memory.told.items() if memory.streak[name] >= _CONFIRM}
+        looks = {name: _CONFIRM_MOVED if why == "unlearnt" else _CONFIRM for name, why in memory.told.items()}
+        return {name: why for name, why in memory.told.items() if memory.streak[name] >= looks[name]}
 
     def _window(self, yardstick: int, rows: Sequence[Row]) -> Window:
         scene, labels = self.scene, [row.label for row in rows]
@@ -575,6 +593,7 @@ _WORDS = {
     "relabelled": "labels fit what was known only under other names",
     "collapsed": "labels are all one",
     "uninformative": "labels no longer follow from the features",
+    "unlearnt": "labels follow neither from features as they were nor from those that there are now",
     "misnamed": "features lie where others of them lay before: names were mixed up",
 }
 
