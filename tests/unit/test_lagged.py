@@ -10,7 +10,8 @@ from learners.event import Prediction
 from learners.evidence.losses import Floats, losses
 from learners.evidence.paired import Paired
 from snapshots.moved.label_checks import Window, constant_loss, doubt, misnamed, unlike
-from snapshots.moved.yardsticks import Answer, Lagged, Memory
+from snapshots.moved.memory import Answer, Memory
+from snapshots.moved.yardsticks import Lagged
 
 EVENTS = 50  # between two looks
 WEIGHTS = np.array([2.0, -1.0, 0.5])
@@ -256,7 +257,7 @@ def test_one_good_look_does_not_end_what_is_wrong_in_a_slice(seed: int) -> None:
 
 def test_another_world_has_time_to_be_learnt(settled: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels that follow from nothing while features lie elsewhere are doubted after nine looks, not after three."""
-    monkeypatch.setattr("snapshots.moved.yardsticks.doubt", lambda *_: "unlearnt")
+    monkeypatch.setattr("snapshots.moved.history.doubt", lambda *_: "unlearnt")
     assert [one.verdict for one in settled.looks(10)] == ["pass"] * 8 + ["suspect"] * 2
 
 
