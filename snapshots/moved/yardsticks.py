@@ -206,7 +206,8 @@ class Lagged:
     def _asked(self, trouble: Trouble, rows: Sequence[Row], bad: dict[str, float]) -> Answer:
         """What the rows that came since say; all slices have to agree to follow."""
         self._compare_features(trouble)
-        if (alone := self._history.one_slice(trouble)) is not None:
+        alone = self._history.one_slice(trouble)
+        if alone is not None and self._lasts(trouble, rows, *alone[:2]):
             name, most, known = alone
             trouble.lies = trouble.alone = True
             why = f"{unheard(most, known)}, in {name} alone: somebody has to decide"
@@ -233,7 +234,7 @@ class Lagged:
             trouble.lies = True
             return "what came since cannot be learnt: the labels may be noise", "moved"
         change = None if name or trouble.moved else self._history.unheard_of(trouble, name)
-        if change is not None and self._lasts(trouble, level, change[0]):
+        if change is not None and self._lasts(trouble, rows, name, change[0]):
             trouble.lies = True
             most, known = change
             patience = scene.hold_events * min(4.0, most / known / SURPRISE)
@@ -242,10 +243,13 @@ class Lagged:
         hold = 0 if difference < 0.1 else 300 if trouble.moved else 500
         return ("" if waited >= hold else f"held for {hold - waited} events more"), "moved"
 
-    def _lasts(self, trouble: Trouble, level: float, most: float) -> bool:
+    def _lasts(self, trouble: Trouble, rows: Sequence[Row], name: str, most: float) -> bool:
         """Whether what served still loses more on all that came since: chance alone makes the largest of many looks."""
-        since = self.scene.rows(trouble.held, self.scene.held)
-        return float(self.scene.losses(trouble.yardstick, since).mean()) > level + _LASTING * most
+        since = of_slice(self.scene.rows(trouble.held, self.scene.held), name)
+        if len(since) < FEW:
+            return True
+        lost = [float(self.scene.losses(trouble.yardstick, one).mean()) for one in (of_slice(rows, name), since)]
+        return lost[1] > lost[0] + _LASTING * most
 
     def _compare_features(self, trouble: Trouble) -> None:
         scene = self.scene

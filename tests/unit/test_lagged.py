@@ -261,7 +261,8 @@ def test_another_world_has_time_to_be_learnt(settled: World, monkeypatch: pytest
     assert [one.verdict for one in settled.looks(10)] == ["pass"] * 8 + ["suspect"] * 2
 
 
-def test_the_largest_change_of_many_looks_is_not_held_when_it_did_not_last(settled: World) -> None:
+@pytest.mark.parametrize("name", ["", "s=1"])
+def test_the_largest_change_of_many_looks_is_not_held_when_it_did_not_last(settled: World, name: str) -> None:
     """What served lost far more in one window, and not on all that came since: chance makes the largest of many."""
     angle = 0.6
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
@@ -271,7 +272,7 @@ def test_the_largest_change_of_many_looks_is_not_held_when_it_did_not_last(settl
 
     while settled.look(turned).verdict == "pass":
         assert settled.number < 100
-    settled.memory.changes[""].lately.append((settled.memory.looks, 0.6))
+    settled.memory.changes[name].lately.append((settled.memory.looks, 0.6))
     assert "pass" in {one.verdict for one in settled.looks(40, turned)}
 
 
