@@ -10,7 +10,7 @@ from world import Answer, Row, Rows, View
 from learners.evidence.findings import ORDER, Found, finding, fresh_finding, holdout_finding
 from learners.evidence.lane import Lane, after_revert, look, looks_in_a_row
 from learners.evidence.losses import WHOLE
-from snapshots.moved import yardsticks
+from snapshots.moved import memory, yardsticks
 
 
 class Unguarded:
@@ -176,7 +176,7 @@ class Auto:
 
     def __init__(self, checks: int = 0, **parts: bool) -> None:
         self.checks = checks
-        self.memory, self.passes, self.parts = yardsticks.Memory(), [], parts  # type: ignore[var-annotated]
+        self.memory, self.passes, self.parts = memory.Memory(), [], parts  # type: ignore[var-annotated]
 
     def reverted(self) -> None:
         """What counted against the old line does not count against the new one."""

@@ -13,7 +13,7 @@ from learners.evidence.lane import FAR_LOOKS
 from learners.evidence.losses import WHOLE
 from snapshots.judging.looks import Looks, Wait
 from snapshots.judging.table import Case
-from snapshots.moved.yardsticks import Answer
+from snapshots.moved.memory import Answer
 from snapshots.records.verdict import Finding, Verdict
 
 #: fresh events of the whole stream without one of a slice, after which it has gone quiet

@@ -9,7 +9,7 @@ import msgspec
 from learners.evidence.lane import Lane, after_revert, look
 from snapshots.errors import DamagedError
 from snapshots.lineage import Lineage
-from snapshots.moved.yardsticks import Memory
+from snapshots.moved.memory import Memory
 from snapshots.store.store import Store
 
 

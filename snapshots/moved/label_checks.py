@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.event import Task
-from snapshots.moved.jumps import chance, distance
+from snapshots.moved.jumps import distance
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative", "misnamed"]
+Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative", "unlearnt", "misnamed"]
 _MOST_FEATURES = 100
 #: features lie elsewhere when chance does this once in ten thousand times
 _CHANCE = 1e-4
@@ -56,7 +56,8 @@ def doubt(task: Task, before: Window, now: Window, own: Floats, known: str = "")
     """How the newest labels lie, by a model from before them; empty when they do not.
 
     ``own`` are the losses of the learner itself on the newest rows: what it can predict is no noise. ``known`` is how
-    they lay so far: labels that were all one are believed when they are no longer.
+    they lay so far: labels that were all one are believed when they are no longer. Labels that follow from nothing are
+    ``unlearnt`` where features lie elsewhere: that may be another world, which has to be learnt first.
     """
     if misnamed(before.features, now.features):
         return "misnamed"
@@ -89,7 +90,11 @@ def _of_classes(before: Window, now: Window, own: Floats, known: str) -> Doubt:
     sure = worse > 4 * math.sqrt(sum(of.losses.var() / len(of.losses) for of in (before, now)))
     learnt = 1 - float(own.mean()) / max(now.constant, 1e-6)
     nothing = skill[0] > 0.2 and skill[1] < min(0.0, skill[0] - 0.4) and learnt < 0.05
-    return "uninformative" if nothing and sure and most < _ALL_ONE and renamed < most + 0.1 else ""
+    return _of_nothing(before, now) if nothing and sure and most < _ALL_ONE and renamed < most + 0.1 else ""
+
+
+def _of_nothing(before: Window, now: Window) -> Doubt:
+    return "unlearnt" if unlike(before.features, now.features) else "uninformative"
 
 
 def _likely(true: Sequence[Any], said: Sequence[Any], label: int) -> float:
@@ -134,7 +139,7 @@ def _of_numbers(before: Window, now: Window, own: Floats) -> Doubt:
         return "collapsed"
     if is_ < -0.3:
         return "relabelled"
-    return "uninformative" if is_ < 0.25 and own.mean() > 0.9 * now.constant else ""
+    return _of_nothing(before, now) if is_ < 0.25 and own.mean() > 0.9 * now.constant else ""
 
 
 def _correlation(one: Sequence[Any], other: Sequence[Any]) -> float:
@@ -142,14 +147,17 @@ def _correlation(one: Sequence[Any], other: Sequence[Any]) -> float:
 
 
 def unlike(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
-    """Tell whether a feature that stood still before lies elsewhere now, beyond what chance does."""
+    """Tell whether a feature that stood still before lies elsewhere now, beyond what chance does.
+
+    Chance: Hoeffding's bound of the difference of two means, over all sets of cells.
+    """
     for name in list(before)[:_MOST_FEATURES]:
         was, new = before[name], now.get(name, ())
         if not was or not new:
             continue
         half = len(was) // 2
         apart, cells = distance(was, new)
-        by_chance = chance(cells, len(was), len(new), probability=_CHANCE)
+        by_chance = math.sqrt((cells * math.log(2) - math.log(_CHANCE)) / 2 * (1 / len(was) + 1 / len(new)))
         if apart > max(_APART, by_chance) and half and distance(was[:half], was[half:])[0] < apart / 2:
             return True
     return False

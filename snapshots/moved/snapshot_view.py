@@ -74,7 +74,7 @@ class Past(Protocol):
 
 
 class Sight:
-    """See :class:`snapshots.moved.yardsticks.Scene`. ``older`` loads the learner as a snapshot has it."""
+    """See :class:`snapshots.moved.memory.Scene`. ``older`` loads the learner as a snapshot has it."""
 
     def __init__(  # noqa: PLR0913  everything that a look depends on
         self, task: Task, number: int, learnt: int, held: int, rows: Sequence[HeldRow], paired: Paired,

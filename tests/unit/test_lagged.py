@@ -9,8 +9,9 @@ import pytest
 from learners.event import Prediction
 from learners.evidence.losses import Floats, losses
 from learners.evidence.paired import Paired
-from snapshots.moved.label_checks import Window, constant_loss, doubt, misnamed
-from snapshots.moved.yardsticks import Answer, Lagged, Memory
+from snapshots.moved.label_checks import Window, constant_loss, doubt, misnamed, unlike
+from snapshots.moved.memory import Answer, Memory
+from snapshots.moved.yardsticks import Lagged
 
 EVENTS = 50  # between two looks
 WEIGHTS = np.array([2.0, -1.0, 0.5])
@@ -227,6 +228,54 @@ def test_another_world_is_followed_when_it_can_be_learnt(settled: World) -> None
     assert "fail" not in {answer.verdict for answer in answers}
 
 
+class Forgetful(Model):
+    """Wrong wherever the third feature is large."""
+
+    def predict(self, x: Floats) -> Prediction:
+        said = super().predict(x)
+        return Prediction(not said.value, 1 - said.probability) if x[2] > 0.7 else said  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_good_look_does_not_end_what_is_wrong_in_a_slice(seed: int) -> None:
+    """A slice that lies by itself hovers about the margin: three good looks in a row are wanted."""
+    world = World(seed)
+    sliced = world.event
+    world.event = lambda: (row := sliced())._replace(slices=(f"large={bool(row.x[2] > 0.7)}",))  # type: ignore[method-assign]
+    world.looks(60)
+    world.every = 1  # nothing comes that could be asked
+    good, bad = Model(world.model.weights), Forgetful(world.model.weights)
+
+    def judged(model: Model) -> str:
+        world.model = model
+        world.models[world.number + 1] = model
+        return world.judge().verdict
+
+    assert [judged(bad), judged(good), judged(bad), judged(good), judged(good)] == ["suspect"] * 5
+    assert judged(good) == "pass"
+
+
+def test_another_world_has_time_to_be_learnt(settled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that follow from nothing while features lie elsewhere are doubted after nine looks, not after three."""
+    monkeypatch.setattr("snapshots.moved.history.doubt", lambda *_: "unlearnt")
+    assert [one.verdict for one in settled.looks(10)] == ["pass"] * 8 + ["suspect"] * 2
+
+
+@pytest.mark.parametrize("name", ["", "s=1"])
+def test_the_largest_change_of_many_looks_is_not_held_when_it_did_not_last(settled: World, name: str) -> None:
+    """What served lost far more in one window, and not on all that came since: chance makes the largest of many."""
+    angle = 0.6
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+    def turned(row: Row, _: World) -> Row:
+        return row._replace(label=bool(row.x @ (turn @ WEIGHTS) > 0))
+
+    while settled.look(turned).verdict == "pass":
+        assert settled.number < 100
+    settled.memory.changes[name].lately.append((settled.memory.looks, 0.6))
+    assert "pass" in {one.verdict for one in settled.looks(40, turned)}
+
+
 def test_a_learner_that_is_worse_on_fresh_events_is_reverted(settled: World) -> None:
     """Harm: worse on held-out rows, and on what comes."""
 
@@ -293,6 +342,31 @@ def test_numbers_that_lie(labels: Floats, found: str) -> None:
     good = window(list(NUMBERS), list(NUMBERS))
     now = window(list(labels), list(NUMBERS))
     assert doubt("regression", good, now, now.losses) == found
+
+
+@pytest.mark.parametrize(("shift", "found"), [(0.0, "uninformative"), (3.0, "unlearnt")])
+def test_labels_that_follow_from_nothing_where_features_moved(shift: float, found: str) -> None:
+    """They may be another world, which the learner has not learnt yet: doubted as well, but not at once."""
+    rng = np.random.default_rng(1)
+
+    def classes(labels: Sequence[bool], said: Sequence[bool], lost: float, shift: float) -> Window:
+        at = list(rng.normal(shift, 1, size=len(said)))
+        return Window(labels, said, np.full(len(said), lost), constant_loss("binary", labels, 1.0), {"a": at})
+
+    truth = [n % 2 == 0 for n in range(90)]
+    before = classes(truth, truth, 0.05, 0.0)
+    now = classes(truth[:28], [n % 4 < 2 for n in range(28)], 0.5, shift)
+    assert doubt("binary", before, now, np.full(28, 0.4)) == found
+
+
+def test_features_of_few_rows_that_lie_elsewhere() -> None:
+    """Half of the newest thirty lie where none lay: chance makes that once in far more than ten thousand times."""
+    before = [float(one) for one in range(90)]
+    now = [float(one) for one in range(0, 90, 6)] + [100.0 + one for one in range(15)]
+    steady = [float((one * 37) % 90) for one in range(90)]  # the same from first to last
+    assert sorted(steady) == before
+    assert unlike({"a": steady}, {"a": now})
+    assert not unlike({"a": steady}, {"a": now[:15] * 2})
 
 
 CHANNELS = {"a": (0.0, 1.0), "b": (5.0, 1.0), "c": (10.0, 2.0), "d": (30.0, 5.0)}
