@@ -4,7 +4,7 @@ Measured: a FastAPI route with Pydantic models answers a quarter of the requests
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -62,6 +62,17 @@ class FastPath:
             await self._rest(scope, receive, send)
         else:
             await self._with_body(scope, receive, send)
+
+    def at_once(self, headers: Sequence[tuple[bytes, bytes]], body: bytes | None) -> Answer:
+        """Answer ``POST /predict`` of HTTP/1.1 with these headers; a body of None was too large."""
+        try:
+            if wrong := self._hosts.refusal(headers, "1.1"):
+                return 400, detail(wrong)
+            return self._answers.counted_one(body)
+        except Exception:
+            log.exception("POST /predict failed")
+            self._counts.add(500, 0.0)
+            return FAULT
 
     async def _predict(self, path: str, body: bytes | None) -> Answer:
         try:

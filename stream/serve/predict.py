@@ -83,11 +83,17 @@ class Answers:
 
     async def counted(self, path: str, body: bytes | None) -> Answer:
         """Answer by path and count it; a body of None was larger than ``serve.max_bytes``."""
+        if path == "/predict" or body is None:
+            return self.counted_one(body)
         began = time.perf_counter()
-        if body is None:
-            code, answer = too_large(self._server.config.serve.max_bytes)
-        else:
-            code, answer = self.one(body) if path == "/predict" else await self.many(body)
+        code, answer = await self.many(body)
+        self._counts.add(code, time.perf_counter() - began)
+        return code, answer
+
+    def counted_one(self, body: bytes | None) -> Answer:
+        """Answer ``POST /predict`` and count it; a body of None was larger than ``serve.max_bytes``."""
+        began = time.perf_counter()
+        code, answer = too_large(self._server.config.serve.max_bytes) if body is None else self.one(body)
         self._counts.add(code, time.perf_counter() - began)
         return code, answer
 

@@ -26,8 +26,8 @@ from stream.process import interpreter, logs
 from stream.process.supervise import Deaths
 from stream.serve.api import application
 from stream.serve.current import Server
+from stream.serve.http.at_once import ConnectionAtOnce
 from stream.serve.http.bearer import tokens_of
-from stream.serve.http.connection import Connection
 from stream.serve.http.connection_limits import Door, Limits
 from stream.serve.prometheus import ROW_BYTES, RequestCounts
 from stream.settings import Config
@@ -68,15 +68,17 @@ def answer(config: Config, environment: Mapping[str, str], listening: socket.soc
     server = Server(config, now=time.time)
     server.shut_in()
     server.start()
+    app = application(server, tokens_of(config, environment, time.monotonic), counts)
+    connection = functools.partial(ConnectionAtOnce, door=Door(limits(config, most)), answer_of=app.at_once)
     web = _Web(
         uvicorn.Config(
-            application(server, tokens_of(config, environment, time.monotonic), counts),
+            app,
             log_config=None,
             log_level="warning",
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=3,
-            http=cast("type[asyncio.Protocol]", functools.partial(Connection, door=Door(limits(config, most)))),
+            http=cast("type[asyncio.Protocol]", connection),
             ws="none",
             headers=_HEADERS,
             server_header=False,

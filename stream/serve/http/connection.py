@@ -119,9 +119,19 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             raise _EnoughError
         super().on_message_begin()
+        self._begin_head()
+
+    def _begin_head(self) -> None:
         self._coming = self._in_head = True
         self._head = 0
         self.began = self.heard
+
+    def _make_scope(self) -> None:
+        """What ASGI is told of a request."""
+        super().on_message_begin()
+
+    def _is_too_long(self) -> bool:
+        return self._head > MOST_HEAD or len(self.url) > MOST_URL or len(self.headers) > MOST_HEADERS
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
@@ -146,7 +156,7 @@ class Connection(HttpToolsProtocol):
             self._again = False
             return
         app = self.app
-        if self._head > MOST_HEAD or len(self.url) > MOST_URL or len(self.headers) > MOST_HEADERS:
+        if self._is_too_long():
             self.app = _uri_too_long if len(self.url) > MOST_URL else _head_too_long
         try:
             super().on_headers_complete()

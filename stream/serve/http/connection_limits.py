@@ -45,6 +45,8 @@ class Door:
         self._round: list[Connection] = []
         self._unread = 0
         self._looking = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._written = b""
 
     def enter(self, one: "Connection") -> None:
         """Let a connection in; when there are too many, those that were waited for longest go."""
@@ -74,6 +76,12 @@ class Door:
             others = [other for other in self._inside if other.held and other is not one]
             if not self._send_away(others, len(others) // 16 + 1, "too many bodies are on the way"):
                 self._dismiss(one, 503, "too many bodies are on the way: try again")
+
+    def fixed_headers(self, headers: "list[tuple[bytes, bytes]]") -> bytes:
+        """Headers of every answer as they are written; made anew when they are another list."""
+        if headers is not self._headers:
+            self._headers, self._written = headers, b"".join(b"%b: %b\r\n" % one for one in headers)
+        return self._written
 
     def let_go(self, one: "Connection") -> None:
         """Note that a connection holds nothing any more."""
