@@ -55,7 +55,7 @@ def weigh(config: Config, lineage: Lineage) -> dict[str, Any]:
         part = newest.learners.get(name) if newest is not None else None
         if one.kind != "river" or number is None or part is None:
             continue
-        from learners.river.contributions import telling, weights  # noqa: PLC0415  only where there is River
+        from stream.console.contributions import telling, weights  # noqa: PLC0415  only where there is River
 
         numbers = [number, part.reference if part.reference is not None else lineage.numbers[0]]
         try:
@@ -86,7 +86,7 @@ def _learner(config: Config, lineage: Lineage, name: str, number: int, features:
     serving, _ = load_snapshot(config, lineage, number, name, time.time())
     answer = answer_of(serving, serving.learner.predict(features), None)
     if config.learners[name].kind == "river":
-        from learners.river.contributions import contributions  # noqa: PLC0415  only where there is River
+        from stream.console.contributions import contributions  # noqa: PLC0415  only where there is River
 
         model: Any = serving.learner
         answer["contributions"] = contributions(model.model, features.flat())

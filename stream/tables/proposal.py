@@ -87,8 +87,13 @@ def _number(text: str) -> float | int | None:
         return None
 
 
+def _own(found: Profile) -> list[str]:
+    """Our own transformers that its model is made of."""
+    return ["DateParts"] * bool(found.of("date")) + ["Pick"] + ["Under"] * bool(found.of("nested"))
+
+
 def _learners(found: Profile) -> list[str]:
-    kinds = ["model:Pick", *["model:Under"] * bool(found.of("nested")), *["model:DateParts"] * bool(found.of("date"))]
+    kinds = [f"{_COLUMNS}:{name}" for name in _own(found)]
     lines = [
         "[learners.model]                      # River, in model.py beside this file",
         'kind = "river"',
@@ -138,18 +143,14 @@ def model(found: Profile) -> str:
         f'"""The River model of {_doc(found.path)}. Change it freely; a changed model begins under a new name."""',
         "",
     ]
-    lines += ["from datetime import datetime"] * bool(dates) + ["from numbers import Number"] * bool(found.of("nested"))
-    lines += ["from typing import Any", "", f"from river import {', '.join(_imports(found))}", ""]
+    lines += ["from numbers import Number", ""] * bool(found.of("nested"))
+    lines += [f"from river import {', '.join(_imports(found))}", ""]
+    lines += [f"from {_COLUMNS} import {', '.join(_own(found))}", ""]
     for constant, names in groups.items():
         if names:
             lines += [f"#: {_MEANING[constant]}", _listed(constant, names)]
     if dates:
         lines += ["#: dates, and how they are written", _listed("DATES", dates)]
-    lines += ["", "", _PICK.strip("\n")]
-    if found.of("nested"):
-        lines += ["", "", _UNDER.strip("\n")]
-    if dates:
-        lines += ["", "", _DATE_PARTS.strip("\n")]
     lines += [
         "",
         "",
@@ -213,6 +214,8 @@ def _factory(found: Profile) -> list[str]:
     return [f"def model() -> {kind}:", f'    """Features, and {what}."""', f"    return features() | {made}"]
 
 
+#: where our own transformers of columns are
+_COLUMNS = "learners.river.columns"
 _MEANING = {
     "NUMBERS": "numbers, scaled to mean 0 and variance 1",
     "CODES": "whole numbers of few values: also learnt as a category each",
@@ -220,50 +223,6 @@ _MEANING = {
     "HASHED": "texts of many values: hashed into a million places",
     "WORDS": "free text: a feature for each word",
 }
-_PICK = '''
-class Pick(base.Transformer):
-    """Some of an event's values, as far as it has them; ``absent`` stands for one that it has not."""
-
-    def __init__(self, names: list[str], absent: Any = None) -> None:
-        self.names = names
-        self.absent = absent
-
-    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
-        """Pick."""
-        if self.absent is None:
-            return {name: x[name] for name in self.names if name in x}
-        return {name: x.get(name, self.absent) for name in self.names}
-'''
-_UNDER = '''
-class Under(base.Transformer):
-    """The values of nested objects and lists, such as ``user.age`` and ``tags.red``."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-
-    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
-        """Pick what lies under one of the names."""
-        return {name: value for name, value in x.items() if name.split(".")[0] in self.names}
-'''
-_DATE_PARTS = '''
-class DateParts(base.Transformer):
-    """Month, weekday and hour of dates, each a category; a text that is no date has none."""
-
-    def __init__(self, forms: dict[str, str]) -> None:
-        self.forms = forms
-
-    def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
-        """Take the dates apart."""
-        parts: dict[str, Any] = {}
-        for name, form in self.forms.items():
-            try:
-                text = str(x.get(name, ""))
-                moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
-            except ValueError:
-                continue
-            parts |= {f"{name} month": moment.month, f"{name} weekday": moment.weekday(), f"{name} hour": moment.hour}
-        return parts
-'''
 _WINDOWS = """
 # Counts and windows over what came before, for example the mean amount of the same customer's last ten events:
 #

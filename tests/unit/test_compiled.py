@@ -15,6 +15,7 @@ from learners.errors import LearnerRaisedError
 from learners.labels import Labels
 from learners.learner import COMPILED
 from learners.prequential import learn_batch, opinion
+from learners.river.columns import DateParts, Pick, Under
 from learners.river.compiled.faster import _alike, faster
 from learners.river.learner import RiverLearner
 
@@ -22,7 +23,7 @@ NotCompiledError = pytest.importorskip("learners.river.compiled.execution", exc_
 CompiledRiver = pytest.importorskip("learners.river.compiled.learner", exc_type=ImportError).CompiledRiver
 
 Loss, Schedule = optim.losses, optim.schedulers
-NUMBERS = compose.SelectType(float)
+TYPES = [f"learners.river.columns:{name}" for name in ("Pick", "Under", "DateParts")]
 OPTIMIZERS: list[Callable[[], Any]] = [
     lambda: optim.SGD(0.05),
     lambda: optim.SGD(Schedule.InverseScaling(0.3, 0.7)),
@@ -54,13 +55,25 @@ REGRESSION: list[Callable[[], Any]] = [
 ]
 SHAPES: list[Callable[[Any, Any], Any]] = [
     lambda scaler, last: compose.SelectType(float) | scaler | last,
-    lambda scaler, last: compose.Discard("word", "flag", "rare") | scaler | last,
+    lambda scaler, last: compose.Discard("word", "flag", "code", "day", "deep.a", "deep.b") | scaler | last,
     lambda scaler, last: compose.Select("n0", "n1", "n2") | scaler | last,
     lambda scaler, last: (compose.SelectType(float) | scaler) + (_words() | preprocessing.OneHotEncoder()) | last,
     lambda scaler, last: (
         (_words() | preprocessing.OneHotEncoder(drop_zeros=True)) + (compose.SelectType(float) | scaler) | last
     ),
     lambda _, last: compose.SelectType(float) | last,
+    lambda scaler, last: (
+        (Pick(["n3", "n0", "n6"]) | scaler)
+        + (Pick(["code", "word", "flag"]) | preprocessing.OneHotEncoder())
+        + (DateParts({"day": "iso", "n4": "%Y"}) | preprocessing.OneHotEncoder())
+        | last
+    ),
+    lambda scaler, last: (
+        (Pick(["n1", "n2"]) | scaler)
+        + (Pick(["word", "code", "n5"]) | preprocessing.FeatureHasher(n_features=64, seed=1))
+        + (Under(["deep"]) | preprocessing.OneHotEncoder())
+        | last
+    ),
     lambda scaler, last: scaler | last,  # a text is refused by River, at the same event
 ]
 
@@ -77,6 +90,8 @@ def _rows(seed: int, count: int = 260) -> list[Event]:
     for number in range(count):
         x: dict[str, Any] = {f"n{i}": draw.gauss(i, 2) for i in range(5) if i < 3 or draw.random() < 0.7}
         x |= {f"n{i}": draw.gauss(0, 1) for i in range(5, 8) if number > 30 * i}
+        x |= {"code": draw.choice([1, 2, 3.5, -0.0, 0.0]), "deep": {"a": draw.choice("xy"), "b": draw.random() < 0.5}}
+        x |= {"day": draw.choice(["2026-02-03", "2026-11-30T10:00:00", "no date"])}
         x |= {"word": draw.choice(["a", "b", "c", f"w{number % 40}"]), "flag": draw.random() < 0.5}
         if texts and draw.random() < 0.05:
             x["n1"] = "text"
@@ -120,8 +135,8 @@ def _same(model: Any, events: list[Event], task: Any, seed: int) -> None:
         model
     )  # twice from the same bytes: the order of a set, and so of a sum, may be another in a copy
     names = ["red", "green", "blue", "4", "5"] if task == "multiclass" else None
-    slow = RiverLearner(pickle.loads(saved), Labels(task, names=names), fresh=True)
-    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task, names=names), fresh=True))
+    slow = RiverLearner(pickle.loads(saved), Labels(task, names=names), types=TYPES, fresh=True)
+    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task, names=names), types=TYPES, fresh=True))
     expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
     assert repr(said) == repr(expected)
     if expected[1] is None:  # what raised is no longer what it was, and is thrown away
@@ -192,8 +207,8 @@ def test_margins_are_rivers_own_but_for_the_last_digits(seed: int, data: st.Data
     ]
     events = _regression(events, seed) if task == "regression" else events
     saved = pickle.dumps(shape(preprocessing.StandardScaler(), last))
-    slow = RiverLearner(pickle.loads(saved), Labels(task), fresh=True)
-    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), fresh=True))
+    slow = RiverLearner(pickle.loads(saved), Labels(task), types=TYPES, fresh=True)
+    fast = CompiledRiver(RiverLearner(pickle.loads(saved), Labels(task), types=TYPES, fresh=True))
     expected, said = (_learn(one, events, random.Random(seed)) for one in (slow, fast))
     assert said[1] == expected[1]
     assert all(map(_alike, said[0], expected[0]))

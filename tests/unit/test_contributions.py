@@ -1,4 +1,4 @@
-"""What the features of a linear model add up to (learners/river/contributions.py)."""
+"""What the features of a linear model add up to (stream/console/contributions.py)."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from river import compose, linear_model, naive_bayes, optim, preprocessing, tree
 
-from learners.river.contributions import contributions
+from stream.console.contributions import contributions
 
 X: dict[str, Any] = {"a": 2.0, "b": -1.0, "kind": "red", "never": 0.0}
 

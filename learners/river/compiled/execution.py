@@ -11,6 +11,7 @@ from typing import Any
 from river import compose, linear_model, preprocessing
 
 from learners.event import Prediction
+from learners.river.columns import DateParts, Pick, Under
 from learners.river.compiled.arrays.block import Block, Floats, Names, Source, cut
 from learners.river.compiled.arrays.stages import Chain, Flags, Stage, Together, UnfitError
 from learners.river.compiled.steps import choosing, linear, margins, scalers, softmax
@@ -94,6 +95,27 @@ class Execution:
         self._fresh = False
 
 
+_OF_COLUMNS: dict[type, Callable[[Any, Source], Stage]] = {
+    Pick: lambda step, source: choosing.Picked(step, source.names),
+    DateParts: choosing.Dates,
+    preprocessing.FeatureHasher: choosing.Hashed,
+}
+
+
+def _of_columns(step: Any, source: Source) -> Stage | None:
+    """A stage that takes features as they came; None where there is none for this step."""
+    kind = type(step)
+    if kind is compose.Select:
+        return choosing.Chosen(step, source.names)
+    if kind in (compose.Discard, compose.SelectType, Under) and choosing.is_plain(step):
+        return choosing.Kept(step, source.names)
+    if kind is preprocessing.OneHotEncoder and step.categories is None and not step.drop_first:
+        return choosing.OneHot(step, source)
+    if kind in _OF_COLUMNS and getattr(step, "absent", None) is None:
+        return _OF_COLUMNS[kind](step, source)
+    return None
+
+
 def _chain(steps: Sequence[Any], names: Names[Any], source: Source) -> Chain:
     made: list[Stage] = []
     for step in steps:
@@ -105,12 +127,8 @@ def _stage(step: Any, names: Names[Any], source: Source) -> Stage:
     kind, raw = type(step), names is source.names
     if kind in scalers.SCALERS and scalers.looks_at_everything(step):
         return scalers.SCALERS[kind](step, names)
-    if kind is compose.Select and raw:
-        return choosing.Chosen(step, names)
-    if kind in (compose.Discard, compose.SelectType) and raw and choosing.is_plain(step):
-        return choosing.Kept(step, names)
-    if kind is preprocessing.OneHotEncoder and raw and step.categories is None and not step.drop_first:
-        return choosing.OneHot(step, source)
+    if raw and (stage := _of_columns(step, source)) is not None:
+        return stage
     if kind is compose.TransformerUnion:
         return Together([_stage(one, names, source) for one in step.transformers.values()])
     if kind is compose.Pipeline:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 Name = TypeVar("Name", bound=Hashable)
+#: a feature, by number, and a value of it with its type
+Token: TypeAlias = tuple[int, type, float | str | bool]
 #: groups of events with the same names that are smaller than this are read entry by entry
 _FEW = 8
 
@@ -56,7 +58,7 @@ class Source:
 
     def __init__(self) -> None:
         self.names: Names[str] = Names()
-        self.tokens: Names[tuple[int, str | bool]] = Names()
+        self.tokens: Names[Token] = Names()
 
     def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
         """The rows as one block. A text has no number: its value is nan."""
@@ -84,9 +86,13 @@ class Source:
                     values[at + column], tokens[at + column] = zip(*(self._read(number, v) for v in said), strict=True)
         return Block(starts, ids, values, values, tokens)
 
-    def class_of(self, token: tuple[int, str | bool]) -> str:
+    def class_of(self, token: Token) -> str:
         """What River's encoder calls the class that a feature has."""
-        return f"{self.names.all[token[0]]}_{token[1]}"
+        return f"{self.names.all[token[0]]}_{token[2]}"
+
+    def token(self, feature: int, value: float | str | bool) -> int:
+        """The number of a value that a feature has. 1, 1.0 and True are three."""
+        return self.tokens.id_of((feature, type(value), value))
 
     def numbers(self, names: Sequence[str], values: Floats) -> Block:
         """Rows one after another, of which each has these names and numbers, as a block."""
@@ -99,8 +105,8 @@ class Source:
         if type(value) is float:
             return value, -1
         if isinstance(value, bool):
-            return float(value), self.tokens.id_of((int(number), value))
-        return (np.nan, self.tokens.id_of((int(number), value))) if isinstance(value, str) else (float(value), -1)
+            return float(value), self.token(int(number), value)
+        return (np.nan, self.token(int(number), value)) if isinstance(value, str) else (float(value), -1)
 
 
 def _columns(
