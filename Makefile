@@ -6,7 +6,7 @@ ARGS ?=
 # how many tests run beside each other
 WORKERS ?= auto
 
-.PHONY: run test test-light check fix pictures bench bench-smoke trust soak kafka clean
+.PHONY: run test test-light check fix pictures docs bench bench-smoke trust soak kafka clean
 
 run: $(VENV)/run.stamp  ## the demo on the embedded default: payments are learnt, guarded and served
 	$(BIN)/holdfast demo $(ARGS)
@@ -32,6 +32,10 @@ fix: $(VENV)/all.stamp  ## mend what can be mended by itself
 
 pictures: $(VENV)/all.stamp  ## docs/console.png, from a running demo in Chromium
 	$(BIN)/python scripts/pictures.py
+
+docs: $(VENV)/test.stamp  ## the documents as a site with search, in docs/site/html; a broken link is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site docs docs/site/html
+	@echo "docs/site/html/site/index.html"
 
 bench: $(VENV)/all.stamp  ## figures as ratios, each with its own yardstick in the same run
 	$(BIN)/python benchmarks/run.py $(ARGS)

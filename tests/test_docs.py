@@ -2,7 +2,10 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import click
@@ -216,3 +219,27 @@ def test_every_folder_of_the_store_is_documented() -> None:
     """Those that have a bound, and those that are signed."""
     text = doc("docs/formats.md")
     assert [one for one in {*FOLDERS, *(name for name, _ in BEGINNINGS)} if f"| `{one}" not in text] == []
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """``make docs``: every link leads somewhere, every page is in the contents, and nothing comes from elsewhere."""
+    pytest.importorskip("sphinx", reason="the site wants the extra docs")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--quiet",
+        "--fail-on-warning",
+        "--keep-going",
+        "-c",
+        "docs/site",
+        "docs",
+    ]
+    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(tmp_path).with_suffix("").as_posix() for path in tmp_path.rglob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= pages
+    loaded = re.findall(
+        r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', (tmp_path / "site/index.html").read_text()
+    )
+    assert loaded == []

@@ -1,4 +1,4 @@
-"""Every command of the README, in its order, as somebody types them: in a folder with the examples beside it."""
+"""Every command of README and tutorial, in order, as somebody types them: in a folder with the examples beside it."""
 
 import os
 import re
@@ -15,26 +15,32 @@ from support.lineages import wait_for
 
 ROOT = Path(__file__).parent.parent
 #: what is tried elsewhere: whole suites, installations, a broker, what runs for minutes, what needs torch
-_ELSEWHERE = re.compile(r"make |pip install|holdfast drill|holdfast retrain|holdfast archive import history")
+_ELSEWHERE = re.compile(r"make |pip install|holdfast drill|holdfast retrain|holdfast archive import")
 
 
-def commands() -> list[str]:
-    """The lines of the README's blocks of commands, continued lines joined, comments left out."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def commands(document: str) -> list[str]:
+    """The lines of a document's blocks of commands, continued lines joined, comments left out."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     found = [re.sub(r"\s+#\s.*$", "", line).strip() for line in lines]
     return [line for line in found if line and not line.startswith("#") and not _ELSEWHERE.match(line)]
 
 
 @pytest.mark.timeout(300)
-def test_every_command_works_in_its_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/tutorial.md"])
+def test_every_command_works_in_its_order(document: str, tmp_path: Path) -> None:
     """``holdfast up`` runs on in its terminal; the others each end with 0."""
     port = free_port()
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     activate = tmp_path / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
     activate.write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
-    environment = {**os.environ, "HOLDFAST_SERVE__PORT": str(port), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "HOLDFAST_SERVE__PORT": str(port),
+        "HOLDFAST_CONSOLE__PORT": str(free_port()),
+        "PYTHONPATH": str(ROOT),
+    }
     shell = subprocess.Popen(
         ["bash"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -42,7 +48,7 @@ def test_every_command_works_in_its_order(tmp_path: Path) -> None:
     assert shell.stdin is not None
     assert shell.stdout is not None
     try:
-        for line in commands():
+        for line in commands(document):
             line = line.replace(":8000", f":{port}")  # noqa: PLW2901  another may run on this machine
             if line == "holdfast up":
                 shell.stdin.write("holdfast up > up.log 2>&1 &\n")
