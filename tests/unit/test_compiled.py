@@ -171,6 +171,27 @@ def test_regressions_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObje
     _same(choose(SHAPES)(choose(SCALERS)(), last), _regression(_rows(seed), seed), "regression", seed)
 
 
+def test_values_that_never_come_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays, and so do the bits."""
+    from learners.river.compiled import execution
+
+    monkeypatch.setattr(execution, "MOST_VALUES", 50)
+    events = [
+        Event.of(
+            {"n": float(at % 7), "word": f"w{at}", "day": f"2026-01-{at % 28 + 1:02}T00:{at % 60:02}:00"}, at % 3 == 0
+        )
+        for at in range(900)
+    ]
+    model = (Pick(["n"]) | preprocessing.StandardScaler()) + (
+        Pick(["word"]) | preprocessing.FeatureHasher(n_features=2**14, seed=1)
+    ) + (DateParts({"day": "iso"}) | preprocessing.OneHotEncoder()) | linear_model.LogisticRegression()
+    _same(model, events, "binary", 1)
+    fast, said = CompiledRiver(RiverLearner(model, Labels("binary"), types=TYPES)), list[Prediction]()
+    for at in range(0, 900, 30):
+        learn_batch(fast, events[at : at + 30], said)
+        assert len(fast._execution._source.tokens) < 50 + 30 * 6
+
+
 @settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_softmax_is_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:

@@ -19,6 +19,9 @@ from learners.river.compiled.steps.model import Model
 from learners.river.learner import RiverLearner
 from learners.river.parts import final, parts
 
+#: names of features and values of texts that are remembered by number; what the model itself keeps is beside it
+MOST_VALUES = 200_000
+
 
 class NotCompiledError(Exception):
     """A model, or a part of one, for which there is no compiled loop; the message names it."""
@@ -35,6 +38,11 @@ class Execution:
         self._last = _last(river, self._stages.names)
         self.exact = self._last.exact
         self._fresh = self._dirty = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many names and values were seen that it is time to begin with none: most may never come again."""
+        return len(self._source.names) + len(self._source.tokens) > MOST_VALUES
 
     def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
         """Features of many events as arrays."""

@@ -57,6 +57,9 @@ class CompiledRiver:
             said.append(self._by_river(events[at]))
             at += 1
         rest = events[at:]
+        if self._execution.crowded:
+            self._execution.write()
+            self._execution = Execution(self._river)
         block = self._block(rest)
         labels = np.array([float(event.label or 0) for event in rest])
         weights = np.array([event.weight if event.label is not None else 0.0 for event in rest])

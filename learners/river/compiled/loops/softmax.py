@@ -9,7 +9,7 @@ from learners.river.compiled.loops.linear import rate
 
 
 @compiled(
-    "i8(i8[::1],i8[::1],f8[::1],f8[::1],i8[::1],b1[::1],f8[:,::1],i1[:,::1],f8[:,::1],f8[:,::1],i8[::1],f8[::1],"
+    "i8(i8[::1],i8[::1],f8[::1],f8[::1],i8[::1],b1[::1],f8[:,::1],i8[:,::1],f8[:,::1],f8[:,::1],i8[::1],f8[::1],"
     "f8[::1],f8[::1],i8,i8,f8[:,::1])"
 )
 def learn_softmax(
@@ -19,8 +19,9 @@ def learn_softmax(
     """Returns how many events were learnt: the next one is River's own to handle.
 
     Rows of ``w``, ``known``, ``first`` and ``second`` are classes, in River's order; a label of -1 is one that has no
-    row yet. ``counts`` (of features that have a weight), ``iterations`` and ``of_class`` (weights) are by class.
-    ``settings``: l2, three of the rate, three of the optimizer, 0.5, 2.0.
+    row yet. ``known`` numbers features in the order in which they got their weight (0: none), ``counts`` says how many
+    have one; ``iterations`` and ``of_class`` (weights) are by class. ``settings``: l2, three of the rate, three of the
+    optimizer, 0.5, 2.0.
     """
     half, two = settings[7], settings[8]
     o0, o1, o2 = settings[4], settings[5], settings[6]
@@ -66,8 +67,8 @@ def learn_softmax(
                 i = ids[k]
                 g = after[k] * loss + settings[0] * w[c, i]
                 if not known[c, i]:
-                    known[c, i] = 1
                     counts[c] += 1
+                    known[c, i] = counts[c]
                 if optimizer == 0:  # SGD
                     w[c, i] -= step * g
                 elif optimizer == 1:  # AdaGrad

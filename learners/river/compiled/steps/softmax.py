@@ -97,12 +97,13 @@ class Softmax:
         ids = {name: [self._names.id_of(key) for key in model.weights[name]] for name in self._classes}
         shape = len(self._classes), len(self._names)
         self._weights, self._first, self._second = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        self._known = np.zeros(shape, np.int8)
+        self._known = np.zeros(shape, np.int64)
         self._counts: Integers = np.array([len(model.weights[name]) for name in self._classes], np.int64)
         self._iterations = np.array([float(model.optimizers[name].n_iterations) for name in self._classes])
         self._of_class = np.array([float(model.loss.class_weight.get(name, 1.0)) for name in self._classes])
         for row, name in enumerate(self._classes):
-            self._weights[row, ids[name]], self._known[row, ids[name]] = list(model.weights[name].values()), 1
+            self._weights[row, ids[name]] = list(model.weights[name].values())
+            self._known[row, ids[name]] = np.arange(1, len(ids[name]) + 1)  # their order is that of sums, now and then
             for part, kept in zip((self._first, self._second), self._kept, strict=False):
                 for key, value in (getattr(model.optimizers[name], kept) or {}).items():
                     part[row, self._names.id_of(key)] = value
@@ -110,7 +111,8 @@ class Softmax:
     def write(self) -> None:
         """Classes, their weights, and what their optimizers keep."""
         for row, name in enumerate(self._classes):
-            known = np.flatnonzero(self._known[row]).tolist()
+            ranks = self._known[row]
+            known = np.argsort(ranks, kind="stable")[np.count_nonzero(ranks == 0) :].tolist()
             weights, optimizer = self._model.weights[name], self._model.optimizers[name]
             weights.update((self._names.all[i], float(self._weights[row, i])) for i in known)
             optimizer.n_iterations = int(self._iterations[row])
