@@ -1,7 +1,7 @@
 """``make bench-smoke``: the ratios that matter most, in two minutes; exit 1 when one has fallen by a quarter.
 
-What they were is written in ``smoke.json`` (``--write`` measures it anew). The best of the rounds counts, so that other
-work on the machine does not look like a fault of the code.
+What they were is written in ``smoke.json``, as on a machine that has other work as well (``--write`` measures it anew);
+what a quiet one gives stands in docs/benchmarks.md. The best of the rounds counts.
 """
 
 import argparse
