@@ -6,8 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY learners learners
 COPY snapshots snapshots
 COPY stream stream
-RUN python -m venv /opt/holdfast && /opt/holdfast/bin/pip install --no-cache-dir --constraint constraints.txt '.[archive,baseline,fast,s3,signing]' \
-    && cd / && /opt/holdfast/bin/python -c 'import learners.river.compiled.learner, stream.source.alike.scan'
+RUN python -m venv /opt/holdfast && /opt/holdfast/bin/pip install --no-cache-dir --constraint constraints.txt '.[archive,baseline,fast,s3,signing]'
 
 FROM python:3.11.15-slim-bookworm@sha256:b18992999dbe963a45a8a4da40ac2b1975be1a776d939d098c647482bcad5cba
 RUN groupadd --system --gid 10001 holdfast && useradd --system --uid 10001 --gid 10001 --home-dir /lineage holdfast \
