@@ -124,9 +124,9 @@ def test_a_person_sees_it_learn_and_puts_a_snapshot_back(folder: Callable[..., F
         assert other.wrong == []
     here.end()
     wait_for(lambda: "asking again" in tab.inner_text("#state"))
-    page.wrong.clear()  # that nobody answered
     here.start("console")
     wait_for(lambda: "needs somebody" in tab.inner_text("#state"))
+    page.wrong[:] = [one for one in page.wrong if "ERR_CONNECTION" not in one]  # nobody answered for a while
     assert "no process answers" in tab.inner_text("#findings")
     assert tab.locator("#quality .scatterlayer .trace").count() >= 2
     assert page.wrong == []

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,10 @@ _IMPORTED = (
 )  # fmt: skip
 
 
+#: what they import where numba is
+_COMPILED = ("learners.river.compiled.learner", "stream.source.alike.scan")
+
+
 def _serve(listening: socket.socket) -> dict[str, Any] | None:
     """Fork for each request until nobody is left to ask; return the request in the process that was forked for it."""
     watching, ringing = socket.socketpair()
@@ -155,7 +160,7 @@ def main() -> None:
     del sys.path[0]  # this folder: the command does not see it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in _IMPORTED:
+        for name in (*_IMPORTED, *(_COMPILED if find_spec("numba") is not None else ())):
             importlib.import_module(name)
     listening.send(_READY)
     asked = _serve(listening)
