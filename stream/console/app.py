@@ -244,7 +244,7 @@ def _add_looks(  # noqa: C901  one way to look after another
     @app.post("/api/{name}/try")
     async def ask(name: str, request: Request) -> Response:
         one = of(name, request)
-        body = await request.body()
+        body = await request.body() or b"null"
         if trying.locked():
             raise HTTPException(429, "somebody tries something just now: again in a moment")
         async with trying:

@@ -5,6 +5,7 @@ on standard input as ``{"x": {...}}``, the answers go out as JSON: ``{"answers":
 An empty question asks for the weights of the linear models, beside those of their reference.
 """
 
+import logging
 import os
 import sys
 import time
@@ -25,6 +26,8 @@ from stream.refusal import Refusal
 from stream.serve.loaded import answer_of, load_baseline, load_snapshot
 from stream.settings import Config
 from stream.source.codec import Codec
+
+log = logging.getLogger("holdfast.console")
 
 
 def ask(config: Config, lineage: Lineage, body: bytes) -> dict[str, Any]:
@@ -60,9 +63,10 @@ def weigh(config: Config, lineage: Lineage) -> dict[str, Any]:
         numbers = [number, part.reference if part.reference is not None else lineage.numbers[0]]
         try:
             models: list[Any] = [load_snapshot(config, lineage, n, name, time.time())[0].learner for n in numbers]
-        except (SnapshotsError, LearnersError):
-            continue  # the reference may be gone; what serves is said elsewhere to be
-        now, then = (weights(model.model) for model in models)
+            now, then = (weights(model.model) for model in models)
+        except Exception as cause:  # the reference may be gone; what serves is said elsewhere to be
+            log.debug("no weights of %s: %s", name, cause)
+            continue
         if now is not None and then is not None:
             found[name] = {"snapshot": numbers[0], "reference": numbers[1], "weights": telling(now, then)}
     return {"learners": found}

@@ -29,7 +29,7 @@ _Found = TypeVar("_Found")
 _SAME_SECONDS = 0.5
 _MOST_ASKED = 200
 _MOST_MARKS = 1000
-_EXAMPLES, _ASK_SECONDS, _SELDOM_SECONDS = 20, 30.0, 10.0
+_EXAMPLES, _ASK_SECONDS, _SELDOM_SECONDS = 20, 30.0, 30.0
 #: classes of the accounting equation, as the bar shows them
 CLASSES = ("learnt", "held_out", "quarantined", "pending", "timed_out", "unlabelled", "duplicate", "dead_lettered")
 
@@ -186,11 +186,15 @@ class Seen:
         """Look, or give what was seen within the last seconds: what takes long, or loads models."""
         there = self._slow.get(key)
         if there is None or time.monotonic() - there[0] > _SELDOM_SECONDS:
-            self._slow[key] = there = (time.monotonic(), look())
+            found = look()
+            self._slow[key] = there = (time.monotonic(), found)
         return there[1]
 
     def answers(self, body: bytes) -> dict[str, Any]:
-        """What every model says to one question; one question at a time, since each loads them."""
+        """What every model says to one question; one question at a time, since each loads them.
+
+        No question at all asks for weights (:mod:`stream.console.asking`).
+        """
         command = interpreter.command("stream.console.asking", self.path)
         with self._asking:
             try:

@@ -1,5 +1,6 @@
 """Compiled loops end where River ends, bit for bit: predictions, state, and what is raised where (promises 1 and 5)."""
 
+import os
 import pickle
 import random
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from learners.river.learner import RiverLearner
 NotCompiledError = pytest.importorskip("learners.river.compiled.execution", exc_type=ImportError).NotCompiledError
 CompiledRiver = pytest.importorskip("learners.river.compiled.learner", exc_type=ImportError).CompiledRiver
 
+#: the same examples each time where a failure would be news to nobody; others each time elsewhere
+CI = bool(os.environ.get("CI"))
 Loss, Schedule = optim.losses, optim.schedulers
 TYPES = [f"learners.river.columns:{name}" for name in ("Pick", "Under", "DateParts")]
 OPTIMIZERS: list[Callable[[], Any]] = [
@@ -146,7 +149,7 @@ def _same(model: Any, events: list[Event], task: Any, seed: int) -> None:
         assert repr(opinion(again, events[0].features)) == repr(opinion(slow, events[0].features))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, derandomize=CI)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_binary_models_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
     """Random pipelines over random events."""
@@ -159,7 +162,7 @@ def test_binary_models_are_rivers_own_to_the_last_bit(seed: int, data: st.DataOb
     _same(choose(SHAPES)(choose(SCALERS)(), last), _rows(seed), "binary", seed)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=CI)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_regressions_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
     """The same for numbers."""
@@ -169,6 +172,28 @@ def test_regressions_are_rivers_own_to_the_last_bit(seed: int, data: st.DataObje
         initializer=choose([None, optim.initializers.Constant(0.3)]),
     )  # fmt: skip
     _same(choose(SHAPES)(choose(SCALERS)(), last), _regression(_rows(seed), seed), "regression", seed)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_two_features_that_make_one_class_are_rivers(drop: bool) -> None:
+    """``a_b`` = ``c`` and ``a`` = ``b_c`` are one name."""
+    draw = random.Random(4)
+    events = [
+        Event.of({"a": draw.choice(["b_c", "x"]), "a_b": draw.choice(["c", "y"])}, draw.random() < 0.6)
+        for _ in range(200)
+    ]
+    _same(preprocessing.OneHotEncoder(drop_zeros=drop) | linear_model.LogisticRegression(), events, "binary", 1)
+
+
+def test_a_model_of_several_classes_is_asked_before_it_knows_one() -> None:
+    """After a restart from a snapshot in which nothing was learnt."""
+    model = preprocessing.StandardScaler() | linear_model.SoftmaxRegression()
+    learners = [RiverLearner(model, Labels("multiclass"), types=TYPES)]
+    learners.append(CompiledRiver(RiverLearner(pickle.loads(pickle.dumps(model)), Labels("multiclass"), types=TYPES)))
+    said: list[list[Prediction]] = [[], []]
+    for learner, found in zip(learners, said, strict=True):
+        learn_batch(learner, [Event.of({"a": 1.0}), Event.of({"a": 2.0})], found)
+    assert repr(said[0]) == repr(said[1])
 
 
 def test_values_that_never_come_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +217,7 @@ def test_values_that_never_come_again_are_forgotten(monkeypatch: pytest.MonkeyPa
         assert len(fast._execution._source.tokens) < 50 + 30 * 6
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=CI)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_softmax_is_rivers_own_to_the_last_bit(seed: int, data: st.DataObject) -> None:
     """Classes that come later, one that never does; the same for two classes."""
@@ -217,7 +242,7 @@ MARGINS: list[Callable[[], Any]] = [
 ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=CI)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_margins_are_rivers_own_but_for_the_last_digits(seed: int, data: st.DataObject) -> None:
     """Norms are summed in another order: predictions agree to 1e-9."""

@@ -38,11 +38,12 @@ class Execution:
         self._last = _last(river, self._stages.names)
         self.exact = self._last.exact
         self._fresh = self._dirty = False
+        self._own: int | None = None
 
     @property
     def crowded(self) -> bool:
         """Whether so many names and values were seen that it is time to begin with none: most may never come again."""
-        return len(self._source.names) + len(self._source.tokens) > MOST_VALUES
+        return len(self._source.names) + len(self._source.tokens) - (self._own or 0) > MOST_VALUES
 
     def block(self, rows: Sequence[Mapping[str, float | str | bool]]) -> Block:
         """Features of many events as arrays."""
@@ -87,6 +88,8 @@ class Execution:
             self._stages.read()
             self._last.read()
             self._fresh, self._dirty = True, False
+            if self._own is None:  # what the model itself keeps is there from the beginning
+                self._own = len(self._source.names)
 
     def write(self) -> None:
         """Give the state back to the River object, unless it is there already."""

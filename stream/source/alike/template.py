@@ -19,6 +19,8 @@ AVAILABLE = find_spec("numba") is not None
 _TOKEN = re.compile(rb'[ \t\r\n]*([{}\[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+)')
 _IDENTITY, _LABEL, _TIME, _WEIGHT, _TEXT, _TRUTH = range(1, 7)
 _MOST_SLOTS = 1000
+#: of a feature in a namespace; what lies deeper is the codec's to flatten, or to refuse
+_DEEPEST = 3
 
 
 class Columns(NamedTuple):
@@ -88,6 +90,8 @@ class Template:
                 self._literals[-1] += literal
                 named = token == b":"
             elif not named and token[:1] == b'"' and depth:
+                if b"\\" in token:
+                    raise ValueError("a name that is written with escapes is the codec's to read")
                 self._literals[-1] += literal
                 path[depth - 1] = token[1:-1]
             else:
@@ -96,7 +100,7 @@ class Template:
     def _slot(self, token: bytes, literal: bytes, what: str, path: list[bytes], depth: int) -> None:
         """A value of the sample: which kind of slot stands here."""
         said, truth = token[:1] == b'"', token in (b"true", b"false")
-        if token in (b"null", b"[", b"]") or (depth > 1) != (what == "features"):
+        if token in (b"null", b"[", b"]") or (depth > 1) != (what == "features") or depth > _DEEPEST:
             raise ValueError("no template describes this event")
         if what == "features":
             kind = _TEXT if said else _TRUTH if truth else 0

@@ -58,8 +58,7 @@ def slope(loss, a, b, y, said):
         return (1.0 if y < said else 0.0) - a
     if loss == 7:  # Cauchy
         d = said - y
-        c = d / a
-        return d / (c * c + 1.0)
+        return d / ((d / a) ** b + 1.0)
     # insensitive to small errors
     shifted = y * 2.0 - 1.0
     if said > shifted + a:

@@ -90,12 +90,7 @@ class Hashed(Stateless):
         ]
         ids = np.array([place for place, _ in pairs], np.int64)
         signs = np.array([sign for _, sign in pairs], np.float64)
-        events = np.repeat(np.arange(len(block.starts) - 1), np.diff(block.starts))
-        keys = events * (len(self.names) + 1) + ids
-        order = np.argsort(keys, kind="stable")
-        twice = np.zeros(len(ids), bool)
-        twice[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-        unfit(block, twice)
+        unfit(block, _twice(block, ids))
         number = block.tokens < 0
         before, after = (np.where(number, part, 1.0) * signs for part in (block.before, block.after))
         return Block(block.starts, ids, before, after, np.full(len(ids), -1))
@@ -163,6 +158,7 @@ class OneHot:
         if len(tokens):
             unfit(block, np.array(self._odd)[tokens])
         ids = np.array(self._of_token, np.int64)[tokens] if len(tokens) else tokens
+        unfit(block, _twice(block, ids))  # two features may make one class: a_b=c and a=b_c
         ones = np.ones(len(ids))
         if self._model.drop_zeros:
             return Block(block.starts, ids, ones, ones, np.full(len(ids), -1))
@@ -220,6 +216,16 @@ class OneHot:
     def back(self, mark: Any) -> None:
         """The classes that were known."""
         self._known = dict(mark)
+
+
+def _twice(block: Block, ids: Integers) -> Flags:
+    """Entries whose id another entry of the same event has as well."""
+    events = np.repeat(np.arange(len(block.starts) - 1), np.diff(block.starts))
+    keys = events * (int(ids.max(initial=0)) + 1) + ids
+    order = np.argsort(keys, kind="stable")
+    twice = np.zeros(len(ids), bool)
+    twice[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    return twice
 
 
 def is_plain(model: compose.Discard | compose.SelectType | Under) -> bool:

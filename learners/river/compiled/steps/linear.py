@@ -22,7 +22,7 @@ LOSSES: dict[type, Callable[[Any], tuple[float, float]]] = {
     Loss.Absolute: lambda _: (0.0, 0.0),
     Loss.Huber: lambda one: (one.epsilon, 0.0),
     Loss.Quantile: lambda one: (one.alpha, 0.0),
-    Loss.Cauchy: lambda one: (one.C, 0.0),
+    Loss.Cauchy: lambda one: (one.C, 2.0),  # the exponent of its square
     Loss.EpsilonInsensitiveHinge: lambda one: (one.eps, 0.0),
 }
 #: in the order of ``loops.learn_linear``: the optimizer, its parameters, and the dicts that it keeps by feature

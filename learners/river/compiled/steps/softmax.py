@@ -54,11 +54,12 @@ class Softmax:
     def learn(self, block: Block, labels: Floats, weights: Floats, learns: Flags) -> tuple[int, Floats]:  # noqa: ARG002  it takes none
         """Predict and learn each event; a class that comes for the first time is River's to add."""
         self._fit()
-        rows = {name: row for row, name in enumerate(self._classes)}
-        numbers = np.array([rows.get(self._name_of(label), -1) for label in self._labels_of(labels)], np.int64)
         said = np.empty((len(labels), len(self._classes)))
         if not self._classes:
             return 0, said[:0]
+        rows = {name: row for row, name in enumerate(self._classes)}
+        given = zip(self._labels_of(labels), learns.tolist(), strict=True)
+        numbers = np.array([rows.get(self._name_of(label), -1) if learnt else -1 for label, learnt in given], np.int64)
         done = softmax.learn_softmax(
             block.starts, block.ids, block.before, block.after, numbers, learns, self._weights, self._known,
             self._first, self._second, self._counts, self._iterations, self._of_class, self._settings,
