@@ -185,6 +185,16 @@ def test_two_features_that_make_one_class_are_rivers(drop: bool) -> None:
     _same(preprocessing.OneHotEncoder(drop_zeros=drop) | linear_model.LogisticRegression(), events, "binary", 1)
 
 
+@pytest.mark.parametrize("first", [0.0, -0.0])
+@pytest.mark.parametrize("drop", [False, True])
+def test_zeros_of_both_signs_are_classes_as_river_has_them(first: float, drop: bool) -> None:
+    """One to a set, two by name: whichever came first is known."""
+    draw = random.Random(5)
+    values = [first, *(draw.choice([0.0, -0.0, 1.0, 2.0]) for _ in range(200))]
+    events = [Event.of({"a": value}, draw.random() < 0.6) for value in values]
+    _same(preprocessing.OneHotEncoder(drop_zeros=drop) | linear_model.LogisticRegression(), events, "binary", 1)
+
+
 def test_a_model_of_several_classes_is_asked_before_it_knows_one() -> None:
     """After a restart from a snapshot in which nothing was learnt."""
     model = preprocessing.StandardScaler() | linear_model.SoftmaxRegression()

@@ -107,7 +107,7 @@ class Execution:
 
 
 _OF_COLUMNS: dict[type, Callable[[Any, Source], Stage]] = {
-    Pick: lambda step, source: choosing.Picked(step, source.names),
+    Pick: lambda step, source: choosing.Picked(step.names, source.names),
     DateParts: choosing.Dates,
     preprocessing.FeatureHasher: choosing.Hashed,
 }
@@ -117,7 +117,7 @@ def _of_columns(step: Any, source: Source) -> Stage | None:
     """A stage that takes features as they came; None where there is none for this step."""
     kind = type(step)
     if kind is compose.Select:
-        return choosing.Chosen(step, source.names)
+        return choosing.Chosen(step.keys, source.names)
     if kind in (compose.Discard, compose.SelectType, Under) and choosing.is_plain(step):
         return choosing.Kept(step, source.names)
     if kind is preprocessing.OneHotEncoder and step.categories is None and not step.drop_first:

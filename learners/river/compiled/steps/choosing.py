@@ -1,41 +1,24 @@
 """Selectors, encoders and the hasher of River as stages, and our own transformers of columns."""
 
+import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from river import compose, preprocessing
 
-from learners.river.columns import DateParts, Pick, Under
+from learners.river.columns import DateParts, Under
 from learners.river.compiled.arrays.block import Block, Integers, Names, Source
 from learners.river.compiled.arrays.stages import Flags, Stateless, UnfitError, unfit
 from learners.river.compiled.loops import scaling as loops
 
 
-class Chosen(Stateless):
-    """``Select``: these features, in the order of River's set; an event that lacks one is River's to refuse."""
-
-    def __init__(self, model: compose.Select, names: Names[Any]) -> None:
-        self.names, self._keys = names, [names.id_of(key) for key in model.keys]
-
-    def run(self, block: Block, learns: Flags) -> Block:  # noqa: ARG002  it learns nothing
-        """Keep what is chosen."""
-        events = len(block.starts) - 1
-        slots = np.full(len(self.names), -1)
-        slots[self._keys] = np.arange(len(self._keys))
-        at = np.empty((events, len(self._keys)), np.int64)
-        loops.place_of_each(block.starts, block.ids, slots, at)
-        lacking = (at < 0).any(axis=1)
-        if lacking.any():
-            raise UnfitError(int(np.argmax(lacking)))
-        return _of_entries(block, at.reshape(-1), np.full(events, len(self._keys)))
-
-
 class Picked(Stateless):
     """``Pick``: these features, in its order, as far as an event has them."""
 
-    def __init__(self, model: Pick, names: Names[Any]) -> None:
-        self.names, self._keys = names, [names.id_of(key) for key in model.names]
+    def __init__(self, keys: Iterable[str], names: Names[Any]) -> None:
+        self.names, self._keys = names, [names.id_of(key) for key in keys]
 
     def run(self, block: Block, learns: Flags) -> Block:  # noqa: ARG002  it learns nothing
         """Keep what is picked."""
@@ -43,7 +26,21 @@ class Picked(Stateless):
         slots[self._keys] = np.arange(len(self._keys))
         at = np.empty((len(block.starts) - 1, len(self._keys)), np.int64)
         loops.place_of_each(block.starts, block.ids, slots, at)
-        return _of_entries(block, at[at >= 0], (at >= 0).sum(axis=1))
+        there = at >= 0
+        self._check(there)
+        return _of_entries(block, at[there], there.sum(axis=1))
+
+    def _check(self, there: Flags) -> None:
+        """Whether each event (rows) has what is picked."""
+
+
+class Chosen(Picked):
+    """``Select``: these features, in the order of River's set; an event that lacks one is River's to refuse."""
+
+    def _check(self, there: Flags) -> None:
+        whole = there.all(axis=1)
+        if not whole.all():
+            raise UnfitError(int(np.argmin(whole)))
 
 
 class Dates(Stateless):
@@ -144,32 +141,44 @@ class OneHot:
     def __init__(self, model: preprocessing.OneHotEncoder, source: Source) -> None:
         self._model, self._source = model, source
         self.names: Names[Any] = Names()
-        self._of_token: list[int] = []
+        self._of_token: dict[int, int] = {}
         self._type_of: dict[int, type] = {}
-        self._odd: list[bool] = []
+        self._odd: set[int] = set()
         self._known: dict[int, None] = {}
+        self._negative: list[int] = []
 
     def run(self, block: Block, learns: Flags) -> Block:
         """One entry for each class that an event has, and a 0 for each other known one unless zeros are dropped."""
         tokens = self._tokens(block)
-        for token in self._source.tokens.all[len(self._of_token) :]:
-            self._of_token.append(self.names.id_of(self._source.class_of(token)))
-            self._odd.append(self._type_of.setdefault(token[0], token[1]) is not token[1])
-        if len(tokens):
-            unfit(block, np.array(self._odd)[tokens])
-        ids = np.array(self._of_token, np.int64)[tokens] if len(tokens) else tokens
+        different, place = np.unique(tokens, return_inverse=True)
+        ids = np.array([self._id_of(token) for token in different.tolist()], np.int64)[place]
+        if self._odd:
+            unfit(block, np.isin(tokens, list(self._odd)))
         unfit(block, _twice(block, ids))  # two features may make one class: a_b=c and a=b_c
         ones = np.ones(len(ids))
         if self._model.drop_zeros:
             return Block(block.starts, ids, ones, ones, np.full(len(ids), -1))
         return self._with_zeros(block, ids, learns)
 
+    def _id_of(self, token: int) -> int:
+        found = self._of_token.get(token)
+        if found is None:
+            feature, kind, _ = whole = self._source.tokens.all[token]
+            found = self._of_token[token] = self.names.id_of(self._source.class_of(whole))
+            if self._type_of.setdefault(feature, kind) is not kind:
+                self._odd.add(token)
+        return found
+
     def _tokens(self, block: Block) -> Integers:
-        """Of each entry, numbers as well; a negative zero, which is a class of its own in name only, is River's."""
+        """Of each entry, numbers as well. A negative zero is River's, and so is 0 where a negative one is known.
+
+        The two are one to a set, and two classes by name.
+        """
         numbers = np.flatnonzero(block.tokens < 0)
         if not len(numbers):
             return block.tokens
-        unfit(block, (block.tokens < 0) & (block.before == 0) & np.signbit(block.before))
+        signed = np.signbit(block.before) | np.isin(block.ids, self._negative)
+        unfit(block, (block.tokens < 0) & (block.before == 0) & signed)
         tokens, token = block.tokens.copy(), self._source.token
         pairs = zip(block.ids[numbers].tolist(), block.before[numbers].tolist(), strict=True)
         tokens[numbers] = [token(feature, value) for feature, value in pairs]
@@ -198,15 +207,20 @@ class OneHot:
     def read(self) -> None:
         """The classes that are known."""
         self._known = {self.names.id_of(name): None for name in self._model._zero_dict}  # noqa: SLF001  its order counts
+        self._negative = [
+            self._source.names.id_of(name)
+            for name, values in self._model.values.items()
+            if 0.0 in values and math.copysign(1.0, next(value for value in values if value == 0)) < 0
+        ]
 
     def write(self) -> None:
         """The classes that are known."""
         if self._model.drop_zeros:
             return
-        known = {self.names.all[one] for one in self._known}
-        for token in self._source.tokens.all:
-            if self._source.class_of(token) in known and self._type_of.get(token[0]) is token[1]:
-                self._model.values[self._source.names.all[token[0]]].add(token[2])
+        for token, one in self._of_token.items():
+            if one in self._known and token not in self._odd:
+                feature, _, value = self._source.tokens.all[token]
+                self._model.values[self._source.names.all[feature]].add(value)
         self._model._zero_dict.update((self.names.all[one], 0) for one in self._known)  # noqa: SLF001
 
     def mark(self) -> Any:
