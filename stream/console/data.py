@@ -22,25 +22,39 @@ _ROWS, _FEWEST = 1000, 50
 _FEATURES, _NEW_VALUES = 200, 5
 
 
-def data(lineage: Lineage) -> dict[str, Any]:
+class Sides(msgspec.Struct):
+    """Rows of then and of now, when then was (Unix seconds), and what its rows are; ``why`` where rows are lacking."""
+
+    then: list[dict[str, Any]] = []
+    now: list[dict[str, Any]] = []
+    since: float | None = None
+    against: str = ""
+    why: str = ""
+
+
+def sides(lineage: Lineage) -> Sides:
+    """Read what is compared: all that wants the store."""
+    newest = lineage.newest()
+    if newest is None:
+        return Sides(why="no snapshot has been written yet")
+    now = [row.event().features.flat() for row in window(lineage.store, newest, _ROWS)]
+    then, since, what = _before(lineage, newest)
+    few = min(len(then), len(now)) < _FEWEST
+    why = f"{len(now)} held-out rows of now and {len(then)} of then: {_FEWEST} tell something" if few else ""
+    return Sides(then, now, since, what, why)
+
+
+def data(found: Sides) -> dict[str, Any]:
     """Each feature then and now, what moved furthest first; ``why`` says what is lacking where there is nothing.
 
     ``psi`` and ``ks`` (with its ``chance``, numbers only), means, missing shares, and values that were never there.
     """
-    newest = lineage.newest()
-    if newest is None:
-        return {"features": [], "why": "no snapshot has been written yet"}
-    now = [row.event().features.flat() for row in window(lineage.store, newest, _ROWS)]
-    then, since, what = _before(lineage, newest)
-    if min(len(then), len(now)) < _FEWEST:
-        return {
-            "features": [],
-            "why": f"{len(now)} held-out rows of now and {len(then)} of then: {_FEWEST} tell something",
-        }
-    found = [
-        {**msgspec.to_builtins(one), **_more(one.feature, then, now)} for one in moved(then, now, _FEATURES)
-    ]  # fmt: skip
-    return {"features": found, "rows": [len(then), len(now)], "since": since, "against": what, "why": ""}
+    if found.why:
+        return {"features": [], "why": found.why}
+    then, now = found.then, found.now
+    features = [{**msgspec.to_builtins(one), **_more(one.feature, then, now)} for one in moved(then, now, _FEATURES)]
+    rows = [len(then), len(now)]
+    return {"features": features, "rows": rows, "since": found.since, "against": found.against, "why": ""}
 
 
 def _before(lineage: Lineage, newest: Manifest) -> tuple[list[dict[str, Any]], float | None, str]:

@@ -17,7 +17,7 @@ from snapshots import Lineage
 from snapshots.history.levels import Reader
 from snapshots.history.rows import LearnerRow, Row, main_figure
 from snapshots.records import cut
-from stream.console.data import data
+from stream.console.data import data, sides
 from stream.console.findings import findings
 from stream.parts import store_of
 from stream.process import interpreter
@@ -176,7 +176,7 @@ class Seen:
 
     def data(self) -> dict[str, Any]:
         """How the data moved, feature by feature; :func:`stream.console.data.data`."""
-        return self._seldom("data", lambda: self._once("data", data))
+        return self._seldom("data", lambda: data(self.look(sides)))  # comparing takes long, and holds nobody up
 
     def weights(self) -> dict[str, Any]:
         """The most telling weights of the linear models, and what moved in them since their reference."""

@@ -2,7 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -45,19 +46,26 @@ class BatchCodec:
             return plain
         columns = self._template.read([record.value or _NOTHING for record in records])
         labels: dict[bytes | None, Any] = {None: None}  # of this batch: the next one may begin with other classes
+        most = self._codec.paths.max_bytes
         found, strangers = list[Event | Refusal](), 0
         for record, good, identity, features, written, time, weight in zip(
             records, columns.good, columns.identities, columns.features, columns.labels,
-            self._times_of(columns.times, records), self._weights_of(columns.weights, records), strict=True,
+            self._times_of(columns.times, records), columns.weights or repeat(1.0, len(records)), strict=True,
         ):  # fmt: skip
             label: Any = _UNUSUAL
-            if good and identity and time is not None and weight is not None:
+            if (
+                good
+                and identity
+                and time is not None
+                and 0 <= weight <= FLOAT32_MAX
+                and len(record.value or _NOTHING) <= most
+            ):
                 label = labels[written] if written in labels else self._label_read(written, labels)
             if label is _UNUSUAL:
                 strangers += 1
                 found.append(self._codec.decode(record))
             else:
-                found.append(Event(identity, features, label, weight or 0.0, time or 0.0))
+                found.append(Event(identity, features, label, weight, time or 0.0))
         if strangers > len(found) // 2:
             self._learn_template(records, found)
         return found
@@ -83,16 +91,6 @@ class BatchCodec:
             return self._codec.usual_time(time, recorded)
         except (ValueError, OverflowError):
             return None
-
-    def _weights_of(self, read: Sequence[float] | None, records: Sequence[Record]) -> Iterable[float | None]:
-        """The weight of each event; None where it is not usual, or the event too large."""
-        most = self._codec.paths.max_bytes
-        if read is None:
-            return [1.0 if len(record.value or _NOTHING) <= most else None for record in records]
-        return [
-            weight if 0 <= weight <= FLOAT32_MAX and len(record.value or _NOTHING) <= most else None
-            for weight, record in zip(read, records, strict=True)
-        ]
 
     def _learn_template(self, records: Sequence[Record], found: Sequence[Event | Refusal]) -> None:
         """Take the shape that the last two events have, where it is the same one."""

@@ -25,7 +25,7 @@ class Stage(Protocol):
     names: Names[Any]
 
     def run(self, block: Block, learns: Flags) -> Block:
-        """Transform, learning from the events that are learnt; :class:`UnfitError` before anything changed."""
+        """Transform, learning from what is learnt. After an :class:`UnfitError` it has to go back to a mark."""
 
     def read(self) -> None:
         """Take the state of the River object."""

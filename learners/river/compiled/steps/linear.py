@@ -11,6 +11,7 @@ from learners.river.compiled.arrays.block import Block, Floats, Names
 from learners.river.compiled.arrays.figures import Figures
 from learners.river.compiled.arrays.stages import Flags
 from learners.river.compiled.loops import linear as loops
+from learners.river.compiled.steps.model import predictions_of
 
 Loss = optim.losses
 #: in the order of ``loops.slope``: the loss, and its two parameters
@@ -123,6 +124,4 @@ class Linear:
 
     def predictions(self, said: Floats) -> list[Prediction]:
         """What was said as predictions. A sum that is not finite never comes here."""
-        if self._binary:
-            return [Prediction(chance > 1.0 - chance, chance) for chance in said.tolist()]
-        return [Prediction(value) for value in said.tolist()]
+        return predictions_of(said, number=not self._binary)

@@ -9,6 +9,7 @@ from learners.event import Prediction
 from learners.river.compiled.arrays.block import Block, Floats, Integers, Names
 from learners.river.compiled.arrays.stages import Flags
 from learners.river.compiled.loops import linear, margins
+from learners.river.compiled.steps.model import predictions_of
 
 MODELS = (linear_model.PAClassifier, linear_model.PARegressor, linear_model.ALMAClassifier)
 
@@ -54,9 +55,7 @@ class Margins:
 
     def predictions(self, said: Floats) -> list[Prediction]:
         """Numbers, or classes with their probability."""
-        if self._number:
-            return [Prediction(value) for value in said.tolist()]
-        return [Prediction(chance > 1.0 - chance, chance) for chance in said.tolist()]
+        return predictions_of(said, number=self._number)
 
     def read(self) -> None:
         """Weights in the order in which they came, intercept or k."""

@@ -27,3 +27,10 @@ class Model(Protocol):
 
     def write(self) -> None:
         """Give the state back to the River object."""
+
+
+def predictions_of(said: Floats, *, number: bool) -> list[Prediction]:
+    """Numbers, or probabilities of yes and what they come to, as predictions."""
+    if number:
+        return [Prediction(value) for value in said.tolist()]
+    return [Prediction(chance > 1.0 - chance, chance) for chance in said.tolist()]
