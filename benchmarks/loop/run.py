@@ -45,15 +45,15 @@ def figures(folder: Path, name: str, poisons: list[str], rules: list[str], seed:
     rng = random.Random(seed)
     drawn = {one["id"]: rng.random() < stream.held for one in events}
     drawn |= {-1 - n: rng.random() < stream.held for n in range(100_000)}
-    clean = World(stream, encoder, len(events), RULES["unguarded"]()).run(plan("none", stream, events), drawn).looks
+    nothing = plan("none", stream, events)
+    clean = World(stream, encoder, len(events), RULES["unguarded"]()).run(nothing, drawn).looks
+    plans = [(one, plan(one, stream, events)) for one in poisons if one in ("none", *poisons_of(stream))]
     rows = []
-    for poison in poisons:
-        if poison not in ("none", *poisons_of(stream)):
-            continue
-        made = plan(poison, stream, events)
-        spans = {"all": slice(None), "during": slice(made.first, made.end), "after": slice(made.end, None)}
-        for rule in rules:
-            world = World(stream, encoder, len(events), RULES[rule]()).run(made, drawn)
+    for rule in rules:
+        before = World(stream, encoder, len(events), RULES[rule]())
+        for poison, made in sorted(plans, key=lambda one: one[1].first):  # what comes before a poison is shared
+            spans = {"all": slice(None), "during": slice(made.first, made.end), "after": slice(made.end, None)}
+            world = before.run(nothing, drawn, made.first).fork().run(made, drawn)
             gains = {}
             for span, at in spans.items():
                 served, plain = _score(world.looks[at]), _score(clean[at])

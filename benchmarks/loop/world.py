@@ -4,6 +4,7 @@ A rule that is wrong therefore pays for what it does to the stream afterwards. T
 1,000 false reverts a year are allowed, a hold is a tenth of the stream.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -235,9 +236,14 @@ class World:
         self.checked: list[tuple[float, Row]] = []
         self.to_check = 0
 
-    def run(self, plan: Plan, drawn: dict[int, bool]) -> "World":
-        """Go through all of it; ``drawn`` says which ids are set aside."""
-        for asked, fed in plan.chunks:
+    def fork(self) -> "World":
+        """Another that goes its own way from here; what never changes is shared."""
+        kept: list[Any] = [self.stream, self.encoder, *self.models.values(), *self.held, *self.sealed]
+        return copy.deepcopy(self, {id(one): one for one in kept})
+
+    def run(self, plan: Plan, drawn: dict[int, bool], until: int | None = None) -> "World":
+        """Go on from where it stands to a look, or to the end; ``drawn`` says which ids are set aside."""
+        for asked, fed in plan.chunks[len(self.looks) : until]:
             served = None
             if self.served is not None:
                 features, labels = self.encoder.arrays(asked)
