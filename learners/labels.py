@@ -98,6 +98,9 @@ class Labels:
             self._negatives = {self._key(negative)}
         elif self._positive == "1":
             self._negatives = {"0", "-1"}
+        #: where labels are the texts True and False in some case: what JSON's true and false mean
+        words = [self._positive, *(self._negatives or ())]
+        self._spelled = {word.casefold() == "true": word for word in words if word.casefold() in ("true", "false")}
 
     @property
     def seen(self) -> list[LabelValue]:
@@ -108,6 +111,8 @@ class Labels:
         """Return the learner's label for a JSON value; raise :class:`UnknownLabelError` when there is none."""
         if self.task == "regression" and type(value) is float:
             return self._number(value)
+        if self._spelled and isinstance(value, bool):  # True is 1 to a dict
+            return self._label_of(value)
         known = self._known.get(value) if isinstance(value, (float, str, int)) else None
         if known is None:
             known = self._label_of(value)
@@ -122,6 +127,8 @@ class Labels:
             return self._number(value)
         key = self._key(value)
         if self.task == "binary":
+            if isinstance(value, bool) and (spelled := self._spelled.get(value)):
+                key = spelled
             if key == self._positive:
                 return True
             if self._negatives is None or key in self._negatives:

@@ -1,5 +1,6 @@
 """Transformers of columns that River has not: the ``model.py`` of ``holdfast init --from`` is made of them."""
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +35,8 @@ class Under(base.Transformer):  # type: ignore[misc]  # River has no types
 class DateParts(base.Transformer):  # type: ignore[misc]  # River has no types
     """Month, weekday and hour of dates, each a category; a text that is no date has none.
 
-    ``forms`` maps a feature to how its dates are written: ``iso``, or a format of ``datetime.strptime``.
+    ``forms`` maps a feature to how its dates are written: ``iso``, or a format of ``datetime.strptime``. ISO 8601 is
+    read in any case.
     """
 
     def __init__(self, forms: dict[str, str]) -> None:
@@ -44,10 +46,17 @@ class DateParts(base.Transformer):  # type: ignore[misc]  # River has no types
         """Take the dates apart."""
         parts: dict[str, Any] = {}
         for name, form in self.forms.items():
-            try:
-                text = str(x.get(name, ""))
-                moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)  # noqa: DTZ007  as written
-            except ValueError:
+            moment = _moment(str(x.get(name, "")), form)
+            if moment is None:
                 continue
             parts |= {f"{name} month": moment.month, f"{name} weekday": moment.weekday(), f"{name} hour": moment.hour}
         return parts
+
+
+def _moment(text: str, form: str) -> datetime | None:
+    if form != "iso":
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form)  # noqa: DTZ007  as written
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(text)
+    return None

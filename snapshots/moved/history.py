@@ -7,11 +7,13 @@ meanwhile are never asked again. What changed more than ever before is unheard o
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from learners.evidence.lane import FAR_LOOKS
 from learners.evidence.losses import WHOLE
-from snapshots.moved.label_checks import Window, constant_loss, doubt
+from snapshots.moved.label_checks import Doubt, Window, constant_loss, doubt
 from snapshots.moved.memory import Changes, Memory, Row, Scene, Trouble
+from snapshots.moved.neighbours import Contradictions, Sample, Told, ask, contradictions
 
 #: rows of a window of the newest, and looks in a row at which labels must look wrong
 FEW, _CONFIRM = 30, 3
@@ -22,6 +24,14 @@ SURPRISE, _LEAST_CHANGE, _LEAST_KNOWN = 1.5, 0.15, 0.07
 _LATELY_LOOKS = 10
 #: doubts that no world raises for long by itself, held no longer than guard.hold_events: all rows since are asked
 _PLAIN = {"collapsed", "misnamed"}
+#: rows of before that are asked about the newest; how unlikely it is that so many contradict their neighbours: from
+#: where labels are in doubt, from where they stay so, and from where nothing is promoted for a look
+_NEIGHBOURS, _IMPOSSIBLE, _UNLIKELY = 600, 1e-6, 1e-3
+#: the share of rows that contradict them, at least
+_MOSTLY = 0.4
+#: the share of rows from which classes have only other names; labels that are mixed up are believed when the learner
+#: loses less than this share of what a constant loses
+_RENAMED, _LEARNT = 0.8, 0.9
 
 
 class History:
@@ -29,6 +39,8 @@ class History:
 
     def __init__(self, scene: Scene, memory: Memory, *, history_test: bool = True) -> None:
         self.scene, self.memory, self._history_test = scene, memory, history_test
+        #: the newest rows contradict their neighbours more than chance does: nothing is promoted at this look
+        self.contradicted = ""
 
     def rows(self, begin: int, end: int) -> Sequence[Row]:
         """Rows from before; while there is trouble as they were when it began."""
@@ -70,25 +82,58 @@ class History:
             newest = scene.rows(max(memory.floor if end is None else end, scene.held - 400), scene.held)
             plain = memory.trouble is None and not _PLAIN.isdisjoint(memory.told.values())
             known, many = memory.trouble.liars if memory.trouble is not None else {}, 200 if plain else FEW
-            memory.told = {}
+            was, memory.told = memory.told, {}
+            fresh = max(len(since), FEW // 3) if end is None else len(newest)
+            asked = self._ask(before[: len(before) - fresh] if end is None else before, newest[-min(fresh, 100) :])
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
                 new, old = of_slice(newest, name)[-many:], of_slice(before, name)
                 old = (old if end is not None else old[: -max(FEW, len(of_slice(since, name)))])[-3 * FEW :]
-                if len(new) < FEW or len(old) < FEW:
-                    continue
-                windows = [self._window(yardstick, one) for one in (old, new)]
-                self._note_change(name, float(windows[1].losses.mean() - windows[0].losses.mean()))
-                if why := doubt(scene.task, windows[0], windows[1], scene.losses(None, new), known.get(name, "")):
+                why: Doubt = ""
+                if min(len(new), len(old)) >= FEW:
+                    windows = [self._window(yardstick, one) for one in (old, new)]
+                    self._note_change(name, float(windows[1].losses.mean() - windows[0].losses.mean()))
+                    why = doubt(scene.task, windows[0], windows[1], scene.losses(None, new), known.get(name, ""))
+                if why:
                     memory.told[name] = why
+                elif asked is not None and self._contradicts(asked, name, was.get(name) or known.get(name)):
+                    memory.told[name] = "contradicted"
         if memory.trouble is not None and scene.learnt - memory.trouble.learnt >= scene.hold_events:
-            memory.told = {name: why for name, why in memory.told.items() if why not in _PLAIN}
+            memory.told = {name: why for name, why in memory.told.items() if why not in {*_PLAIN, "contradicted"}}
         memory.streak = {name: memory.streak.get(name, 0) + 1 for name in memory.told}
         if not memory.told:
             memory.doubted = None
         elif memory.doubted is None:
-            memory.doubted = yardstick, max(0, min(seen, scene.held - FEW)) if end is None else end
+            fewest = 0 if "contradicted" in memory.told.values() else FEW
+            memory.doubted = yardstick, max(0, min(seen, scene.held - fewest)) if end is None else end
         looks = {name: _CONFIRM_MOVED if why == "unlearnt" else _CONFIRM for name, why in memory.told.items()}
         return {name: why for name, why in memory.told.items() if memory.streak[name] >= looks[name]}
+
+    def _ask(self, before: Sequence[Row], newest: Sequence[Row]) -> "_Asked | None":
+        """What neighbours of before say of each other and of the newest rows."""
+        older = self.rows(self.memory.floor, self.scene.held)[: -len(before) - len(newest)]
+        before = [*older[:: max(1, len(older) // (_NEIGHBOURS // 2))], *before[-_NEIGHBOURS // 2 :]]
+        samples = [Sample(self.scene.features(rows), [row.label for row in rows]) for rows in (before, newest)]
+        found = ask(self.scene.task, *samples)
+        return found and _Asked(before, newest, *found)
+
+    def _contradicts(self, asked: "_Asked", name: str, was: str | None) -> bool:
+        """Whether the newest rows of a slice have other labels than their neighbours; ``was``: what they were before."""
+        widths = (FEW // 3, FEW) if self.memory.trouble is not None else (FEW // 3, FEW, len(asked.newest))
+        found = min((asked.of(name, width) for width in widths), key=lambda one: one.chance)
+        if found.share < _MOSTLY or found.chance >= _UNLIKELY:
+            return False
+        if found.renamed < _RENAMED and self._learnt(of_slice(asked.newest, name)[-FEW:]):
+            return False
+        self.contradicted = (
+            f"{found.wrong} of {found.asked} rows have other labels than their nearest neighbours before"
+        )
+        return found.chance < (_UNLIKELY if was == "contradicted" else _IMPOSSIBLE)
+
+    def _learnt(self, rows: Sequence[Row]) -> bool:
+        """Whether the learner does better than the best constant: labels that follow from the features are no noise."""
+        scene = self.scene
+        constant = constant_loss(scene.task, [row.label for row in rows], scene.scale)
+        return float(scene.losses(None, rows).mean()) < _LEARNT * constant
 
     def _window(self, yardstick: int, rows: Sequence[Row]) -> Window:
         scene, labels = self.scene, [row.label for row in rows]
@@ -155,6 +200,22 @@ class History:
         return most, max(known, _LEAST_KNOWN, young)
 
 
+class _Asked(NamedTuple):
+    """Rows of before and the newest, and what neighbours say of them."""
+
+    before: Sequence[Row]
+    newest: Sequence[Row]
+    usual: Told
+    now: Told
+
+    def of(self, name: str, width: int) -> Contradictions:
+        """In the newest rows of a slice."""
+        at = [
+            [i for i, row in enumerate(rows) if not name or name in row.slices] for rows in (self.before, self.newest)
+        ]
+        return contradictions(self.usual.of(at[0]), self.now.of(at[1][-width:]))
+
+
 def of_slice(rows: Sequence[Row], name: str) -> list[Row]:
     """The rows of a slice; without a name all of them."""
     return [row for row in rows if not name or name in row.slices]
@@ -170,6 +231,7 @@ _WORDS = {
     "collapsed": "labels are all one",
     "uninformative": "labels no longer follow from the features",
     "unlearnt": "labels follow neither from features as they were nor from those that there are now",
+    "contradicted": "labels are not those of their nearest neighbours before",
     "misnamed": "features lie where others of them lay before: names were mixed up",
 }
 

@@ -15,7 +15,7 @@ from learners.event import Task
 from snapshots.moved.jumps import distance
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative", "unlearnt", "misnamed"]
+Doubt: TypeAlias = Literal["", "relabelled", "collapsed", "uninformative", "unlearnt", "misnamed", "contradicted"]
 _MOST_FEATURES = 100
 #: features lie elsewhere when chance does this once in ten thousand times
 _CHANCE = 1e-4
@@ -82,7 +82,7 @@ def _of_classes(before: Window, now: Window, own: Floats, known: str) -> Doubt:
             return "collapsed" if one_answer < 0.9 or alike else ""
     table = np.zeros((len(kinds), len(kinds)))
     np.add.at(table, (said[1], true[1]), 1)
-    renamed = float(table[_pairing(-table)].sum() / len(true[1]))
+    renamed = float(table[pairing(-table)].sum() / len(true[1]))
     if renamed - right[1] > 0.3 and right[0] - right[1] > 0.3 and renamed > max(most, one_answer) + 0.1:
         return "relabelled"
     skill = [1 - float(of.losses.mean()) / max(of.constant, 1e-6) for of in (before, now)]
@@ -119,11 +119,11 @@ def misnamed(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any
         return False
     apart = np.array([[distance(before[other], now[name])[0] for other in far] for name in far])
     np.fill_diagonal(apart, 1.0)
-    as_named, otherwise = np.median([own[name] for name in far]), np.median(apart[_pairing(apart)])
+    as_named, otherwise = np.median([own[name] for name in far]), np.median(apart[pairing(apart)])
     return bool(otherwise < _NEAR and otherwise < as_named / 2)
 
 
-def _pairing(costs: Floats) -> Any:
+def pairing(costs: Floats) -> Any:
     """Which row goes with which column, at the least cost together."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to import, and wanted by looks that doubt
 

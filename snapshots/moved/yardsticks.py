@@ -150,6 +150,8 @@ class Lagged:
             memory.trouble = None
             if worse:
                 return Answer("fail", "diverged", worse, "worse than its reference on fresh events")
+            if self._history.contradicted:
+                return Answer("suspect", why=self._history.contradicted)
             return Answer("pass")
         begun = memory.trouble is None
         if memory.trouble is None:
@@ -161,6 +163,7 @@ class Lagged:
         trouble.where = [*dict.fromkeys([*trouble.where, *bad])]
         trouble.lies = trouble.lies or bool(told or lies)
         trouble.liars |= told
+        trouble.kept = trouble.kept or (begun and bool(told) and {*told.values()} == {"contradicted"})
         if told or lies:  # what comes after the lies is asked, not they
             self._history.strike(trouble)
         names = [] if bad else [WHOLE, *trouble.where]  # where a look is good in between, what was bad is asked
@@ -184,7 +187,7 @@ class Lagged:
         if found.verdict == "pass":
             memory.follow(self.scene.number, trouble.held)
             return found
-        serve = trouble.yardstick if trouble.lies and found.verdict == "suspect" else None
+        serve = trouble.yardstick if trouble.lies and not trouble.kept and found.verdict == "suspect" else None
         return found._replace(serve=serve, refer=trouble.yardstick if begun else None)
 
     def _worse(self) -> list[str]:

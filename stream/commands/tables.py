@@ -70,9 +70,9 @@ def columns_of(options: dict[str, Any], name: str = "") -> Columns:
     if (label := options["label"]) is not None and label in named(features):
         raise CommandError(f"{label!r} is the label, and cannot be a feature, too: leave it out of --features")
     return Columns(
-        options["label"], options["positive"], options["identity"], options["moment"],
+        options["label"], options["positive"], options["identity"] or None, options["moment"] or None,
         named(features) or None, name, list(options["missing"]),
-        options["time_format"], options["encoding"], delimiter,
+        options["time_format"], options["encoding"], delimiter, options["identity"] == "", options["moment"] == "",
     )  # fmt: skip
 
 

@@ -13,13 +13,9 @@ from snapshots.records.place import Place
 from stream.join.records import Decoded
 from stream.join.waiting import Asked, EarlyLabel, Phase, Row, Waiting, asked_of, encode, label_of
 from stream.record import Joined, Mode, Record
-from stream.refusal import Reason, Refusal
+from stream.refusal import Refusal
 from stream.settings import JoinConfig
 from stream.source.codec import GivenLabel
-
-_NO_TIME = Refusal(
-    Reason.BAD_TIME, "", "it has no time, from which on its label is waited for: give each event the field event.time"
-)
 
 
 class Mark(msgspec.Struct, array_like=True):
@@ -124,9 +120,10 @@ class Join:
     def _event(self, record: Record, found: Decoded) -> list[Record]:
         self.state.events += 1
         event = found.event
-        if isinstance(event, Refusal) or not (event.time or event.label is not None):
-            refusal = event if isinstance(event, Refusal) else _NO_TIME
-            return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=refusal)]
+        if isinstance(event, Refusal):
+            return [_given(record, {"consumed": 1, "dead_lettered": 1}, refusal=event)]
+        if event.label is None and not event.time:  # from when on would its label be waited for?
+            return [_given(record, {"consumed": 1, "unlabelled": 1})]
         event.time = event.time or self.state.now
         row = self.waiting.find(found.key)
         if row is not None and row.phase != Phase.EARLY:

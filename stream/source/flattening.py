@@ -2,6 +2,7 @@
 
 ``{"tags": ["red", "new"]}`` becomes ``{"tags": {"red": true, "new": true}}``, and
 ``{"user": {"home": {"city": "Ulm"}, "roles": ["a"]}}`` becomes ``{"user": {"home.city": "Ulm", "roles.a": true}}``.
+Numbers with a decimal point are told by their place: ``{"e": [0.5, -1.25]}`` becomes ``{"e": {"0": 0.5, "1": -1.25}}``.
 """
 
 from collections.abc import Iterator
@@ -36,11 +37,26 @@ def _leaves(path: str, value: Any, field: str) -> Iterator[tuple[str, Any]]:
     if diagnosis.is_object(value):
         for name, inner in diagnosis.once(value, field):
             yield from _leaves(_joined(path, name), inner, field)
+    elif is_vector(value):
+        yield from ((_joined(path, str(place)), one) for place, one in enumerate(value) if one is not None)
     elif isinstance(value, list):
         for text in dict.fromkeys(_text(one, field) for one in value if one is not None):
             yield _joined(path, text), True
     else:
         yield path, value
+
+
+def is_vector(value: Any) -> bool:
+    """Tell whether a list is one of numbers by their place, such as an embedding: one of them has a decimal point.
+
+    >>> [is_vector(one) for one in ([0.5, 1, None], [1, 2], [0.5, "a"], [0.5, True], [], 0.5)]
+    [True, False, False, False, False, False]
+    """
+    return (
+        isinstance(value, list)
+        and all(one is None or (isinstance(one, (int, float)) and not isinstance(one, bool)) for one in value)
+        and any(isinstance(one, float) for one in value)
+    )
 
 
 def _joined(path: str, name: str) -> str:

@@ -145,4 +145,5 @@ def _options(columns: Columns, *, exclude: list[str] | None = None, task: str | 
         ("--encoding", columns.encoding if columns.encoding != "utf-8-sig" else None),
     ):  # fmt: skip
         words += [option, value] if value else []
+    words += ["--id", ""] * columns.no_id + ["--time", ""] * columns.no_time
     return words + [word for value in columns.missing for word in ("--missing", value)]

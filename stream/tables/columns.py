@@ -5,8 +5,10 @@ begin with a zero, whole numbers beyond 2^53 (no float holds them) and whatever 
 text that stands there. Ids are always that text.
 """
 
+import functools
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -15,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stream.errors import CommandError
+from stream.source.flattening import is_vector
 from stream.tables import dates
 from stream.tables.readers import Row, Table
 
@@ -30,16 +33,25 @@ _EXACT = 2**53
 #: what people write into a column of numbers where nothing is there
 MISSING = frozenset(
     ("NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "-", "--", "?",
-     "(null)", "\\N", "nil", "missing", "unknown")
+     "(null)", "\\N", "nil", "missing", "unknown", ".", "..", "<NA>", "<null>", "NaT", "-nan", "n.a.", "N.A.", "n.d.", "N.D.",
+     "no data", "No data", "undefined", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 )  # fmt: skip
+#: of these, what may as well be the name of a class
+_NAMES = frozenset(
+    ("-", "--", "?", ".", "..", "None", "none", "nil", "missing", "unknown", "undefined", "no data", "No data")
+)
+#: a column of texts may have been meant for numbers when so many of its values are some for each that is none
+_MEANT = 9
 _REMEMBERED = 10_000
+#: cells that are shown as examples
+_SHOWN = 3
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 
 
 class Columns(msgspec.Struct, frozen=True):
     """Which columns of a table are what; ``features`` None means all the others.
 
-    ``name`` stands for the file's in the ids of rows that have none. ``missing`` are cells that mean nothing is there;
+    ``no_id`` and ``no_time`` say that no column is one, so that none is taken for it. ``name`` stands for the file's in the ids of rows that have none. ``missing`` are cells that mean nothing is there;
     ``time_format`` as for :func:`stream.tables.dates.parser_of`.
     """
 
@@ -53,6 +65,8 @@ class Columns(msgspec.Struct, frozen=True):
     time_format: str | None = None
     encoding: str = "utf-8-sig"
     delimiter: str | None = None
+    no_id: bool = False
+    no_time: bool = False
 
     @property
     def named(self) -> bool:
@@ -64,20 +78,25 @@ class Column:
     """What was seen of one column; ``kind`` is number, text, bool or empty.
 
     ``texts`` are the paths of what lies in its objects and stays text: what ``[event.types]`` calls so, and whole
-    numbers that no float holds. ``bytes`` tells whether some cell holds bytes, which mean nothing.
+    numbers that no float holds. ``words`` mean nothing where they stand among numbers; fewer do in a ``label``, since
+    some may be a class. ``bytes`` tells whether some cell holds bytes, which mean nothing.
     """
 
     def __init__(
-        self, name: str, *, typed: bool, kind: str | None, missing: Iterable[str], texts: Iterable[str] = ()
-    ) -> None:
+        self, name: str, *, typed: bool, kind: str | None, missing: Iterable[str], texts: Iterable[str] = (),
+        label: bool = False,
+    ) -> None:  # fmt: skip
         self.name, self.typed, self._fixed = name, typed, kind
         self.texts = set(texts)
         self.bytes = False
         self.absent = frozenset(("", *missing))
+        self.words = MISSING - _NAMES if label else MISSING
         self.guesses: Counter[str] = Counter()
         self.why_text = self.odd = self.example = ""
-        self._numbers = self._texts = self._bools = self._quoted = 0
+        self.strange: list[str] = []
+        self._numbers = self._texts = self._bools = self._quoted = self._strange = 0
         self._seen: set[Any] = set()
+        self._inside: dict[str, dict[str, Any]] = {"nothing": {}, "text": {}, "number": {}}
 
     def fix(self, kind: str) -> None:
         """Say what it is, whatever its cells look like."""
@@ -88,7 +107,7 @@ class Column:
         if isinstance(cell, (dict, list)):
             self._see_nested(cell)
             return
-        if cell is None or self.why_text or self._fixed or cell in self._seen:
+        if cell is None or self._fixed or cell in self._seen:
             return
         if type(cell) is not str:
             self._see_typed(cell)
@@ -98,19 +117,27 @@ class Column:
             self._see_typed_text(cell)
         elif (number := text_number(cell)) is not None and math.isfinite(number):
             self._see_number(cell.strip(), number)
-        elif cell.strip() in MISSING:
+        elif cell.strip() in self.words:
             self.guesses[cell] += 1
             return
         else:
-            self.why_text = f"{cell!r} is no number"
-            self.odd, self.example = _odd(cell.strip()), cell
+            self._see_strange(cell)
         if len(self._seen) < _REMEMBERED:
             self._seen.add(cell)
 
     def _see_number(self, text: str, number: float) -> None:
         self._numbers += 1
-        if abs(number) >= _EXACT and _WHOLE.fullmatch(text) and abs(int(text)) > _EXACT:
+        if not self.why_text and abs(number) >= _EXACT and _WHOLE.fullmatch(text) and abs(int(text)) > _EXACT:
             self.why_text = f"no float holds {text} exactly"
+
+    def _see_strange(self, text: str) -> None:
+        """A text that is no number, in a column that may be of numbers."""
+        self._strange += 1
+        if len(self.strange) < _SHOWN:
+            self.strange.append(text)
+        if not self.why_text:
+            self.why_text = f"{text!r} is no number"
+            self.odd, self.example = _odd(text.strip()), text
 
     def _see_typed(self, cell: Any) -> None:
         if isinstance(cell, bool):
@@ -125,8 +152,14 @@ class Column:
             self._texts += 1
 
     def _see_typed_text(self, cell: str) -> None:
+        if cell.strip() in self.words:  # of a column of texts it is one of them
+            self.guesses[cell] += 1
+            return
         self._texts += 1
         self._quoted += text_number(cell) is not None
+        self._strange += 1
+        if len(self.strange) < _SHOWN:
+            self.strange.append(cell)
         if not self.odd:
             self.odd, self.example = _odd(cell.strip()), cell
 
@@ -134,13 +167,35 @@ class Column:
         for path, leaf in _leaves(cell, self.name):
             if isinstance(leaf, bytes):
                 self.bytes = True
-            elif not _is_exact(leaf):
-                self.texts.add(path)
+            elif isinstance(leaf, str):
+                kind = "nothing" if leaf.strip() in self.words else "text"
+                self._inside[kind].setdefault(path, leaf)
+            elif is_number(leaf) and not isinstance(leaf, bool):
+                self._inside["number"].setdefault(path, leaf)
+                if not _is_exact(leaf):
+                    self.texts.add(path)
 
     @property
     def why_odd(self) -> str:
         """Why it is no column of numbers, where it looks like one; empty where it does not."""
         return f"{self.example!r} is no number, {self.odd}" if self.odd else ""
+
+    @functools.cached_property
+    def nothing(self) -> dict[str, str]:
+        """Where in its objects a word among numbers means that nothing is there, and which."""
+        found, other = self._inside["nothing"], self._inside["text"].keys() | self.texts
+        return {path: word for path, word in found.items() if path in self._inside["number"] and path not in other}
+
+    @property
+    def mixed(self) -> dict[str, tuple[Any, str]]:
+        """Where in its objects numbers and texts lie, with one of each: they are features of their own."""
+        texts = self._inside["text"]
+        return {path: (one, texts[path]) for path, one in self._inside["number"].items() if path in texts}
+
+    @property
+    def meant(self) -> bool:
+        """Whether nearly all of its values are numbers, though it is a column of texts."""
+        return self.kind == "text" and not self.odd and 0 < self._strange * _MEANT <= self._numbers
 
     @property
     def quoted(self) -> bool:
@@ -160,7 +215,7 @@ class Column:
     def value(self, cell: Any) -> Any:
         """What a cell means: a number, a text, a boolean, None where nothing is there; lists and dicts as they are."""
         if cell is None or isinstance(cell, (dict, list)):
-            return flat(cell, self.name, self.texts)
+            return flat(cell, self.name, self.texts, self.nothing)
         if isinstance(cell, bytes):
             return None
         if type(cell) is str:
@@ -181,9 +236,11 @@ class Column:
         if kind == "number":
             number = text_number(cell)
             if number is None:
-                return None if cell.strip() in MISSING else cell
+                return None if cell.strip() in self.words else cell
             return int(cell) if abs(number) <= _EXACT and _WHOLE.fullmatch(cell.strip()) else number
-        return _BOOLS.get(cell.strip().lower(), cell) if kind == "bool" else cell
+        if kind == "bool":
+            return None if cell in self.guesses else _BOOLS.get(cell.strip().lower(), cell)
+        return cell
 
 
 class Survey:
@@ -218,7 +275,14 @@ class Survey:
         special = name in (self.chosen.id, self.chosen.time)
         kind = "text" if special else None if name == self.chosen.label else self._types.get(name)
         inner = [path for path, kind in self._types.items() if kind == "text" and path.startswith(f"{name}.")]
-        return Column(name, typed=self._typed, kind=kind, missing=self.chosen.missing, texts=inner)
+        return Column(
+            name,
+            typed=self._typed,
+            kind=kind,
+            missing=self.chosen.missing,
+            texts=inner,
+            label=name == self.chosen.label,
+        )
 
     def look(self, rows: Iterable[Row]) -> None:
         """See the rows of one table."""
@@ -262,6 +326,10 @@ class Survey:
         name, special = column.name, column.name in (*self._named, *self.dates)
         if column.bytes:
             yield f"{name} holds bytes, which are neither text nor a number: they are left out"
+        for path, word in column.nothing.items():
+            yield f"{path}: {word!r} among numbers is taken for nothing"
+        for path, (number, text) in column.mixed.items():
+            yield f"{path} is a number here ({number}) and a text there ({text!r}), which are two features: make it one"
         for path in sorted(column.texts - set(self._types)):
             yield f"{path} stays text: it has whole numbers that no float holds exactly"
         if column.kind == "number" and column.guesses:
@@ -269,6 +337,13 @@ class Survey:
             yield f"{name}: {shown} among numbers is taken for nothing (--missing names others)"
         elif column.kind == "text" and column.why_text.startswith("no float"):
             yield f"{name} stays text: {column.why_text}"
+        elif column.meant and not special:
+            shown = ", ".join(repr(text) for text in column.strange)
+            option = " ".join(f"--missing {shlex.quote(text)}" for text in column.strange)
+            yield (
+                f"{name} is taken for text, since {shown} is no number, and nearly all of its values are some: for a "
+                f"number, mend the cells, or say that they mean nothing with {option}"
+            )
         elif column.kind == "text" and column.odd and not special:
             yield f"{name} is taken for text: {column.why_odd}"
         elif column.kind == "text" and column.quoted and not special:
@@ -318,25 +393,35 @@ def text_of(cell: Any) -> str:
     return str(cell.isoformat()) if hasattr(cell, "isoformat") else str(cell)
 
 
-def flat(cell: Any, path: str = "", texts: Collection[str] = ()) -> Any:
-    """A nested cell as objects of features: a list of texts becomes names that are true, at any depth.
+def flat(cell: Any, path: str = "", texts: Collection[str] = (), nothing: Collection[str] = ()) -> Any:
+    """A nested cell as objects of features: a list of texts becomes names that are true, at any depth, and a list of
+    numbers with decimals one number for each place.
 
-    Numbers at the paths ``texts`` become texts; bytes are left out. A list of objects or lists stays one, and is
+    Numbers at the paths ``texts`` become texts; words at the paths ``nothing`` and bytes are left out. A list of objects or lists stays one, and is
     refused with its reason.
 
     >>> flat({"home": {"roles": ["a", 1]}, "gone": None}), flat([{"a": 1}])
     ({'home': {'roles': {'a': True, '1': True}}}, [{'a': 1}])
+    >>> flat({"e": [0.5, 1]})
+    {'e': {'0': 0.5, '1': 1}}
     >>> flat({"id": 2**60, "price": Decimal("1.50"), "raw": b""}, "user", ["user.id"])
     {'id': '1152921504606846976', 'price': 1.5}
     """
     if isinstance(cell, list):
         if any(isinstance(one, (dict, list)) for one in cell):
             return cell
+        leaves = [_leaf(one, as_text=False) for one in cell]
+        if is_vector(leaves):
+            return {str(place): one for place, one in enumerate(leaves) if one is not None}
         return {text_of(one): True for one in cell if one is not None and not isinstance(one, bytes)}
     if isinstance(cell, dict):
-        found = {name: flat(value, f"{path}.{name}", texts) for name, value in cell.items()}
+        found = {name: flat(value, f"{path}.{name}", texts, nothing) for name, value in cell.items()}
         return {name: value for name, value in found.items() if value is not None}
-    return _leaf(cell, as_text=path in texts)
+    return (
+        None
+        if isinstance(cell, str) and path in nothing and cell.strip() in MISSING
+        else _leaf(cell, as_text=path in texts)
+    )
 
 
 def _leaf(cell: Any, *, as_text: bool) -> Any:

@@ -49,9 +49,9 @@ def parser_of(column: str, form: str | None, texts: Iterable[str]) -> tuple[Call
                 f"no time of {column}, such as {some[0]!r}, is written as --time-format {form!r} says: the letters are "
                 "those of strptime ('%d.%m.%Y %H:%M'); or write s, ms or iso"
             )
-        return _reader(form), form
+        return reader_of(form), form
     if not some:
-        return _reader("iso"), "iso"
+        return reader_of("iso"), "iso"
     fitting = next(([one] for one in (*_digits(some), "number", "iso") if _fits(one, some)), None) or [
         one for one in _dates(some[0]) if _fits(one, some)
     ]
@@ -68,10 +68,11 @@ def parser_of(column: str, form: str | None, texts: Iterable[str]) -> tuple[Call
                 f"with --time-format '{fitting[0]}'"
             )
         fitting = ordered
-    return _reader(fitting[0]), fitting[0]
+    return reader_of(fitting[0]), fitting[0]
 
 
-def _reader(form: str) -> Callable[[str], float]:
+def reader_of(form: str) -> Callable[[str], float]:
+    """What turns a text of this form (``s``, ``ms``, ``number``, ``iso``, or of ``strptime``) into Unix seconds."""
     if form in ("s", "ms"):
         return lambda text: float(text) / (1000 if form == "ms" else 1)
     if form == "number":
@@ -86,7 +87,7 @@ def _seconds(moment: datetime) -> float:
 
 
 def _fits(form: str, texts: list[str]) -> bool:
-    read = _reader(form)
+    read = reader_of(form)
     try:
         for text in texts:
             read(text)
@@ -97,12 +98,12 @@ def _fits(form: str, texts: list[str]) -> bool:
 
 def _read_alike(forms: list[str], texts: list[str]) -> bool:
     """Tell whether it makes no difference which of the forms is taken, as where every month is a May."""
-    readers = [_reader(form) for form in forms]
+    readers = [reader_of(form) for form in forms]
     return all(len({read(text) for read in readers}) == 1 for text in texts)
 
 
 def _in_order(form: str, texts: list[str]) -> bool:
-    times = [_reader(form)(text) for text in texts]
+    times = [reader_of(form)(text) for text in texts]
     return times == sorted(times)
 
 

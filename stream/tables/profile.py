@@ -16,7 +16,7 @@ from learners.event import Task
 from learners.labels import LabelValue, alike, canonical, folded
 from stream.errors import CommandError
 from stream.tables import dates
-from stream.tables.columns import MISSING, Columns, Survey, is_number, text_of
+from stream.tables.columns import MISSING, Column, Columns, Survey, is_number, text_of
 from stream.tables.readers import Table
 
 Role: TypeAlias = Literal[
@@ -25,12 +25,19 @@ Role: TypeAlias = Literal[
 ]  # fmt: skip
 #: what a learner is given
 FEATURES: tuple[Role, ...] = ("number", "code", "category", "hashed", "words", "date", "nested")
+_SHOWN_INNER: dict[str, str] = {
+    "words": "free text, learnt by its words", "date": "dates, learnt by month, weekday and hour",
+    "hashed": "text of many values, hashed",
+}  # fmt: skip
 _MOST_VALUES, _MOST_IDS, _MOST_LEAVES = 2000, 5_000_000, 200
 #: texts of up to so many values are one-hot, beyond they are hashed; whole numbers of few values are codes as well
 _ONE_HOT, _CODES = 200, 32
-_WORDS = 3.5
+_WORDS = 2.0
 _YES = ("1", "yes", "true", "y", "t", "positive", "spam", "fraud", "up", "click", "clicked")
 _NAMED_ID = re.compile(r"(^|[ _.-])(u?u?id|key|ref|reference)\Z|[a-z]I[dD]\Z", re.IGNORECASE)
+_BIRTH = re.compile(r"birth|born|(?<![a-z])dob(?![a-z])", re.IGNORECASE)
+#: the earliest time that events are taken to have, in Unix seconds (1971)
+_EVENTS_FROM = 31_536_000.0
 _CLASSES, _ROWS_PER_CLASS = 30, 30
 _DETERMINED, _RELATED, _MAJORITY = 0.999, 0.999, 0.99
 
@@ -65,7 +72,7 @@ class Found(msgspec.Struct):
 class Profile(msgspec.Struct):
     """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong.
 
-    ``folds`` tells whether labels that differ only in case or spaces are taken for one.
+    ``inner`` is free text, dates and texts of many values in objects, by their path. ``folds`` tells whether labels that differ only in case or spaces are taken for one.
     """
 
     path: str
@@ -78,11 +85,16 @@ class Profile(msgspec.Struct):
     folds: bool = False
     id: str | None = None
     time: str | None = None
+    inner: dict[str, Found] = {}
     said: list[str] = []
 
     def of(self, *roles: Role) -> list[str]:
         """The columns of these roles, in the table's order."""
         return [one.name for one in self.columns.values() if one.role in roles]
+
+    def learnt(self, *roles: Role) -> list[str]:
+        """The same, and what lies in objects and is learnt in another way than the rest of them."""
+        return [*self.of(*roles), *(one.name for one in self.inner.values() if one.role in roles)]
 
 
 class _Column:
@@ -135,18 +147,27 @@ class _Column:
             for place, part in enumerate((1.0, value, label, value * value, label * label, value * label)):
                 self._sums[place] += part
 
-    def see_nested(self, cell: Any, path: str, texts: set[str]) -> None:
-        """Take what lies in an object into account; of lists, only that there are some. At ``texts`` lie texts."""
+    def see_nested(self, cell: Any, path: str, column: Column) -> None:
+        """Take what lies in an object into account; of lists, only that there are some."""
         if isinstance(cell, dict):
             self.deep |= path != self.name
             for name, inner in cell.items():
-                self.see_nested(inner, f"{path}.{name}", texts)
+                self.see_nested(inner, f"{path}.{name}", column)
         elif isinstance(cell, list):
             self.deep = True
         elif (
-            cell is not None and not isinstance(cell, bytes) and path != self.name and len(self.leaves) <= _MOST_LEAVES
+            cell is not None
+            and not isinstance(cell, bytes)
+            and not (isinstance(cell, str) and path in column.nothing)
+            and path != self.name
+            and len(self.leaves) <= _MOST_LEAVES
         ):
-            self.leaves.setdefault(path, set()).add("text" if path in texts else _kind(cell))
+            self.leaves.setdefault(path, set()).add("text" if path in column.texts else _kind(cell))
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether some text says the time of a day too."""
+        return any(":" in text for text in self.values if isinstance(text, str))
 
     def correlation(self) -> float:
         """With a label that is a number; 0 where one of them does not vary."""
@@ -175,6 +196,7 @@ def profile(
     if unknown := left_out - set(survey.columns):
         raise CommandError(f"{path} has no column {min(unknown)!r}; it has {', '.join(survey.columns)}")
     seen = {name: _Column(name) for name in survey.columns}
+    inner: dict[str, _Column] = {}
     ids = _Ids([name for name in seen if name == columns.id or _NAMED_ID.search(name)])
     for row in table.rows(progress):
         values = {name: column.value(row.get(name)) for name, column in survey.columns.items()}
@@ -182,17 +204,41 @@ def profile(
         for name, value in values.items():
             seen[name].see(value, label)
             if isinstance(value, (dict, list)):
-                seen[name].see_nested(row[name], name, survey.columns[name].texts)
+                seen[name].see_nested(row[name], name, survey.columns[name])
+                _see_texts(inner, value, name, label)
         ids.see(row)
     found = Profile(
         str(path), survey.rows, {name: _found(one, survey, ids) for name, one in seen.items()}, label=columns.label
     )
     _decide_label(found, survey, seen, task, columns.positive)
     _decide_roles(found, columns, seen, left_out)
+    _decide_inner(found, inner)
     _suspect(found, seen)
     survey.dates = found.of("date")
     found.said = [*survey.said, *found.said]
     return found, survey
+
+
+def _see_texts(inner: dict[str, _Column], cell: Any, path: str, label: Any) -> None:
+    """Look at the texts that lie in objects; lists have become objects of truth values by then."""
+    if isinstance(cell, dict):
+        for name, value in cell.items():
+            _see_texts(inner, value, f"{path}.{name}", label)
+    elif isinstance(cell, str) and (path in inner or len(inner) < _MOST_LEAVES):
+        inner.setdefault(path, _Column(path)).see(cell, label)
+
+
+def _decide_inner(found: Profile, inner: dict[str, _Column]) -> None:
+    """Free text, dates and texts of many values in objects are learnt as columns of their kind are."""
+    for path, seen in inner.items():
+        parent = found.columns[path.split(".")[0]]
+        if parent.role != "nested" or parent.leaves.get(path, "text") != "text":
+            continue
+        one = Found(path, "text", distinct=len(seen.values), many=seen.many, words=seen.words / max(1, seen.texts))
+        one.role = _role(one, seen, found.rows, found.said)
+        if one.role in _SHOWN_INNER:
+            found.inner[path] = one
+            found.said.append(f"{path}: {_SHOWN_INNER[one.role]}")
 
 
 class _Ids:
@@ -272,6 +318,8 @@ def _decide_label(
 def _folded(found: Profile, labels: Counter[Any]) -> Counter[Any]:
     """Count labels that are spelled in several ways under the most frequent one, and say so."""
     groups = alike(value for value, _ in labels.most_common())
+    if len(groups) == 1 and len(groups[0]) == len(labels):
+        return labels  # nothing would be left to tell apart
     for first, *others in groups:
         labels = labels + Counter({first: sum(labels[one] for one in others)})
         for one in others:
@@ -315,7 +363,7 @@ def _decide_roles(found: Profile, columns: Columns, seen: dict[str, _Column], le
         else:
             one.role = _role(one, seen[one.name], found.rows, found.said)
     _choose_id(found, columns)
-    _choose_time(found, columns)
+    _choose_time(found, columns, seen)
 
 
 def _role(one: Found, seen: _Column, rows: int, said: list[str]) -> Role:
@@ -377,26 +425,41 @@ def _choose_id(found: Profile, columns: Columns) -> None:
                 "of an event?"
             )
         return
-    for one in found.columns.values():
+    for one in found.columns.values() if not columns.no_id else ():
         named = _NAMED_ID.search(one.name) and one.role in ("hashed", "number", "counter") and not one.repeated
         if named and (one.many or one.distinct == found.rows):
             one.role, found.id = "id", one.name
-            found.said.append(f"{one.name} is taken for the id: no value of it repeats (--id says otherwise)")
+            found.said.append(
+                f'{one.name} is taken for the id: no value of it repeats (--id says otherwise, --id "" that there is none)'
+            )
             return
 
 
-def _choose_time(found: Profile, columns: Columns) -> None:
+def _choose_time(found: Profile, columns: Columns, seen: dict[str, _Column]) -> None:
+    if columns.no_time:
+        return
     if columns.time is not None:
         found.time = columns.time
         one = found.columns[columns.time]
         one.role = "date" if one.kind == "text" and one.form not in ("", "s", "ms") else "time"
         return
-    dates = [one for one in found.columns.values() if one.role == "date" and not one.doubtful]
-    if dates:
-        found.time = dates[0].name
+    dated = [one for one in found.columns.values() if one.role == "date" and not one.doubtful]
+    fitting = [one for one in dated if _is_of_events(one, seen[one.name])]
+    if fitting:
+        chosen = next((one for one in fitting if seen[one.name].has_clock), fitting[0])
+        found.time = chosen.name
         found.said.append(
-            f"{found.time} is taken for the time of events, and read as {dates[0].form} (--time says otherwise)"
+            f"{found.time} is taken for the time of events, and read as {chosen.form} (--time says otherwise, "
+            '--time "" that there is none)'
         )
+
+
+def _is_of_events(one: Found, seen: _Column) -> bool:
+    """Whether events may have happened at these times: from 1971 on, and no day of birth."""
+    if _BIRTH.search(one.name):
+        return False
+    read = dates.reader_of(one.form)
+    return all(read(text) >= _EVENTS_FROM for text in _texts(seen))
 
 
 def _suspect(found: Profile, seen: dict[str, _Column]) -> None:

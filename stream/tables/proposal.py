@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+from learners.labels import canonical
+from stream.tables.columns import text_number
 from stream.tables.profile import FEATURES, Found, Profile
 from stream.tables.templates import OPERATION
 
@@ -52,9 +54,9 @@ def _event(found: Profile) -> list[str]:
     lines = ["[event]", 'id = "id"', 'time = "ts"', 'features = "x"', 'label = "y"']
     if found.task == "binary":
         lines.append(f"positive = {_toml(found.positive)}")
-        negatives = [value for value in found.labels if value != str(found.positive)]
-        if isinstance(found.positive, (int, float)) and len(negatives) == 1 and _number(negatives[0]) is not None:
-            lines.append(f"negative = {_toml(_number(negatives[0]))}")
+        negatives = [value for value in found.labels if canonical(value) != canonical(found.positive or "")]
+        if len(negatives) == 1:  # whatever is neither is refused, and not learnt as no
+            lines.append(f"negative = {_toml(_like(found.positive, negatives[0]))}")
     if found.folds:
         lines.append("fold_labels = true                    # those that differ only in case or spaces are one")
     slices = [one.name for one in found.columns.values() if one.role == "category" and 2 <= one.distinct <= 10]
@@ -76,20 +78,17 @@ def _types(one: Found) -> list[tuple[str, str]]:
     return [(one.name, one.kind)] if one.kind in ("number", "bool", "text") else list(one.leaves.items())
 
 
-def _number(text: str) -> float | int | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _like(positive: Any, text: str) -> Any:
+    """A label as the positive one is written: a number where that is one."""
+    if isinstance(positive, str):
+        return text
+    number = text_number(text)
+    return text if number is None else int(number) if number.is_integer() else number
 
 
 def _own(found: Profile) -> list[str]:
     """Our own transformers that its model is made of."""
-    return ["DateParts"] * bool(found.of("date")) + ["Pick"] + ["Under"] * bool(found.of("nested"))
+    return ["DateParts"] * bool(found.learnt("date")) + ["Pick"] + ["Under"] * bool(found.of("nested"))
 
 
 def _learners(found: Profile) -> list[str]:
@@ -134,10 +133,10 @@ def _classes(found: Profile) -> int:
 
 def model(found: Profile) -> str:
     """The text of ``model.py``."""
-    dates = {name: found.columns[name].form or "iso" for name in found.of("date")}
+    dates = {name: (found.columns.get(name) or found.inner[name]).form or "iso" for name in found.learnt("date")}
     groups = {
         "NUMBERS": found.of("number", "code"), "CODES": found.of("code"),
-        "CATEGORIES": found.of("category"), "HASHED": found.of("hashed"), "WORDS": found.of("words"),
+        "CATEGORIES": found.of("category"), "HASHED": found.learnt("hashed"), "WORDS": found.learnt("words"),
     }  # fmt: skip
     lines = [
         f'"""The River model of {_doc(found.path)}. Change it freely; a changed model begins under a new name."""',
@@ -166,7 +165,7 @@ def _imports(found: Profile) -> list[str]:
     names = {"base", "compose", "linear_model", "optim"}
     if found.of("number", "code", "category", "hashed", "date", "nested") or found.task == "regression":
         names.add("preprocessing")
-    if found.of("words"):
+    if found.learnt("words"):
         names.add("feature_extraction")
     if found.task == "multiclass":
         names = names - {"optim"} | {"multiclass"}
@@ -181,24 +180,23 @@ def _parts(found: Profile) -> list[str]:
         parts.append("Pick(CODES) | preprocessing.OneHotEncoder()")
     if found.of("category"):
         parts.append("Pick(CATEGORIES) | preprocessing.OneHotEncoder()")
-    if found.of("hashed"):
+    if found.learnt("hashed"):
         parts.append("Pick(HASHED) | preprocessing.FeatureHasher(n_features=2**20, seed=1)")
-    for place in range(len(found.of("words"))):
+    for place in range(len(found.learnt("words"))):
         word = f"WORDS[{place}]"
         parts.append(
             f'Pick([{word}], absent="") | feature_extraction.BagOfWords(on={word}) | compose.Prefixer(f"{{{word}}} ")'
         )
-    if found.of("date"):
+    if found.learnt("date"):
         parts.append("DateParts(DATES) | preprocessing.OneHotEncoder()")
     if nested := found.of("nested"):
-        numbers = "compose.SelectType(Number) | preprocessing.StandardScaler()"
-        texts = "compose.SelectType(str) | preprocessing.OneHotEncoder()"
-        parts.append(f"Under({_python(nested)}) | (({numbers}) + ({texts}))")
+        without = f"\n        | compose.Discard({', '.join(map(_python, found.inner))})" * bool(found.inner)
+        parts.append(f"Under({_python(nested)}){without}\n        | ({_NESTED}        )")
     return parts
 
 
 def _factory(found: Profile) -> list[str]:
-    rate = 0.3 if found.of("words") else 0.1
+    rate = 0.3 if found.learnt("words") else 0.1
     optimiser = f"optim.AdaGrad({rate})"
     kind, what, made = {
         "binary": ("base.Classifier", "a logistic regression", f"linear_model.LogisticRegression({optimiser})"),
@@ -214,6 +212,10 @@ def _factory(found: Profile) -> list[str]:
     return [f"def model() -> {kind}:", f'    """Features, and {what}."""', f"    return features() | {made}"]
 
 
+_NESTED = """
+            (compose.SelectType(Number) | preprocessing.StandardScaler())
+            + (compose.SelectType(str) | preprocessing.OneHotEncoder())
+"""
 #: where our own transformers of columns are
 _COLUMNS = "learners.river.columns"
 _MEANING = {

@@ -28,6 +28,9 @@ _EVERY = 500
 _YEAR = re.compile(r"(19|20)\d\d")
 #: how many names are shown of a line that looks like a row
 _SHOWN = 6
+#: lines, or rows of JSON, that the names of columns are looked for in
+_FEW = 1000
+_SEPARATED = re.compile(r"sep=(.)\s*")
 #: longer than any event may be; and an array, which has to be read as a whole
 _LONGEST, _LARGEST_ARRAY = 32 * 2**20, 2**30
 _object = msgspec.json.Decoder(dict[str, Any])
@@ -50,10 +53,12 @@ class Table:
         self.delimiter = delimiter
         self.names: list[str] = []
         self.headless = ""
+        self._spaced = self._separated = False
         if self.kind == ".csv":
             self._head()
         else:
-            self.names = list(next(self.rows(), {}))
+            some = itertools.islice(self.rows(), _FEW if self.kind in _JSON else 1)
+            self.names = list(dict.fromkeys(name for row in some for name in row))
 
     def rows(self, progress: Callable[[int, int], None] = lambda _rows, _bytes: None) -> Iterator[Row]:
         """Every row, as a dict by column; ``progress`` is told how many, and how many bytes of the file were read."""
@@ -75,14 +80,18 @@ class Table:
         """Find the names of a CSV's columns, and what separates them when that was not said."""
         try:
             with self.path.open("rb") as file, self._text(file) as text:
-                line, below = (next((line for line in text if line.strip()), "") for _ in range(2))
+                lines = list(itertools.islice((line for line in text if line.strip()), _FEW))
         except UnicodeDecodeError as cause:
             raise self._undecoded(0, cause) from cause
         except (UnicodeError, EOFError, OSError, zlib.error, LookupError) as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+        if lines and (said := _SEPARATED.fullmatch(lines[0])):  # as Excel writes it above the names
+            self.delimiter, self._separated, lines = self.delimiter or said[1], True, lines[1:]
         if self.delimiter is None:
-            self.delimiter = max(_DELIMITERS, key=lambda one: (line.count(one), -_DELIMITERS.index(one)))
-        self.names, cells = (next(csv.reader([one], delimiter=self.delimiter), []) for one in (line, below))
+            self.delimiter = max(_DELIMITERS, key=lambda one: (_width(lines, one), -_DELIMITERS.index(one)))
+        self.names, cells = _first_two(lines, self.delimiter)
+        self._spaced = len(self.names) > 1 and all(name.startswith(" ") for name in self.names[1:])
+        self.names = [name.strip() for name in self.names] if self._spaced else self.names
         if are_data(self.names, cells):
             shown = ", ".join(self.names[:_SHOWN]) + ", …" * (len(self.names) > _SHOWN)
             self.headless = (
@@ -121,7 +130,10 @@ class Table:
         return io.TextIOWrapper(self._plain(file), self.encoding, newline="")
 
     def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Row]:
-        reader = csv.reader(_lines(self.path, text), delimiter=self.delimiter or ",")
+        lines = _lines(self.path, text)
+        if self._separated:
+            next((line for line in lines if line.strip()), None)
+        reader = csv.reader(lines, delimiter=self.delimiter or ",", skipinitialspace=self._spaced)
         names, width = self.names, len(self.names)
         next((line for line in reader if line), None)
         for cells in reader:
@@ -144,6 +156,21 @@ class Table:
                 yield from map(_objects, _in_microseconds(batch).to_pylist())
         except (ArrowException, ValueError) as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+
+
+def _first_two(lines: list[str], delimiter: str) -> tuple[list[str], list[str]]:
+    """The first two rows of a CSV; a name in quotes may hold anything, ends of lines too."""
+    rows = (row for row in csv.reader(iter(lines), delimiter=delimiter) if row)
+    return next(rows, []), next(rows, [])
+
+
+def _width(lines: list[str], delimiter: str) -> tuple[bool, int]:
+    """How well a delimiter fits: whether the first two rows have as many cells, and how many names there are."""
+    try:
+        names, cells = _first_two(lines, delimiter)
+    except csv.Error:
+        return False, 0
+    return len(names) > 1 and len(names) == len(cells), len(names)
 
 
 def _in_microseconds(batch: Any) -> Any:
@@ -237,11 +264,12 @@ def json_values(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     first = next(lines, None)
     if first is None:
         return
-    if not first.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
+    first = first.removeprefix(b"\xef\xbb\xbf")
+    if not first.lstrip(b" \t").startswith(b"["):
         yield first
         yield from lines
         return
-    whole = bytearray(first.removeprefix(b"\xef\xbb\xbf"))
+    whole = bytearray(first)
     for line in lines:
         whole += b"\n" + line
         if len(whole) > _LARGEST_ARRAY:

@@ -51,7 +51,8 @@ COLUMNS: dict[str, tuple[Callable[[int], Any], str]] = {
     "flag": (lambda n: n % 2, "number"),
     "text": (lambda n: ["a", "b", "c"][n * 5 % 3], "category"),
     "zip": (lambda n: f"0{1000 + n % 5}", "category"),
-    "many": (lambda n: f"user {n * 7919 % 399}", "hashed"),
+    "many": (lambda n: f"user-{n * 7919 % 399}", "hashed"),
+    "title": (lambda n: f"{WORDS[n % 12]} {n * 7919 % 399}", "words"),
     "long id": (lambda n: 1400000000000000001 + n * 31 % 397, "hashed"),
     "message": (lambda n: " ".join(WORDS[(n * k) % 12] for k in range(1, 6)) + f" {n}", "words"),
     "day": (lambda n: f"{n % 12 + 1}/{n % 28 + 1}/2011", "date"),
@@ -187,7 +188,7 @@ def command(folder: Path, *arguments: str) -> str:
     [
         (lambda n: ["no", "yes"][n * 7 % 12 > 5], "accuracy", 0.9),
         (lambda n: f"c{n * 7 % 12 // 4}", "accuracy", 0.9),
-        (lambda n: 1000 + 50 * (n * 7 % 12) + n % 5 / 10, "r2", 0.5),
+        (lambda n: 1000 + 50 * (n * 7 % 12) + n % 5 / 10, "r2", 0.4),
     ],
     ids=["binary", "multiclass", "regression"],
 )

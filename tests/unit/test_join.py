@@ -221,12 +221,12 @@ def test_what_came_meanwhile_is_not_put_before_what_was_known(tmp_path: Path) ->
         again.close()
 
 
-def test_an_event_without_a_time_is_refused_unless_it_has_its_label(tmp_path: Path) -> None:
+def test_an_event_without_a_time_waits_for_no_label(tmp_path: Path) -> None:
     """Nothing tells when to stop waiting for its label; a whole one does not wait."""
     apart = Apart(tmp_path, wait=60)
     apart.put("events", [{"id": "a", "x": {"f": 1.0}}, {"id": "b", "x": {"f": 1.0}, "y": 1}])
     found = apart.all()
-    assert totals(found) == {"consumed": 2, "dead_lettered": 1}
+    assert totals(found) == {"consumed": 2, "unlabelled": 1}
     assert [one.id for one in found if one.mode == "learn"] == ["b"]
 
 
