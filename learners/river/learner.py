@@ -12,6 +12,7 @@ from learners.errors import StateRefusedError
 from learners.event import Event, Features, Prediction, Task
 from learners.labels import Labels, LabelValue
 from learners.river import safe_pickle
+from learners.river.asking import Tables
 from learners.river.canonical import canonical_state
 from learners.river.parts import final, takes_nulls
 
@@ -55,6 +56,8 @@ class RiverLearner:
         self.weighted = weighted and takes_weights(model)
         self.fresh = fresh
         self._twin: RiverLearner | None = None
+        self._tables: Tables | None = None
+        self._learnt = False
         self._answer = self._predictor()
 
     @classmethod
@@ -69,7 +72,16 @@ class RiverLearner:
                 copied: Any = pickle.loads(self.save())  # noqa: S301  our own bytes of this moment
                 self._twin = RiverLearner(copied, self.labels)
             return self._twin.predict(features)
-        return self._answer(self._read(features))
+        if self._tables is None:
+            self._tables = Tables(self.model)
+        elif self._learnt:
+            self._tables.look()
+        self._learnt = False
+        mark = self._tables.mark()
+        try:
+            return self._answer(self._read(features))
+        finally:
+            self._tables.back(mark)
 
     def _reader(self, *, nulls: bool) -> Callable[[Features], dict[str, Any]]:
         if self.whole:
@@ -131,6 +143,7 @@ class RiverLearner:
             self.fresh, self._twin = False, None
         else:
             prediction = self._answer(self._read(event.features))
+        self._learnt = True
         if self.weighted and event.weight != 1.0:
             self.model.learn_one(self._read(event.features), self.name_of(event.label), w=event.weight)
         else:

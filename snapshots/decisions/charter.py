@@ -76,7 +76,9 @@ def taken(store: Store, name: str, task: str, now: float, *, anew: bool = False)
         data = store.get("lineage.json") or b""
     found = decoded(data)
     if (found.name, found.task) != (name, task) and not _begun(store):
-        store.delete("lineage.json")  # a start with another name or task, that came to nothing
+        for left in store.names("epochs/"):  # a start with another name or task, that came to nothing
+            store.delete(left)
+        store.delete("lineage.json")
         claim(store, "lineage.json", msgspec.json.encode(msgspec.structs.replace(fresh, key=found.key)) + b"\n")
         return taken(store, name, task, now)
     if (found.name, found.task) != (name, task):

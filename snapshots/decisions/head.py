@@ -80,8 +80,10 @@ class Heads:
         self._list_at = 0.0
         self.newest: Head | None = None
 
-    def read(self) -> Head | None:
-        """Return the newest head; raise :class:`LedgerBrokenError` when it is older than one that was seen.
+    def read(self, *, required: bool = True) -> Head | None:
+        """Return the newest head; raise :class:`LedgerBrokenError` when it is older than one that was seen, or gone.
+
+        It is signed before the first snapshot and the first decision, so that a store that has either has a head.
 
         What lies among the heads and is not signed counts as if it were not there, and is said once.
         """
@@ -97,7 +99,20 @@ class Heads:
         if number > self._highest:
             self._highest = number
             self._remember()
+        if required and self.newest is None and (what := self._begun()):
+            raise LedgerBrokenError(
+                f"the store has {what}, and no signed head of the ledger, which is there before either: it was taken "
+                "away, or the store is from before heads were signed. Restore it from a copy of the store; or look at "
+                "what is there, and trust it: holdfast verify --adopt"
+            )
         return self.newest
+
+    def _begun(self) -> str:
+        """What there is of a lineage that has begun; empty where there is nothing."""
+        if any(name.endswith("/manifest.json") for name in self._store.names("snapshots/")):
+            return "snapshots"
+        entries = (name for name in self._store.names("ledger/") if not name.startswith(_FOLDER))
+        return "decisions" if any(number_in(name, "ledger/", ".json", 12) for name in entries) else ""
 
     def _following(self) -> Head | None:
         """The newest head by names alone; None when the one that was seen is not as it was, or it is time to list.
@@ -145,7 +160,7 @@ class Heads:
             return
         try:
             while True:
-                before = self.read()
+                before = self.read(required=False)
                 if before is not None:
                     snapshot = max(snapshot, before.snapshot)
                     if before.entries > entries:

@@ -168,6 +168,8 @@ class Ledger:
             )
             data = msgspec.json.encode(entry) + b"\n"
             _refuse_too_much(entry, len(data))
+            if self.heads is not None and self.heads.newest is None:
+                self.sign_head(-1, now)
             if claim(self._store, _name(entry.seq), data):
                 self._take(data)
                 self.sign_head(-1, now)

@@ -40,6 +40,7 @@ _END_BYTES = 200
 #: what is signed as a whole: everything of a lineage that says what counts
 FOLDERS = ("ledger/", "epochs/", "verdicts/", "snapshots/", "baselines/", "archive/")
 NO_LINEAGE = "none"
+_CHARTER = "lineage.json"
 _FROM_BEFORE = ". If it is from before it was signed: holdfast verify --adopt"
 _MISSING = f"signing needs the package cryptography: {install('signing')}"
 
@@ -145,6 +146,7 @@ class SignedStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """Create the blob; a manifest after its signature, so that there never is one without."""
+        self._note(name)
         if _BESIDE.fullmatch(name) is not None and self.verifies:
             if self._private is None:
                 raise StoreError(f"{name} cannot be signed: set signing.private_key_file for the trainer")
@@ -167,9 +169,14 @@ class SignedStore:
     def _message(self, name: str, data: bytes, form: bytes = _FORMAT) -> bytes:
         """What is signed: of which lineage, under which name, and the bytes."""
         if self._lineage is None:
-            found = self.inner.get("lineage.json")
+            found = self.inner.get(_CHARTER)
             self._lineage = hashlib.sha256(found).hexdigest().encode() if found is not None else None
         return b"\n".join((form, self._lineage or NO_LINEAGE.encode(), name.encode(), data))
+
+    def _note(self, name: str) -> None:
+        """A charter that is written or taken away is another lineage: what was known of it is not signed over."""
+        if name == _CHARTER:
+            self._lineage = None
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Names below ``prefix``, sorted."""
@@ -177,6 +184,7 @@ class SignedStore:
 
     def delete(self, name: str) -> None:
         """Delete the blob if it is there, and then the signature beside a file of the archive."""
+        self._note(name)
         self.inner.delete(name)
         if name.startswith("archive/") and _BESIDE.fullmatch(name) is not None:
             folder = name.rpartition("/")[0] + "/"

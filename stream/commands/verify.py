@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from snapshots import Lineage, SnapshotsError
+from snapshots import Ledger, Lineage, SnapshotsError
 from snapshots.decisions import epochs
 from snapshots.decisions.charter import charter_trouble
 from snapshots.decisions.head import Heads
@@ -45,6 +45,7 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
     if adopt:
         names = [name for folder in FOLDERS for name in store.names(folder)]
         printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
+        Ledger(store).sign_head(-1, time.time())
         lineage = Lineage(store, looking=True).refresh()
         lineage.ledger.sign_head(lineage.highest, time.time(), lineage.present(anew=True))
     found = []

@@ -78,6 +78,7 @@ class Writer:
     def begin(self, epoch: Epoch) -> None:
         """Write for an epoch from now on, under numbers that nobody used."""
         self._epoch = epoch
+        self._view.ledger.sign_head(-1, self._now())  # there is a head before there is a snapshot
         self.number = self._view.refresh().highest + 1
 
     def ready(self) -> bool:

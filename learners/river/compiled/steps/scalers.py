@@ -74,9 +74,9 @@ class Standard(Scaler):
     def write(self) -> None:
         """Counts, means and variances."""
         model = self.model
-        model.means.update(self.figures.pairs("means"))
+        model.means.update(self.figures.pairs("means", LEARNT))
         if model.with_std:
-            model.vars.update(self.figures.pairs("variances"))
+            model.vars.update(self.figures.pairs("variances", LEARNT))
         model.counts.update(dict.fromkeys(model.counts, 0))
         for name, count in self.figures.pairs("counts", LEARNT):
             model.counts[name] = int(count)
@@ -103,9 +103,9 @@ class MinMax(Scaler):
 
     def write(self) -> None:
         """The least and the largest value of each feature."""
-        for name, value in self.figures.pairs("lowest"):
+        for name, value in self.figures.pairs("lowest", LEARNT):
             self.model.min[name].min = value
-        for name, value in self.figures.pairs("highest"):
+        for name, value in self.figures.pairs("highest", LEARNT):
             self.model.max[name].max = value
 
 
@@ -128,7 +128,7 @@ class MaxAbs(Scaler):
 
     def write(self) -> None:
         """The largest distance from 0 of each feature."""
-        for name, value in self.figures.pairs("largest"):
+        for name, value in self.figures.pairs("largest", LEARNT):
             self.model.abs_max[name].abs_max = value
 
 
