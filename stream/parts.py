@@ -59,8 +59,13 @@ def _decoder(name: str | None) -> Callable[[bytes], Any] | None:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as cause:
-        raise ConfigError(f"event.decoder {name!r} cannot be imported: {cause}. Write it as module:function") from cause
+    except (Exception, SystemExit) as cause:  # a module of the operator's may raise anything
+        why = (
+            cause
+            if isinstance(cause, (ImportError, AttributeError, ValueError))
+            else f"{type(cause).__name__}: {cause}"
+        )
+        raise ConfigError(f"event.decoder {name!r} cannot be imported: {why}. Write it as module:function") from cause
     if not callable(found) or isinstance(found, type):
         raise ConfigError(
             f"event.decoder {name!r} is {'a class' if isinstance(found, type) else 'no function'}: write "

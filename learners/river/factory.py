@@ -32,7 +32,7 @@ def build(
     make = imported(factory)
     try:
         model = make()
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise FactoryRefusedError(f"learners.{name}: {factory} raised {_where(cause)}") from cause
     if reason := unsuited(model, labels.task):
         raise FactoryRefusedError(f"learners.{name}: {factory} {reason}")
@@ -53,7 +53,7 @@ def build(
     return learner
 
 
-def _where(cause: Exception) -> str:
+def _where(cause: BaseException) -> str:
     """An error of the operator's own module, with file and line."""
     if isinstance(cause, SyntaxError):
         return f"{type(cause).__name__}: {cause}"
@@ -72,7 +72,7 @@ def imported(factory: str) -> Callable[[], Any]:
             f"factory {factory!r} cannot be imported: {cause}. Write it as module:function; "
             "a file model.py beside the configuration is the module model"
         ) from cause
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise FactoryRefusedError(f"the module of factory {factory!r} cannot be imported: {_where(cause)}") from cause
     if not callable(make):
         raise FactoryRefusedError(

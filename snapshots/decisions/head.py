@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from snapshots.errors import DamagedError, LedgerBrokenError, StoreError
+from snapshots.store import private_files
 from snapshots.store.numbers import number_in
 from snapshots.store.signed import NO_LINEAGE, SignedStore
 from snapshots.store.spans import Spans, numbers_of, spans_of
@@ -217,7 +218,8 @@ class Heads:
         known[lineage] = max(self._highest, known.pop(lineage, 0))
         fresh = self._seen.with_name(f"{self._seen.name}.{os.getpid()}-{threading.get_native_id()}")
         with contextlib.suppress(OSError):
-            fresh.write_bytes(msgspec.json.encode(dict(list(known.items())[-_LINEAGES:])))
+            with open(fresh, "wb", opener=private_files.opener) as file:
+                file.write(msgspec.json.encode(dict(list(known.items())[-_LINEAGES:])))
             fresh.replace(self._seen)
 
 

@@ -78,13 +78,15 @@ class History:
             since = scene.rows(seen, scene.held)  # what may be lies as a whole, when looks are far apart
             memory.asked = (scene.held, yardstick)
             last = scene.held if end is None else end
-            before = self.rows(max(memory.floor, min(seen, last) - 600), last)
+            first = max(memory.floor, min(seen, last) - 600)
+            before = self.rows(first, last)
             newest = scene.rows(max(memory.floor if end is None else end, scene.held - 400), scene.held)
             plain = memory.trouble is None and not _PLAIN.isdisjoint(memory.told.values())
             known, many = memory.trouble.liars if memory.trouble is not None else {}, 200 if plain else FEW
             was, memory.told = memory.told, {}
             fresh = max(len(since), FEW // 3) if end is None else len(newest)
-            asked = self._ask(before[: len(before) - fresh] if end is None else before, newest[-min(fresh, 100) :])
+            known_before = before[: len(before) - fresh] if end is None else before
+            asked = self._ask(self.rows(memory.floor, first), known_before, newest[-min(fresh, 100) :])
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
                 new, old = of_slice(newest, name)[-many:], of_slice(before, name)
                 old = (old if end is not None else old[: -max(FEW, len(of_slice(since, name)))])[-3 * FEW :]
@@ -108,16 +110,15 @@ class History:
         looks = {name: _CONFIRM_MOVED if why == "unlearnt" else _CONFIRM for name, why in memory.told.items()}
         return {name: why for name, why in memory.told.items() if memory.streak[name] >= looks[name]}
 
-    def _ask(self, before: Sequence[Row], newest: Sequence[Row]) -> "_Asked | None":
+    def _ask(self, older: Sequence[Row], before: Sequence[Row], newest: Sequence[Row]) -> "_Asked | None":
         """What neighbours of before say of each other and of the newest rows."""
-        older = self.rows(self.memory.floor, self.scene.held)[: -len(before) - len(newest)]
         before = [*older[:: max(1, len(older) // (_NEIGHBOURS // 2))], *before[-_NEIGHBOURS // 2 :]]
         samples = [Sample(self.scene.features(rows), [row.label for row in rows]) for rows in (before, newest)]
         found = ask(self.scene.task, *samples)
         return found and _Asked(before, newest, *found)
 
     def _contradicts(self, asked: "_Asked", name: str, was: str | None) -> bool:
-        """Whether the newest rows of a slice have other labels than their neighbours; ``was``: what they were before."""
+        """Whether the newest rows of a slice have other labels than their neighbours; ``was``: what they were then."""
         widths = (FEW // 3, FEW) if self.memory.trouble is not None else (FEW // 3, FEW, len(asked.newest))
         found = min((asked.of(name, width) for width in widths), key=lambda one: one.chance)
         if found.share < _MOSTLY or found.chance >= _UNLIKELY:

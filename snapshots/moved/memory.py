@@ -76,8 +76,8 @@ class Trouble(msgspec.Struct):
 
     ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars`` and how, last when
     ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
-    features lie elsewhere; ``where`` was bad at some look; ``good``: looks since that were good again; ``kept``: nothing was promoted
-    since labels first looked wrong, so that what serves is from before.
+    features lie elsewhere; ``where`` was bad at some look; ``good``: looks since that were good again; ``kept``:
+    nothing was promoted since labels first looked wrong, so that what serves is from before.
     """
 
     yardstick: int

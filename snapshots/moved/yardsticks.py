@@ -148,11 +148,7 @@ class Lagged:
         lies = {name: by for name, by in checked.items() if by > 0}
         if not bad and not told and not lies and not self._history.lingers():
             memory.trouble = None
-            if worse:
-                return Answer("fail", "diverged", worse, "worse than its reference on fresh events")
-            if self._history.contradicted:
-                return Answer("suspect", why=self._history.contradicted)
-            return Answer("pass")
+            return self._calm(worse)
         begun = memory.trouble is None
         if memory.trouble is None:
             memory.trouble = Trouble(
@@ -189,6 +185,14 @@ class Lagged:
             return found
         serve = trouble.yardstick if trouble.lies and not trouble.kept and found.verdict == "suspect" else None
         return found._replace(serve=serve, refer=trouble.yardstick if begun else None)
+
+    def _calm(self, worse: list[str]) -> Answer:
+        """What is said where nothing is bad on held-out rows; labels that look odd are not yet in doubt."""
+        if worse:
+            return Answer("fail", "diverged", worse, "worse than its reference on fresh events")
+        if self._history.contradicted:
+            return Answer("suspect", why=self._history.contradicted)
+        return Answer("pass")
 
     def _worse(self) -> list[str]:
         """The slices whose fresh events are worse, by the detector and in the mean since the reference."""

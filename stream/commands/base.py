@@ -25,7 +25,19 @@ from stream.terminal.safe_text import shown
 #: what every lineage has from its first moment on
 CHARTER = "lineage.json"
 FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class _File(click.Path):
+    """A file that is there: no folder, and no pipe, which would be waited for."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not found.is_file():
+            self.fail(f"{found} is a pipe or a device, and no file: write what it holds into one", param, ctx)
+        return found
+
+
+FILE = _File(exists=True, dir_okay=False, path_type=Path)
 
 
 def configured(function: Callable[..., Any]) -> Callable[..., Any]:

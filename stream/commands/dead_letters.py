@@ -178,7 +178,7 @@ def _function(name: str) -> Any:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise CommandError(f"--fix {name} cannot be imported: {cause}. Write it as module:function") from cause
     if not callable(found):
         raise CommandError(f"--fix {name} is no function: it takes the letter's bytes, and returns bytes or None")

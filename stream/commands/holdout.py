@@ -12,7 +12,7 @@ from snapshots.errors import RefusedError
 from snapshots.records.holdout import FEWEST_ROWS
 from snapshots.records.manifest import HoldoutState
 from stream.command_group import Group
-from stream.commands.base import configured, json_option, lineage_of, operator, refuse_absent
+from stream.commands.base import FILE, configured, json_option, lineage_of, operator, refuse_absent
 from stream.errors import CommandError
 from stream.refusal import counted
 from stream.settings import Config
@@ -75,7 +75,7 @@ def holdout_refresh(config: Config, why: str) -> None:
 
 
 @holdout.command("trust")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--why", default="", metavar="WHY", help="Who checked them, and how.")
 @configured
 def holdout_trust(config: Config, file: Path, why: str) -> None:

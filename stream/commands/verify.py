@@ -113,6 +113,8 @@ def _foreign(store: SignedStore) -> Iterator[Check]:
     for name in store.names("ledger/head/"):
         if number_in(name, "ledger/head/", ".json", 12) is None:
             yield Check(name, _FOREIGN)
+        elif store.verifies:
+            yield _check(name, lambda name=name: store.get(name))
 
 
 def _head(store: SignedStore, now: float) -> Iterator[Check]:

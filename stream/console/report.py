@@ -1,5 +1,6 @@
 """``holdfast report``: what happened, as one file that somebody can be sent; everything that it needs is in it."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable
@@ -23,7 +24,12 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 
 
 def write_report(seen: Seen, path: Path, since: float, until: float) -> None:
-    """Write the report on the time between two moments (Unix seconds) to ``path``, whole or not at all."""
+    """Write the report on the time between two moments (Unix seconds) to ``path``, whole or not at all.
+
+    Raises :class:`OSError` where something is there that is no file: a link, a pipe, a device.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise OSError(errno.EINVAL, "a link, a pipe or a device is there, and no file")
     text = page(seen, since, until)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.resolve().parent, delete=False) as file:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from snapshots.store import private_files
 from stream.errors import StreamError
 from stream.record import Served
 from stream.source import lines
@@ -136,6 +137,8 @@ class Waiting:
     def _opened(self) -> sqlite3.Connection:
         """The database, made anew when it is not there, damaged or of another format."""
         for _ in range(2):
+            if self._path is not None:  # SQLite's own files beside it have its mode
+                open(self._path, "ab", opener=private_files.opener).close()
             base = sqlite3.connect(self._path or "", isolation_level=None, check_same_thread=False, timeout=5)
             with contextlib.suppress(sqlite3.DatabaseError):
                 base.execute("PRAGMA cache_size = -65536")

@@ -98,7 +98,7 @@ class FilesSink:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 torn = self._path.is_file() and lines.ends_torn(self._path)
-                self._file = open(self._path, "ab", opener=private_files.only_file)  # noqa: SIM115  kept open
+                self._file = open(self._path, "ab", opener=private_files.opener)  # noqa: SIM115  kept open
                 self._file.write(b"\n" * torn)
             self._file.write(value.replace(b"\n", b" ") + b"\n")
         self._done += 1

@@ -143,7 +143,7 @@ class FilesSource:
         """The end of the last whole line; 0 when the file cannot be read."""
         try:
             with self._path(name).open("rb") as file:
-                data_end = file.seek(0, os.SEEK_END)
+                data_end = os.fstat(file.fileno()).st_size
                 while data_end:
                     begin = max(0, data_end - _CHUNK)
                     file.seek(begin)
@@ -269,7 +269,10 @@ class FilesSource:
                 self._check(name, offset)
                 line = _Line()
             self._stamps[name] = stamp
-            file.seek(self._offsets[name] + line.length)
+            begin = self._offsets[name] + line.length
+            if found.st_size <= begin:  # what has no length has nothing: a file of the kernel waits to be read
+                return b"", line
+            file.seek(begin)
             return file.read(_CHUNK), line
 
     def whole(self) -> bool:

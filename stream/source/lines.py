@@ -89,7 +89,7 @@ def is_there(file: IO[bytes]) -> bool:
 def taken(path: Path) -> IO[bytes] | None:
     """A file to append to, locked; None where somebody has it, or where it is none."""
     try:
-        file = open(path, "ab", buffering=0, opener=private_files.only_file)  # noqa: SIM115  kept open
+        file = open(path, "ab", buffering=0, opener=private_files.opener)  # noqa: SIM115  kept open
     except private_files.NoFileError as cause:
         log.warning("%s is passed over: %s", path, cause.strerror)
         return None

@@ -33,8 +33,8 @@ _EXACT = 2**53
 #: what people write into a column of numbers where nothing is there
 MISSING = frozenset(
     ("NA", "N/A", "n/a", "na", "#N/A", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "-", "--", "?",
-     "(null)", "\\N", "nil", "missing", "unknown", ".", "..", "<NA>", "<null>", "NaT", "-nan", "n.a.", "N.A.", "n.d.", "N.D.",
-     "no data", "No data", "undefined", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
+     "(null)", "\\N", "nil", "missing", "unknown", ".", "..", "<NA>", "<null>", "NaT", "-nan", "n.a.", "N.A.", "n.d.",
+     "N.D.", "no data", "No data", "undefined", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 )  # fmt: skip
 #: of these, what may as well be the name of a class
 _NAMES = frozenset(
@@ -51,8 +51,9 @@ _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 class Columns(msgspec.Struct, frozen=True):
     """Which columns of a table are what; ``features`` None means all the others.
 
-    ``no_id`` and ``no_time`` say that no column is one, so that none is taken for it. ``name`` stands for the file's in the ids of rows that have none. ``missing`` are cells that mean nothing is there;
-    ``time_format`` as for :func:`stream.tables.dates.parser_of`.
+    ``no_id`` and ``no_time`` say that no column is one, so that none is taken for it. ``name`` stands for the file's in
+    the ids of rows that have none. ``missing`` are cells that mean nothing is there; ``time_format`` as for
+    :func:`stream.tables.dates.parser_of`.
     """
 
     label: str | None = None
@@ -394,11 +395,11 @@ def text_of(cell: Any) -> str:
 
 
 def flat(cell: Any, path: str = "", texts: Collection[str] = (), nothing: Collection[str] = ()) -> Any:
-    """A nested cell as objects of features: a list of texts becomes names that are true, at any depth, and a list of
-    numbers with decimals one number for each place.
+    """A nested cell as objects of features; a list of texts becomes names that are true, at any depth.
 
-    Numbers at the paths ``texts`` become texts; words at the paths ``nothing`` and bytes are left out. A list of objects or lists stays one, and is
-    refused with its reason.
+    A list of numbers with decimals becomes a number for each place. Numbers at the paths ``texts`` become texts; words
+    at the paths ``nothing`` and bytes are left out. A list of objects or lists stays one, and is refused
+    with its reason.
 
     >>> flat({"home": {"roles": ["a", 1]}, "gone": None}), flat([{"a": 1}])
     ({'home': {'roles': {'a': True, '1': True}}}, [{'a': 1}])

@@ -72,7 +72,8 @@ class Found(msgspec.Struct):
 class Profile(msgspec.Struct):
     """What was found of a table. ``said`` are sentences: what was guessed, and what looks wrong.
 
-    ``inner`` is free text, dates and texts of many values in objects, by their path. ``folds`` tells whether labels that differ only in case or spaces are taken for one.
+    ``inner`` is free text, dates and texts of many values in objects, by their path. ``folds`` tells whether
+    labels that differ only in case or spaces are taken for one.
     """
 
     path: str
@@ -430,7 +431,8 @@ def _choose_id(found: Profile, columns: Columns) -> None:
         if named and (one.many or one.distinct == found.rows):
             one.role, found.id = "id", one.name
             found.said.append(
-                f'{one.name} is taken for the id: no value of it repeats (--id says otherwise, --id "" that there is none)'
+                f"{one.name} is taken for the id: no value of it repeats (--id says otherwise, "
+                '--id "" that there is none)'
             )
             return
 

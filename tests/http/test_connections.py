@@ -104,6 +104,9 @@ ENDLESS = {
     "one trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nX: ", b"a" * 1000),
     "a chunk's extension": (CHUNKED + b"2;x=", b"a" * 1000),
     "requests": (b"", (GET + b"\r\n") * 20),
+    "crumbs of a body": (CHUNKED, b"1\r\na\r\n" * 200),
+    "a body in chunks": (CHUNKED, b"3e8\r\n" + b"a" * 1000 + b"\r\n"),
+    "a body for another door": (CHUNKED.replace(b"/predict", b"/predict/batch"), b"3e8\r\n" + b"a" * 1000 + b"\r\n"),
 }
 
 
@@ -136,6 +139,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
     "a negative length": (POST + b"Content-Length: -1\r\n\r\n", b"400"),
     "a huge length": (POST + b"Content-Length: 99999999999999999999\r\n\r\n", b"400"),
     "another encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n{}", b"400"),
+    "crumbs": (CHUNKED + b"1\r\na\r\n" * 2000, b"400"),
     "a bad chunk": (CHUNKED + b"zz\r\n{}\r\n", b"400"),
     "no host": (b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n", b"400"),
     "two hosts": (GET + HOST + b"Connection: close\r\n\r\n", b"400"),

@@ -89,7 +89,7 @@ class ConnectionAtOnce(Connection):
         if self._body is None:
             super().on_body(body)
             return
-        self._between = 0
+        self._count_part(len(body))
         self._size += len(body)
         if self._size > self.door.limits.body_bytes:
             self._body.clear()

@@ -26,6 +26,10 @@ MOST_PIPELINED = 32
 _MOST_BETWEEN = 2 * MOST_HEAD
 #: bytes that are read and dropped after the last request that is answered
 _MOST_DROPPED = 1 << 20
+#: bytes of a body beyond what is taken that are still read, so that the peer gets to read why it is refused
+_MOST_BEYOND = 8 << 20
+#: parts of a body from which on they have to hold so many bytes on average: each costs as much as a large one
+_PARTS, _LEAST_PART = 1000, 32
 
 
 class _EnoughError(Exception):
@@ -45,7 +49,8 @@ class Connection(HttpToolsProtocol):
         self.began = self.heard = self._read = self.loop.time()
         self.held = self.unread = 0
         self._coming = self._in_head = self._deaf = self._paused = self._again = False
-        self._head = self._between = self._dropped = 0
+        self._head = self._between = self._dropped = self._parts = self._came = 0
+        self._refusal: tuple[int, str] | None = None
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
         """Enter."""
@@ -95,7 +100,7 @@ class Connection(HttpToolsProtocol):
 
     def _not_understood(self) -> None:
         if not self._deaf:
-            self._end_here(400, "this is not HTTP as this service understands it")
+            self._end_here(*(self._refusal or (400, "this is not HTTP as this service understands it")))
 
     def _end_here(self, code: int, why: str) -> None:
         """Read no more: what was asked before is answered first, and if that is nothing, the peer hears why."""
@@ -123,7 +128,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._coming = self._in_head = True
-        self._head = 0
+        self._head = self._parts = self._came = 0
         self.began = self.heard
 
     def _make_scope(self) -> None:
@@ -167,11 +172,23 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        self._between = 0
+        self._count_part(len(body))
         if not self.cycle.response_complete:
             super().on_body(body)
             if self.held < self.door.limits.body_bytes:
                 self.door.hold(self, len(body))
+
+    def _count_part(self, size: int) -> None:
+        """Refuse a body in crumbs, and one that does not end."""
+        self._between = 0
+        self._parts += 1
+        self._came += size
+        if self._parts > _PARTS and self._came < self._parts * _LEAST_PART:
+            self._refusal = (400, f"the body comes in parts of under {_LEAST_PART} bytes: send it in larger ones")
+        elif self._came > self.door.limits.body_bytes + _MOST_BEYOND:
+            self._refusal = (413, "the body is far larger than serve.max_bytes, and is not read to its end")
+        if self._refusal:
+            raise _EnoughError
 
     def on_message_complete(self) -> None:
         """The request is whole."""
