@@ -89,6 +89,8 @@ class Labels:
         self._key = folded if fold else canonical
         self.fixed = bool(names)
         self.max_labels = max_labels
+        #: where it stands how many classes there may be
+        self.limit = "event.max_labels"
         self.names: list[LabelValue] = list(names or [])
         self._numbers = {self._key(name): number for number, name in enumerate(self.names)}
         self._positive = self._key(positive)
@@ -151,7 +153,9 @@ class Labels:
             if self.fixed:
                 raise UnknownLabelError(f"{value!r} is not in event.labels")
             if len(self.names) >= self.max_labels:
-                raise UnknownLabelError(f"{value!r} would be label {len(self.names) + 1} of {self.max_labels}")
+                raise UnknownLabelError(
+                    f"{value!r} would be label {len(self.names) + 1} of {self.max_labels} ({self.limit})"
+                )
             number = self._numbers[key] = len(self.names)
             self.names.append(_tidy(value))
         return number

@@ -1,12 +1,10 @@
 """Building what several processes need from the configuration: labels, codec, store, learners."""
 
-import hashlib
 import importlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import msgspec
 
@@ -23,9 +21,6 @@ from stream.errors import ConfigError
 from stream.settings import Config, LearnerConfig
 from stream.sink.intake import FilesIntake, Intake, KafkaIntake, Sink
 from stream.source.codec import Codec, written_time
-
-if TYPE_CHECKING:
-    from learners.vw.learner import VwLearner
 
 log = logging.getLogger("holdfast.learner")
 
@@ -224,37 +219,6 @@ def built_from(one: LearnerConfig, learner: Learner) -> dict[str, Any]:
     return {"configured": configured(one), **learner.describe()}
 
 
-def imported(learner: Learner, path: Path, name: str) -> tuple[Learner, dict[str, Any]]:
-    """A learner like this one with the state of a file that somebody else wrote, and what to keep about the file.
-
-    Raises :class:`RefusedError` when the file cannot be loaded, or not as this kind of learner, or when it answers
-    otherwise here than in its own library. A River pickle passes through the allow-list, so that nothing else in it is
-    run.
-    """
-    try:
-        data = path.read_bytes()
-        loaded = _adopted(learner, data)
-        again = loaded.load(loaded.save())
-    except Exception as cause:  # a file that somebody else wrote may be anything
-        raise RefusedError(f"{path} cannot be taken for learners.{name}: {cause}; nothing was changed") from cause
-    if again.state() != loaded.state() and learner.kind != "vw":  # that one's answers were compared
-        raise RefusedError(f"{path}: the model comes back different from a save and a load; nothing was changed")
-    return loaded, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _adopted(learner: Learner, data: bytes) -> Learner:
-    """The file's model in a learner like this one, once both were asked the same questions."""
-    if learner.kind == "vw":
-        from learners.vw import imported as of_vw  # noqa: PLC0415  loaded only where it learns or serves
-
-        return of_vw.adopted(cast("VwLearner", learner), data)
-    from learners.river import imported as of_river  # noqa: PLC0415  the same
-    from learners.river.learner import RiverLearner, loads  # noqa: PLC0415  the same
-
-    river = cast("RiverLearner", learner)
-    return of_river.adopted(river, lambda: loads(data, river.types))
-
-
 def configured(one: LearnerConfig) -> dict[str, Any]:
     """What of the configuration makes a learner another learner; ``source`` is the digest of the factory's source."""
     source = ""
@@ -292,7 +256,13 @@ def reconcile(config: Config, name: str, part: LearnerPart, *, accept: bool) -> 
     if part.kind == one.kind and was == now:
         return part.built_from
     was = was or {}
-    changes = [f"{key} was {was.get(key)!r} and is {now[key]!r}" for key in now if was.get(key) != now[key]]
+    changes = [
+        f"the source of {one.factory} is another"
+        if key == "source" and was.get("factory") == one.factory
+        else f"{key} was {was.get(key)!r} and is {now[key]!r}"
+        for key in now
+        if was.get(key) != now[key]
+    ]
     if part.kind != one.kind:
         changes = [f"its kind was {part.kind} and is {one.kind}"]
     if part.kind != one.kind or not accept:

@@ -117,7 +117,8 @@ def check_classes(tokens: Sequence[str], labels: Labels, name: str) -> None:
             f"learners.{name}.args: {classes} classes for {len(labels.names)} event.labels; VW would learn nothing "
             f"from the others. Use --oaa {len(labels.names)}"
         )
-    labels.max_labels = min(labels.max_labels, classes)
+    if classes < labels.max_labels:
+        labels.max_labels, labels.limit = classes, f"learners.{name}.args has room for {classes}"
 
 
 def check_loss(tokens: Sequence[str], task: Task, name: str) -> None:

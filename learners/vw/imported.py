@@ -12,7 +12,7 @@ from learners.errors import StateRefusedError
 from learners.event import Features, Value
 from learners.vw import header as headers
 from learners.vw import options
-from learners.vw.arguments import as_saved, value_of
+from learners.vw.arguments import as_saved, classes_of, value_of
 from learners.vw.learnability import spaces_of
 from learners.vw.learner import Namespaces, VwLearner, file_of
 
@@ -24,7 +24,7 @@ _WIDE_LOSSES = ("logistic", "poisson")
 _TWO, _BOUNDS = ((0.0, 1.0), (-1.0, 1.0)), {"--min_prediction", "--max_prediction"}
 _OTHER_TASK = '; or is it one of numbers, task = "regression"?'
 _LOOKED_AT, _WEIGHTS = 200_000, 60
-_CLOSE = 1e-4
+_CLOSE, _ROWS_ASKED = 1e-4, 50
 _KSVM = "--ksvm"
 _PER_MODEL = "--per_model_save_load"
 #: options that change what is answered, and that no file keeps
@@ -47,6 +47,11 @@ def adopted(learner: VwLearner, data: bytes) -> VwLearner:
     loaded = learner.with_state(data, trial)
     _hold_labels(header, tokens, loaded)
     _hold_classes(loaded)
+    if loaded.labels.fixed and len(loaded.labels.names) < (classes := classes_of(tokens)):
+        raise StateRefusedError(
+            f"the file knows {classes} classes, and event.labels has {len(loaded.labels.names)}: name all of them, in "
+            "the order of the numbers that it was trained with"
+        )
     _hold_answers(loaded, data, tokens)
     return loaded
 
@@ -127,6 +132,29 @@ def _questions(plain: Any, spaces: Sequence[str]) -> Iterator[dict[str, Value]]:
     for space in spaces:
         for place in places[:5]:
             yield {place: 1.0, space: {place: 2.0}}
+
+
+def unweighted(learner: VwLearner, rows: Sequence[Features]) -> list[str]:
+    """Names of features of which no value has a weight in the learner, each with one of its values.
+
+    Those of a file that was taught from text in other words: ``country=de`` there is another name than ``"country":
+    "de"`` here.
+    """
+    found: dict[str, Value] = {}
+    known: set[str] = set()
+    for row in rows[:_ROWS_ASKED]:
+        for name, value in row.flat().items():
+            if name not in known and value != 0:
+                found.setdefault(name, value)
+                if learner.has_weight(_nested(name, value)):
+                    known.add(name)
+    return [f"{name} (such as {value!r})" for name, value in found.items() if name not in known]
+
+
+def _nested(name: str, value: Value) -> Features:
+    space, _, inner = name.partition(".")
+    values: dict[str, Any] = {space: {inner: value}} if inner else {name: value}
+    return Features.of(values)
 
 
 def _text(values: Mapping[str, Value], namespaces: Namespaces) -> str:

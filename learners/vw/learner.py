@@ -31,6 +31,8 @@ Namespaces: TypeAlias = Mapping[str, Sequence[str]]
 _parse = pylibvw.vw._parse  # noqa: SLF001  measured: twice the speed of the wrapper
 _finish = pylibvw.vw._finish_example  # noqa: SLF001  the same
 _predict, _learn = pylibvw.vw.predict, pylibvw.vw.learn
+#: the namespace of what every example has
+_CONSTANT_SPACE = 128
 _setup, _unsetup = pylibvw.vw.setup_example, pylibvw.vw.unsetup_example
 _set_label, _set_test_only = pylibvw.example.set_label_string, pylibvw.example.set_test_only
 _scalar, _scalars = pylibvw.example.get_simplelabel_prediction, pylibvw.example.get_scalars
@@ -191,6 +193,20 @@ class VwLearner:
             if self.labels.task != "multiclass":
                 return float(_scalar(example))
             return list(_scalars(example)) if self.trial.probabilities else int(_class(example))
+        finally:
+            _finish(self._vw, example)
+
+    def has_weight(self, features: Features) -> bool:
+        """Whether any of these features has a weight, the constant apart."""
+        example, stride = self._example(features), self._vw.get_stride()
+        try:
+            return any(
+                self._vw.get_weight(place // stride, output)
+                for space in (example.namespace(n) for n in range(example.num_namespaces()))
+                if space != _CONSTANT_SPACE
+                for place in (example.feature(space, n) for n in range(example.num_features_in(space)))
+                for output in range(max(1, len(self.labels.names)))
+            )
         finally:
             _finish(self._vw, example)
 

@@ -6,6 +6,7 @@ meanwhile are never asked again. What changed more than ever before is unheard o
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ _MOSTLY = 0.4
 #: the share of rows from which classes have only other names; labels that are mixed up are believed when the learner
 #: loses less than this share of what a constant loses
 _RENAMED, _LEARNT = 0.8, 0.9
+#: below this share they have not other names, or are not all one
+_ALIKE = 0.6
 
 
 class History:
@@ -41,6 +44,8 @@ class History:
         self.scene, self.memory, self._history_test = scene, memory, history_test
         #: the newest rows contradict their neighbours more than chance does: nothing is promoted at this look
         self.contradicted = ""
+        #: they do, and not as if labels had other names, or were all one: as in another world
+        self.mixed = False
 
     def rows(self, begin: int, end: int) -> Sequence[Row]:
         """Rows from before; while there is trouble as they were when it began."""
@@ -87,6 +92,7 @@ class History:
             fresh = max(len(since), FEW // 3) if end is None else len(newest)
             known_before = before[: len(before) - fresh] if end is None else before
             asked = self._ask(self.rows(memory.floor, first), known_before, newest[-min(fresh, 100) :])
+            self.mixed = asked is not None and asked.are_mixed()
             for name in dict.fromkeys([WHOLE, *(name for row in newest for name in row.slices)]):
                 new, old = of_slice(newest, name)[-many:], of_slice(before, name)
                 old = (old if end is not None else old[: -max(FEW, len(of_slice(since, name)))])[-3 * FEW :]
@@ -215,6 +221,13 @@ class _Asked(NamedTuple):
             [i for i, row in enumerate(rows) if not name or name in row.slices] for rows in (self.before, self.newest)
         ]
         return contradictions(self.usual.of(at[0]), self.now.of(at[1][-width:]))
+
+    def are_mixed(self) -> bool:
+        """Whether enough of the newest rows contradict their neighbours, some in this way and some in that."""
+        found, labels = self.of(WHOLE, len(self.newest)), [row.label for row in self.newest]
+        if found.asked < FEW // 3 or found.share < _MOSTLY or found.renamed >= _ALIKE:
+            return False
+        return max(Counter(map(str, labels)).values()) < _ALIKE * len(labels)
 
 
 def of_slice(rows: Sequence[Row], name: str) -> list[Row]:

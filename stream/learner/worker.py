@@ -31,7 +31,7 @@ from snapshots.records.manifest import Part
 from stream import parts
 from stream.config import unpacked
 from stream.errors import StreamError
-from stream.learner import wire
+from stream.learner import taken_over, wire
 from stream.learner.comparisons import Comparisons
 from stream.process import logs, wall
 from stream.process.lent_store import borrowed
@@ -101,7 +101,7 @@ class Worker:
             self._compared.begin(self._labels)
             about: dict[str, Any] = {}
             if order.imported:
-                self._learner, file = parts.imported(self._learner, Path(order.imported), self._name)
+                self._learner, file = taken_over.imported(self._learner, Path(order.imported), self._name)
                 about = {"imported": file}
             built_from = parts.built_from(one, self._learner) | about
         else:
@@ -113,11 +113,15 @@ class Worker:
             self._learner, self._metrics = snapshots.read_learner(
                 self._store, manifest, self._name, self._labels, one.types, built_from
             )
+            if order.accept and one.kind == "river":
+                taken_over.hold_against_module(self._name, self._learner)
             self._compared.restore(self._labels, snapshots.read_evidence(self._store, manifest, self._name))
         if one.compiled and one.kind == "river":
             from learners.river.compiled import faster  # noqa: PLC0415  River is large
 
             self._learner, self._execution = faster.faster(self._learner)
+        untouched = order.snapshot is None or (manifest is not None and not manifest.learners[self._name].learnt)
+        self._strange = one.kind == "vw" and untouched and "imported" in built_from
         self._purity = Purity(self._learner, self._name)
         self._spoilt = False
         return built_from
@@ -145,6 +149,9 @@ class Worker:
             for features, label, weight in zip(_features(batch), batch.answers, weights, strict=True)
         ]
         said: list[Prediction] = []
+        if self._strange:
+            self._strange = False
+            taken_over.say_unweighted(self._learner, self._name, [event.features for event in events])
         order = self._order(batch, events)
         if not batch.learn or batch.mode == "score":
             self._score(batch, order)

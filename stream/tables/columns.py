@@ -22,6 +22,8 @@ from stream.tables import dates
 from stream.tables.readers import Row, Table
 
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+#: what identifies and looks like a number: a telephone's, or a code such as 12E4, which programs write as 1.2e5
+_CODE = re.compile(r"\+\d{8,}|\d+E\d+")
 #: numbers as other countries, accounts and programs write them
 _ELSEWHERE = re.compile(
     r"[-+]?(\d{1,3}([.\u00a0\u202f' ]\d{3})+|\d+),\d+|[-+]?\d{1,3}(,\d{3})+(\.\d+)?"
@@ -359,7 +361,7 @@ def _odd(text: str) -> str:
     >>> [_odd(one) for one in ("1,000 men", "1.2.3.4", "01000", "a")]
     ['', '', '', '']
     """
-    if _ELSEWHERE.fullmatch(text):
+    if _ELSEWHERE.fullmatch(text) and not _CODE.fullmatch(text):
         return "but it looks like one: write it as 1234.5, with nothing around it, for a number"
     if dates.is_date(text):
         return "but it may be a time: --time names the column of the event's time, --exclude leaves it out"
@@ -369,11 +371,11 @@ def _odd(text: str) -> str:
 def text_number(text: str) -> float | None:
     """The number that a text is, None when it is none; digits that begin with a zero are none.
 
-    >>> [text_number(one) for one in ("12", "-1.50", "1e3", ".5", "007", "0x1", "1_000", "0")]
-    [12.0, -1.5, 1000.0, 0.5, None, None, None, 0.0]
+    >>> [text_number(one) for one in ("12", "-1.50", "1e3", ".5", "007", "0x1", "1_000", "0", "12E4", "+491701000037")]
+    [12.0, -1.5, 1000.0, 0.5, None, None, None, 0.0, None, None]
     """
     text = text.strip()
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return float(text) if _NUMBER.fullmatch(text) and not _CODE.fullmatch(text) else None
 
 
 def is_number(cell: Any) -> bool:

@@ -138,13 +138,15 @@ def produce(
     ``progress`` is told how many events were sent and how many bytes of the file were read. ``run`` is what this file
     has in common with others that are sent together; without it this one is alone.
     """
-    from stream.parts import codec_of, labels_of, reach_modules  # noqa: PLC0415  learners are slow to import
+    from stream.parts import codec_of, fit_labels, labels_of, reach_modules  # noqa: PLC0415  learners are slow to import
 
     if config.event.decoder is not None:
         reach_modules(config)
     run = run or Run(Ids(config.event.recent_ids))
     recorded = time.time if config.source.kind == "kafka" else lambda: None
-    count = _Count(codec_of(config, labels_of(config)), run.ids, recorded)
+    labels = labels_of(config)
+    fit_labels(config, labels)
+    count = _Count(codec_of(config, labels), run.ids, recorded)
     began = time.monotonic()
     for value, key in keyed_events_of(config, path, columns, progress, survey=run.survey):
         if stopping():

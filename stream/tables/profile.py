@@ -38,6 +38,14 @@ _NAMED_ID = re.compile(r"(^|[ _.-])(u?u?id|key|ref|reference)\Z|[a-z]I[dD]\Z", r
 _BIRTH = re.compile(r"birth|born|(?<![a-z])dob(?![a-z])", re.IGNORECASE)
 #: the earliest time that events are taken to have, in Unix seconds (1971)
 _EVENTS_FROM = 31_536_000.0
+_MILLISECONDS = 1e11
+#: a column of ids repeats in one of so many rows at most
+_REPEATS = 20
+#: rows come in order of their labels when these change so much seldomer than by chance
+_IN_ORDER, _FEWEST_CHANGES = 0.05, 5.0
+_TIME = re.compile(
+    r"(^|[ _.-])(ts|time|timestamp|epoch|unixtime|datetime|created|occurred)([ _.-]|at\Z|\Z)", re.IGNORECASE
+)
 _CLASSES, _ROWS_PER_CLASS = 30, 30
 _DETERMINED, _RELATED, _MAJORITY = 0.999, 0.999, 0.99
 
@@ -110,15 +118,19 @@ class _Column:
         self.with_label: dict[Any, Counter[Any]] = {}
         self.same = self.both = 0
         self.steps = Counter[float]()
+        self.turns = 0
         self.leaves: dict[str, set[str]] = {}
         self.deep = False
         self._before: float | None = None
+        self._last: Any = None
         self._sums = [0.0] * 6
 
     def see(self, value: Any, label: Any) -> None:
         if value is None:
             self.missing += 1
             return
+        self.turns += value != self._last
+        self._last = value
         if isinstance(value, (dict, list)):
             self.nested += 1
             return
@@ -305,6 +317,7 @@ def _decide_label(
                 f"{found.label} has {len(labels):,}{'+' if seen[found.label].many else ''} whole values: taken for "
                 f"{task} (--task {other} says otherwise)"
             )
+    _say_order(found, seen[found.label], labels)
     if task == "regression" and column.kind != "number":
         why = f": {column.why_odd}" if column.odd else ""
         raise CommandError(f"{found.label!r} is not a column of numbers, and the task is regression{why}")
@@ -314,6 +327,17 @@ def _decide_label(
     if task == "multiclass" and seen[found.label].many:
         way = column.why_odd or "another --label, or --task regression where they are numbers"
         raise CommandError(f"{found.label!r} has over {_MOST_VALUES:,} values, which are too many classes: {way}")
+
+
+def _say_order(found: Profile, seen: _Column, labels: Counter[Any]) -> None:
+    """Say that rows are sorted by their label: who learns them in that order knows the last label, and forgets."""
+    rows = labels.total()
+    expected = rows - sum(count * count for count in labels.values()) / rows
+    if not seen.many and expected > _FEWEST_CHANGES / _IN_ORDER and seen.turns - 1 < _IN_ORDER * expected:
+        found.said.append(
+            f"the rows are sorted by {found.label}: what is learnt in that order knows the last ones best. Shuffle "
+            "them, or put them in the order of time"
+        )
 
 
 def _folded(found: Profile, labels: Counter[Any]) -> Counter[Any]:
@@ -388,7 +412,8 @@ def _role_of_numbers(one: Found, seen: _Column, rows: int, said: list[str]) -> R
         return "date"
     if one.whole and set(seen.steps) in ({1.0}, {-1.0}) and rows > 2:
         return "counter"
-    return "code" if one.kind == "number" and one.whole and 2 < one.distinct <= _CODES and not one.many else "number"
+    most = _ONE_HOT if _NAMED_ID.search(one.name) else _CODES  # the number of a customer has no size
+    return "code" if one.kind == "number" and one.whole and 2 < one.distinct <= most and not one.many else "number"
 
 
 def _texts(seen: _Column) -> list[str]:
@@ -428,6 +453,11 @@ def _choose_id(found: Profile, columns: Columns) -> None:
         return
     for one in found.columns.values() if not columns.no_id else ():
         named = _NAMED_ID.search(one.name) and one.role in ("hashed", "number", "counter") and not one.repeated
+        if one.repeated and one.repeated * _REPEATS <= found.rows and _NAMED_ID.search(one.name):
+            found.said.append(
+                f"{one.name} is not taken for the id, since {one.repeated:,} rows have one that came before: --id "
+                f"{one.name} takes it all the same, and they count as duplicates"
+            )
         if named and (one.many or one.distinct == found.rows):
             one.role, found.id = "id", one.name
             found.said.append(
@@ -447,6 +477,10 @@ def _choose_time(found: Profile, columns: Columns, seen: dict[str, _Column]) -> 
         return
     dated = [one for one in found.columns.values() if one.role == "date" and not one.doubtful]
     fitting = [one for one in dated if _is_of_events(one, seen[one.name])]
+    if not fitting:
+        fitting = [one for one in found.columns.values() if one.role == "number" and _is_clock(one)]
+        for one in fitting[:1]:
+            one.role, one.form = "time", "ms" if (one.low or 0.0) > _MILLISECONDS else "s"
     if fitting:
         chosen = next((one for one in fitting if seen[one.name].has_clock), fitting[0])
         found.time = chosen.name
@@ -454,6 +488,13 @@ def _choose_time(found: Profile, columns: Columns, seen: dict[str, _Column]) -> 
             f"{found.time} is taken for the time of events, and read as {chosen.form} (--time says otherwise, "
             '--time "" that there is none)'
         )
+
+
+def _is_clock(one: Found) -> bool:
+    """Whether a column of numbers has the name of a time, and values of Unix seconds or milliseconds since 1980."""
+    low, high = one.low or 0.0, one.high or 0.0
+    scale = 1000.0 if low > _MILLISECONDS else 1.0
+    return bool(_TIME.search(one.name)) and one.distinct > 1 and 315e6 * scale <= low <= high <= 4.1e9 * scale
 
 
 def _is_of_events(one: Found, seen: _Column) -> bool:

@@ -117,7 +117,7 @@ def arguments(found: Profile) -> str:
     """Vowpal Wabbit's arguments to match the table."""
     args = {
         "binary": "--loss_function logistic",
-        "regression": "--loss_function squared",
+        "regression": "--loss_function squared --coin",
         "multiclass": f"--oaa {_classes(found)} --loss_function logistic",
     }[found.task or "regression"]
     args += " -b 20"
