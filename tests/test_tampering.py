@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -466,3 +467,53 @@ def test_an_idle_stream_is_covered_to_its_newest_snapshot(folder: Callable[..., 
         process.wait()
     shutil.rmtree(here.path / f"store/snapshots/{newest:012d}")
     assert "taken away" in here.run("verify", code=1).stdout
+
+
+@pytest.mark.parametrize("decision", [False, True], ids=["heads", "heads and a decision"])
+def test_a_lineage_without_its_heads_is_not_believed_on_another_machine(signed: Folder, decision: bool) -> None:
+    """Nobody remembers anything there; a head is signed before the first snapshot, so its lack is seen."""
+    if decision:
+        cut_the_ledger(signed)
+    shutil.rmtree(signed.path / "store/ledger/head")
+    for remembered in signed.path.rglob("*seen*.json"):
+        remembered.unlink()
+    signed.write(numbers(100, first=800))
+    assert "not signed" in signed.run("train", "--until-end").stderr  # it learns on, and hides nothing
+    for arguments in (("guard", "--once"), ("ledger",), ("snapshots", "pin", "1")):
+        done = signed.run(*arguments, code=None)
+        assert done.returncode != 0, arguments
+        assert "no signed head" in done.stderr + done.stdout, arguments
+    assert not (signed.path / "store/ledger/head").exists()
+    signed.run("verify", code=1)
+    signed.run("verify", "--adopt")
+    signed.trained()
+    signed.run("verify")
+
+
+def test_a_forged_head_is_named_by_verify(signed: Folder) -> None:
+    """It counts for nothing, and somebody put it there."""
+    (signed.path / "store/ledger/head/999999999999.json").write_bytes(b'{"number": 999999999999}')
+    assert "999999999999.json" in signed.run("verify", code=1).stdout
+
+
+@pytest.mark.parametrize("wrong", [{"task": "regression"}, {"name": "typo"}], ids=str)
+def test_a_start_that_was_mended_is_no_forgery(folder: Callable[..., Folder], wrong: dict[str, Any]) -> None:
+    """What a first start with a wrong setting left is gone, and everything is signed over what is there now."""
+    here = folder(signing__private_key_file="key.pem")
+    (here.path / "key.pem").write_bytes(new_key())
+    here.write(numbers(200))
+    environment = {f"HOLDFAST_{name.upper()}": value for name, value in wrong.items()}
+    (here.path / "events").rename(here.path / "away")
+    model = here.path / "model.py"
+    text = model.read_text() if model.exists() else ""
+    if "name" in wrong:
+        model.write_text("raise RuntimeError\n")
+    here.run("train", "--until-end", code=None, **environment)
+    model.write_text(text)
+    (here.path / "away").rename(here.path / "events")
+    here.trained()
+    here.run("verify")
+    here.write(numbers(100, first=200))
+    here.trained()
+    assert here.learner()["events"]["learnt"] == 300
+    here.run("verify")

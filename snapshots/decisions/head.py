@@ -161,7 +161,7 @@ class Heads:
             return
         try:
             while True:
-                before = self.read(required=False)
+                before = self.read(required=not present.anew)
                 if before is not None:
                     snapshot = max(snapshot, before.snapshot)
                     if before.entries > entries:

@@ -10,7 +10,7 @@ import msgspec
 from snapshots import Ledger, Lineage, SnapshotsError
 from snapshots.decisions import epochs
 from snapshots.decisions.charter import charter_trouble
-from snapshots.decisions.head import Heads
+from snapshots.decisions.head import Heads, Present
 from snapshots.records import baselines, verdict
 from snapshots.records import cut as cuts
 from snapshots.records.held_rows import read_version
@@ -45,7 +45,7 @@ def verify(config: Config, *, adopt: bool, as_json: bool) -> None:
     if adopt:
         names = [name for folder in FOLDERS for name in store.names(folder)]
         printing.echo(f"{sum(store.adopt(name) for name in names)} of {len(names)} blobs are signed now", err=True)
-        Ledger(store).sign_head(-1, time.time())
+        Ledger(store).sign_head(-1, time.time(), Present(anew=True))
         lineage = Lineage(store, looking=True).refresh()
         lineage.ledger.sign_head(lineage.highest, time.time(), lineage.present(anew=True))
     found = []

@@ -215,3 +215,32 @@ def test_one_hot_over_what_the_file_was_trained_on_still_matches(kind: Any) -> N
         asked = Event.of({"hour": kind(hour)}).features
         wanted = pickle.loads(data).predict_proba_one({"hour": kind(hour)})[True]
         assert learner.predict(asked).probability == again.predict(asked).probability == wanted
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["alone", "behind a scaler"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_questions_with_new_names_leave_no_trace_in_any_estimator(task: Any, scaled: bool) -> None:
+    """Promise 5: River's tables note each name that they are asked about; whoever asks could fill the memory."""
+    warnings.simplefilter("ignore")
+    count = 0
+    for model in models(base.Regressor if task == "regression" else base.Classifier):
+        name, draw = type(model).__name__, random.Random(3)
+        if name in FOREIGN | set(REFUSED) or name.startswith(("AMF", "ARF", "SRP", "OXT")):
+            continue
+        whole = preprocessing.StandardScaler() | model if scaled else model
+        learner = RiverLearner(whole, Labels(task, names=["x", "y", "z"] if task == "multiclass" else None))
+        try:
+            for number in range(120):
+                kind = draw.randrange(2 if task == "binary" else 3)
+                label = kind == 1 if task == "binary" else kind if task == "multiclass" else draw.gauss(kind, 1)
+                learner.step(Event.of({"a": draw.gauss(kind, 1), "b": draw.random()}, label, id=str(number)))
+        except Exception:  # noqa: S112  it takes other features
+            continue
+        before = canonical_state(learner.model)
+        for number in range(10):
+            asked = {"a": 0.5, **{f"new {number} {other}": 1.0 for other in range(10)}}
+            first, again = (learner.predict(Event.of(dict(asked)).features) for _ in range(2))
+            assert repr(first) == repr(again), name
+        assert canonical_state(learner.model) == before, name
+        count += 1
+    assert count > 10
