@@ -12,7 +12,7 @@ from learners.errors import StateRefusedError
 from learners.event import Features, Value
 from learners.vw import header as headers
 from learners.vw import options
-from learners.vw.arguments import as_saved, classes_of, value_of
+from learners.vw.arguments import as_saved, value_of
 from learners.vw.learnability import spaces_of
 from learners.vw.learner import Namespaces, VwLearner, file_of
 
@@ -47,11 +47,6 @@ def adopted(learner: VwLearner, data: bytes) -> VwLearner:
     loaded = learner.with_state(data, trial)
     _hold_labels(header, tokens, loaded)
     _hold_classes(loaded)
-    if loaded.labels.fixed and len(loaded.labels.names) < (classes := classes_of(tokens)):
-        raise StateRefusedError(
-            f"the file knows {classes} classes, and event.labels has {len(loaded.labels.names)}: name all of them, in "
-            "the order of the numbers that it was trained with"
-        )
     _hold_answers(loaded, data, tokens)
     return loaded
 
@@ -110,6 +105,11 @@ def _hold_answers(loaded: VwLearner, data: bytes, tokens: Sequence[str]) -> None
         for values in _questions(plain, spaces_of(tokens)):
             text = _text(values, loaded.namespaces)
             wanted = plain.predict(text)
+            if loaded.labels.fixed and isinstance(wanted, int) and wanted > len(loaded.labels.names):
+                raise StateRefusedError(
+                    f"the file answers with class {wanted}, and event.labels has {len(loaded.labels.names)}: name all "
+                    "of them, in the order of the numbers that it was trained with"
+                )
             for one, when in ((loaded, ""), (again, " after a save and a load")):
                 said = one.says(Features.of(values))
                 if not _same(wanted, said):

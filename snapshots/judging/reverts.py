@@ -44,7 +44,8 @@ def decide_revert(lineage: Lineage, learner: str | None, number: int | None, **d
     if number is None:
         earlier = [n for n in ancestry(lineage, learner) if serving is None or n < serving]
         if not earlier:
-            raise RefusedError(f"{learner} has no passing snapshot before {serving}; nothing was changed")
+            which = "no passing snapshot yet" if serving is None else f"no passing snapshot before {serving}"
+            raise RefusedError(f"{learner} has {which}; nothing was changed")
         number = earlier[-1]
     _check_target(lineage, learner, number, serving)
     return Decision(action="revert", learner=learner, snapshot=number, **details)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ _MOSTLY = 0.4
 #: loses less than this share of what a constant loses
 _RENAMED, _LEARNT = 0.8, 0.9
 #: below this share they have not other names, or are not all one
-_ALIKE = 0.6
+_ALIKE, _SEVERAL = 0.6, 3
 
 
 class History:
@@ -223,11 +223,14 @@ class _Asked(NamedTuple):
         return contradictions(self.usual.of(at[0]), self.now.of(at[1][-width:]))
 
     def are_mixed(self) -> bool:
-        """Whether enough of the newest rows contradict their neighbours, some in this way and some in that."""
-        found, labels = self.of(WHOLE, len(self.newest)), [row.label for row in self.newest]
-        if found.asked < FEW // 3 or found.share < _MOSTLY or found.renamed >= _ALIKE:
+        """Whether enough of the newest rows contradict their neighbours, some in this way and some in that.
+
+        Of two classes nobody can tell that from noise.
+        """
+        found, labels = self.of(WHOLE, FEW), Counter(str(row.label) for row in self.newest[-FEW:])
+        if len(labels) < _SEVERAL or found.asked < FEW // 3 or found.share < _MOSTLY:
             return False
-        return max(Counter(map(str, labels)).values()) < _ALIKE * len(labels)
+        return found.renamed < _ALIKE and max(labels.values()) < _ALIKE * FEW
 
 
 def of_slice(rows: Sequence[Row], name: str) -> list[Row]:

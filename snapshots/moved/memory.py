@@ -77,8 +77,7 @@ class Trouble(msgspec.Struct):
     ``began`` is its time, ``lag`` that of the yardstick; ``lies``: labels looked wrong, in ``liars`` and how, last when
     ``told`` events were learnt; ``alone``: one slice changed alone, which stays for somebody to decide; ``moved``:
     features lie elsewhere; ``where`` was bad at some look; ``good``: looks since that were good again; ``kept``:
-    nothing was promoted since labels first looked wrong, so that what serves is from before; ``mixed``: labels are
-    others than before in many ways, as in another world.
+    nothing was promoted since labels first looked wrong, so that what serves is from before.
     """
 
     yardstick: int
@@ -98,7 +97,6 @@ class Trouble(msgspec.Struct):
     good: int = 0
     where: list[str] = []
     kept: bool = False
-    mixed: bool = False
 
 
 class Changes(msgspec.Struct):

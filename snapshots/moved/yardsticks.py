@@ -155,7 +155,6 @@ class Lagged:
                 yardstick, end, self.scene.held, self.scene.learnt, memory.looks, self.scene.now, compared.lag
             )  # fmt: skip
         trouble = memory.trouble
-        trouble.mixed = trouble.mixed or self._history.mixed
         trouble.good = 0 if bad or told or lies else trouble.good
         trouble.where = [*dict.fromkeys([*trouble.where, *bad])]
         trouble.lies = trouble.lies or bool(told or lies)
@@ -241,14 +240,14 @@ class Lagged:
         if self._label_tests and mine.mean() > level + 0.05 and mine.mean() > 0.85 * constant:
             trouble.lies = True
             return "what came since cannot be learnt: the labels may be noise", "moved"
-        change = None if name or trouble.moved or trouble.mixed else self._history.unheard_of(trouble, name)
+        change = None if name or trouble.moved or self._history.mixed else self._history.unheard_of(trouble, name)
         if change is not None and self._lasts(trouble, rows, name, change[0]):
             trouble.lies = True
             most, known = change
             patience = scene.hold_events * min(4.0, most / known / SURPRISE)
             if waited < patience:
                 return f"{unheard(most, known)}; held for {patience - waited:,.0f} events more", "moved"
-        hold = 0 if difference < 0.1 or trouble.mixed else 300 if trouble.moved else 500
+        hold = 0 if difference < 0.1 else 300 if trouble.moved else 500
         return ("" if waited >= hold else f"held for {hold - waited} events more"), "moved"
 
     def _lasts(self, trouble: Trouble, rows: Sequence[Row], name: str, most: float) -> bool:

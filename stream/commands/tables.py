@@ -175,7 +175,8 @@ def _say(config: Config, found: Any) -> bool:
         printing.echo(f"labels: {shown}" if named else f"labels: {len(found.labels)} classes")
     if config.task == "binary" and found.labels and len(found.labels) == 1:
         only = "positive" if True in found.labels else "negative"
-        printing.echo(f"every label is {only}: event.positive is {config.event.positive!r}, and case counts", err=True)
+        case = ", and case counts" if isinstance(config.event.positive, str) else ""
+        printing.echo(f"every label is {only}: event.positive is {config.event.positive!r}{case}", err=True)
     if found.unlabelled:
         printing.echo(f"{found.unlabelled:,} have no label at {config.event.label!r}, and teach nothing", err=True)
     if found.duplicates:

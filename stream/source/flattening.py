@@ -47,16 +47,20 @@ def _leaves(path: str, value: Any, field: str) -> Iterator[tuple[str, Any]]:
 
 
 def is_vector(value: Any) -> bool:
-    """Tell whether a list is one of numbers by their place, such as an embedding: one of them has a decimal point.
+    """Tell whether a list is one of numbers by their place, such as an embedding; None is a place without one.
 
-    >>> [is_vector(one) for one in ([0.5, 1, None], [1, 2], [0.5, "a"], [0.5, True], [], 0.5)]
-    [True, False, False, False, False, False]
+    All are written with a decimal point, or one that is not whole is; whole numbers alone may be of tags.
+
+    >>> [is_vector(one) for one in ([0.5, 1, None], [0.0, 1.0], [1, 2], [1, 3.0], [0.5, "a"], [0.5, True], [], 0.5)]
+    [True, True, False, False, False, False, False, False]
     """
-    return (
-        isinstance(value, list)
-        and all(one is None or (isinstance(one, (int, float)) and not isinstance(one, bool)) for one in value)
-        and any(isinstance(one, float) for one in value)
-    )
+    if not isinstance(value, list):
+        return False
+    there = [one for one in value if one is not None]
+    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in there):
+        return False
+    decimals = [one for one in there if isinstance(one, float)]
+    return bool(decimals) and (len(decimals) == len(there) or not all(one.is_integer() for one in decimals))
 
 
 def _joined(path: str, name: str) -> str:

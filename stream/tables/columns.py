@@ -364,7 +364,7 @@ def _odd(text: str) -> str:
     if _ELSEWHERE.fullmatch(text) and not _CODE.fullmatch(text):
         return "but it looks like one: write it as 1234.5, with nothing around it, for a number"
     if dates.is_date(text):
-        return "but it may be a time: --time names the column of the event's time, --exclude leaves it out"
+        return "but it may be a time: --time names the column of it, and what --features does not name is left out"
     return ""
 
 

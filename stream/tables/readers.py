@@ -30,6 +30,7 @@ _YEAR = re.compile(r"(19|20)\d\d")
 _SHOWN = 6
 #: lines, or rows of JSON, that the names of columns are looked for in
 _FEW = 1000
+_GZIP = b"\x1f\x8b"
 _SEPARATED = re.compile(r"sep=(.)\s*")
 #: longer than any event may be; and an array, which has to be read as a whole
 _LONGEST, _LARGEST_ARRAY = 32 * 2**20, 2**30
@@ -85,6 +86,8 @@ class Table:
             raise self._undecoded(0, cause) from cause
         except (UnicodeError, EOFError, OSError, zlib.error, LookupError) as cause:
             raise CommandError(f"{self.path} cannot be read: {cause}") from cause
+        if not lines:
+            raise CommandError(f"{self.path} is empty: its first line names the columns")
         if lines and (said := _SEPARATED.fullmatch(lines[0])):  # as Excel writes it above the names
             self.delimiter, self._separated, lines = self.delimiter or said[1], True, lines[1:]
         if self.delimiter is None:
@@ -105,6 +108,8 @@ class Table:
             raise CommandError(f"{self.path} has the column {', '.join(map(repr, sorted(twice)))} twice")
 
     def _undecoded(self, done: int, cause: UnicodeDecodeError) -> CommandError:
+        if cause.object[:2] == _GZIP:
+            return CommandError(f"{self.path} is packed: name it {self.path.name}.gz")
         return CommandError(
             f"{self.path} cannot be read after row {done}: {cause}. Name how it is written: --encoding utf-8, cp1252, "
             "latin-1 or utf-16"
@@ -121,7 +126,8 @@ class Table:
                 try:
                     yield _object.decode(raw)
                 except msgspec.DecodeError as cause:
-                    raise CommandError(f"{self.path}: row {number} is not a JSON object: {cause}") from cause
+                    way = ". Each line is a row, or the file is one array of rows" if number == 1 else ""
+                    raise CommandError(f"{self.path}: row {number} is not a JSON object: {cause}{way}") from cause
 
     def _plain(self, file: IO[bytes]) -> IO[bytes]:
         return plain(self.path, file)

@@ -412,3 +412,29 @@ def test_labels_that_are_one_where_answers_differ(seed: int) -> None:
     assert doubt("binary", before, classes([True] * 30, answers[1]), own) == "collapsed"
     assert doubt("binary", before, classes([True] * 30, [True] * 28 + [False] * 2), own) == ""  # they follow
     assert doubt("binary", before, classes([True] * 30, [True] * 28 + [False] * 2), own, "collapsed") == "collapsed"
+
+
+def sure(row: Row, world: World) -> Row:
+    """Labels without noise, so that neighbours agree."""
+    return row._replace(label=bool(row.x @ WEIGHTS > 0))
+
+
+def sure_and_flipped(row: Row, world: World) -> Row:
+    """The same under the other name."""
+    return (found := sure(row, world))._replace(label=not found.label)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_that_contradict_their_neighbours_stop_promotion_at_once(seed: int) -> None:
+    """At the first look that has rows enough; what serves is from before, and goes on serving."""
+    world = World(seed)
+    world.every = 80
+    before = world.looks(60, sure)
+    assert [answer.verdict for answer in before[-10:]] == ["pass"] * 10
+    (first,) = world.looks(1, sure_and_flipped)
+    assert first.verdict == "suspect"
+    assert "contradicted" in world.memory.told.values()
+    rest = world.looks(3, sure_and_flipped)
+    assert {answer.verdict for answer in rest} == {"suspect"}
+    assert all(answer.serve is None or answer.serve <= 60 for answer in rest)
+    assert world.looks(12, sure)[-1].verdict == "pass"

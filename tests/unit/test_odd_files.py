@@ -25,6 +25,7 @@ from stream.record import Record
 from stream.refusal import Reason, Refusal
 from stream.sink.intake import FilesIntake
 from stream.sink.sinks import FilesSink
+from stream.source.files import FilesSource
 
 SECRET = b"do not touch"
 
@@ -157,3 +158,35 @@ def test_a_checked_line_without_an_end_takes_no_memory(folder: Callable[..., Fol
     tracemalloc.stop()
     assert (len(rows), refused) == (2, [Reason.TOO_LARGE.value] * 2)
     assert peak < 5_000_000
+
+
+def test_a_report_replaces_nothing_but_a_file(put: Any, tmp_path: Path, folder: Callable[..., Folder]) -> None:
+    """A device or a pipe would be gone afterwards, and something else in its place."""
+    here, path = folder(), tmp_path / "report.html"
+    here.write(numbers(50))
+    here.train()
+    put(path)
+    before = os.lstat(path)
+    done = here.run("report", "--out", str(path), code=None)
+    assert done.returncode != 0
+    after = os.lstat(path)
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+
+
+def test_pipes_are_not_waited_for_by_commands(tmp_path: Path, folder: Callable[..., Folder]) -> None:
+    """A file is wanted, and nobody may ever write into a pipe."""
+    here, path = folder(), tmp_path / "rows.csv"
+    os.mkfifo(path)
+    for arguments in (("check", str(path)), ("produce", str(path)), ("init", str(tmp_path / "d"), "--from", str(path))):
+        assert "pipe" in here.run(*arguments, code=2, timeout=30).stderr
+
+
+def test_a_file_without_a_length_is_not_read(tmp_path: Path) -> None:
+    """A file of the kernel has none, and some of them wait for the one who reads them."""
+    (tmp_path / "kernel.jsonl").symlink_to("/proc/uptime")
+    (tmp_path / "a.jsonl").write_bytes(b'{"id": "a"}\n')
+    source = FilesSource(tmp_path, start="earliest", poll_seconds=0.0)
+    source.open(source.resolve(), {})
+    assert [record.partition for record in source.poll(100)] == ["a.jsonl"]
+    assert [record.partition for record in source.poll(100)] == []
+    source.close()

@@ -67,7 +67,8 @@ def test_words_for_nothing_in_objects_are_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "positive", "negative"),
-    [(["1.0", "2.0"], 1.0, 2), (["1", "2"], 1, 2), (["yes", "no"], '"yes"', '"no"'), (["True", "False"], '"True"', '"False"')],
+    [(["1.0", "2.0"], 1.0, 2), (["1", "2"], 1, 2), (["yes", "no"], '"yes"', '"no"'),
+     (["True", "False"], '"True"', '"False"')],
 )  # fmt: skip
 def test_both_labels_are_written_down(tmp_path: Path, labels: list[str], positive: Any, negative: Any) -> None:
     """So that what is neither is refused, and not learnt as no."""
@@ -80,7 +81,7 @@ def test_both_labels_are_written_down(tmp_path: Path, labels: list[str], positiv
 
 
 def test_json_truth_is_true_to_labels_that_are_words() -> None:
-    """true is "True" there, and 1 is neither; the order in which they come makes no difference."""
+    """True is "True" there, and 1 is neither; the order in which they come makes no difference."""
     for order in ([True, 1, "True"], [1, "True", True]):
         labels = Labels("binary", positive="True", negative="False")
         for value in order:
@@ -190,7 +191,12 @@ def test_json_lines_may_begin_with_a_mark_and_without_the_label(tmp_path: Path) 
 def test_ids_that_look_like_numbers_are_none(tmp_path: Path) -> None:
     """A telephone's number, codes with an E in them; the number of a customer is learnt as one of some."""
     rows = [
-        {"phone": f"+49170100{n:04}", "sku": ["12E4", "120000", "12E5"][n % 3], "customer_id": 70000 + n % 90, "y": n % 2}
+        {
+            "phone": f"+49170100{n:04}",
+            "sku": ["12E4", "120000", "12E5"][n % 3],
+            "customer_id": 70000 + n % 90,
+            "y": n % 2,
+        }
         for n in range(300)
     ]
     columns = checked(tmp_path, rows, "csv").found.columns

@@ -15,8 +15,10 @@ from stream.config import check
 from stream.dead_letters.writer import FileDeadLetters
 from stream.demo.starter import write_starter
 from stream.errors import CommandError
+from stream.join.waiting import Waiting
 from stream.record import Record
 from stream.refusal import Reason, Refusal
+from stream.source import lines
 from stream.status.status import exposed
 
 
@@ -127,3 +129,16 @@ def test_dead_letters_are_not_for_everybody(tmp_path: Path, folder: int | None, 
 def test_a_header_names_no_other_blob_than_a_letter(header: bytes | None, name: str | None) -> None:
     """Whoever may write the topic of dead letters could have a snapshot deleted."""
     assert _address(header) == name
+
+
+def test_what_people_are_asked_about_and_say_is_their_owners(tmp_path: Path) -> None:
+    """Files of predictions and labels, and what waits for labels with SQLite's own files beside it."""
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    file = lines.taken(folder / "a.jsonl")
+    assert file is not None
+    file.close()
+    waiting = Waiting(folder / "waiting.sqlite")
+    for path in folder.iterdir():
+        assert mode(path) & 0o077 == 0, path
+    waiting.close()
