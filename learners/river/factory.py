@@ -10,7 +10,7 @@ from river import base
 from learners.errors import FactoryRefusedError
 from learners.labels import Labels
 from learners.river.learner import RiverLearner
-from learners.river.parts import final
+from learners.river.structure.parts import final
 from learners.river.trial import trial, unsuited, weights_count
 
 

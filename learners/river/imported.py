@@ -15,7 +15,7 @@ from learners.errors import LearnersError, StateRefusedError
 from learners.event import Features, Label
 from learners.labels import Labels, LabelValue, UnknownLabelError
 from learners.river.learner import RiverLearner
-from learners.river.parts import final, parts
+from learners.river.structure.parts import final, parts
 from learners.river.trial import unsuited
 
 _ROWS, _MOST_NAMES, _MOST_VALUES, _SEED = 60, 200, 20, 11

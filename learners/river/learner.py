@@ -12,9 +12,9 @@ from learners.errors import StateRefusedError
 from learners.event import Event, Features, Prediction, Task
 from learners.labels import Labels, LabelValue
 from learners.river import safe_pickle
-from learners.river.asking import Tables
 from learners.river.canonical import canonical_state
-from learners.river.parts import final, takes_nulls
+from learners.river.structure.parts import final, takes_nulls
+from learners.river.structure.tables import Tables
 
 PROTOCOL = 5
 

@@ -19,7 +19,7 @@ from learners.learnability import Lesson
 from learners.purity import CHANGED
 from learners.river.canonical import canonical_state
 from learners.river.learner import RiverLearner, takes_weights
-from learners.river.parts import final, parts
+from learners.river.structure.parts import final, parts
 
 _ROWS, _ASKED = 300, 20
 _NAMES = ["a", "b", "c"]

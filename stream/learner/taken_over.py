@@ -33,7 +33,7 @@ def imported(learner: Learner, path: Path, name: str) -> tuple[Learner, dict[str
     if again.state() != loaded.state() and learner.kind != "vw":  # that one's answers were compared
         raise RefusedError(f"{path}: the model comes back different from a save and a load; nothing was changed")
     if learner.kind == "river":
-        from learners.river import outline  # noqa: PLC0415  loaded only where it learns or serves
+        from learners.river.structure import outline  # noqa: PLC0415  loaded only where it learns or serves
 
         river: Any = loaded
         here: Any = learner
@@ -60,7 +60,8 @@ def hold_against_module(name: str, learner: Learner) -> None:
 
     Raises :class:`RefusedError` where the two are of other parts: nothing that was learnt fits the new one.
     """
-    from learners.river import factory, outline  # noqa: PLC0415  loaded only where it learns or serves
+    from learners.river import factory  # noqa: PLC0415  loaded only where it learns or serves
+    from learners.river.structure import outline  # noqa: PLC0415  the same
 
     river: Any = learner
     parts, parameters = outline.differences(river.model, factory.imported(river.factory)())

@@ -17,7 +17,7 @@ from learners.river.compiled.arrays.stages import Chain, Flags, Stage, Together,
 from learners.river.compiled.steps import choosing, linear, margins, scalers, softmax
 from learners.river.compiled.steps.model import Model
 from learners.river.learner import RiverLearner
-from learners.river.parts import final, parts
+from learners.river.structure.parts import final, parts
 
 #: names of features and values of texts that are remembered by number; what the model itself keeps is beside it
 MOST_VALUES = 200_000

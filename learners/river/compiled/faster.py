@@ -15,7 +15,7 @@ from learners.extras import install
 from learners.learner import COMPILED, Learner
 from learners.prequential import learn
 from learners.river.learner import RiverLearner
-from learners.river.parts import final, parts
+from learners.river.structure.parts import final, parts
 
 #: last steps for which there are loops; others need not pay for the compiler
 _MODELS = (
