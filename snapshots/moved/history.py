@@ -121,7 +121,10 @@ class History:
         before = [*older[:: max(1, len(older) // (_NEIGHBOURS // 2))], *before[-_NEIGHBOURS // 2 :]]
         samples = [Sample(self.scene.features(rows), [row.label for row in rows]) for rows in (before, newest)]
         found = ask(self.scene.task, *samples)
-        return found and _Asked(before, newest, *found)
+        if found is None:
+            return None
+        places, usual, now = found
+        return _Asked([before[place] for place in places], newest, usual, now)
 
     def _contradicts(self, asked: "_Asked", name: str, was: str | None) -> bool:
         """Whether the newest rows of a slice have other labels than their neighbours; ``was``: what they were then."""
@@ -208,7 +211,7 @@ class History:
 
 
 class _Asked(NamedTuple):
-    """Rows of before and the newest, and what neighbours say of them."""
+    """Some rows of before and the newest, and what neighbours of before say of them."""
 
     before: Sequence[Row]
     newest: Sequence[Row]

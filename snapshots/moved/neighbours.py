@@ -26,6 +26,8 @@ _REACH = 1.5
 _FEWEST, _SHARES, _MOST_FEATURES = 60, 3, 100
 #: where a value that is missing, or is no number, lies beside ranks between 0 and 1
 _MISSING = 2.0
+#: rows of before that are asked about themselves
+_OF_BEFORE = 200
 #: how much more often than before is chance still
 _MORE = 1.5
 
@@ -73,20 +75,22 @@ class Sample(NamedTuple):
     labels: Sequence[Any]
 
 
-def ask(task: Task, before: Sample, now: Sample) -> tuple[Told, Told] | None:
-    """Ask the neighbours: of the rows of before about each other, and of the newest. None: there are too few rows."""
+def ask(task: Task, before: Sample, now: Sample) -> tuple[Numbers, Told, Told] | None:
+    """Ask the neighbours of before: about some of each other (their places come first), and about the newest rows.
+
+    None: there are too few rows.
+    """
     names = list(before.features)[:_MOST_FEATURES]
     if len(before.labels) < _FEWEST or not names or not now.labels:
         return None
     old, new = _places(names, before.features, before.features), _places(names, before.features, now.features)
-    own = _distances(old, old)
-    np.fill_diagonal(own, np.inf)
+    some = np.arange(0, len(before.labels), max(1, len(before.labels) // _OF_BEFORE))
+    own = _distances((old[0][some], old[1][some]), old)
+    own[np.arange(len(some)), some] = np.inf
     reach = _REACH * float(np.quantile(own.min(axis=1), 0.75)) + 1e-9
-    labels = _classes(task, before.labels, now.labels)
-    return tuple(  # type: ignore[return-value]
-        _contradicted(apart, reach, labels[0], those)
-        for apart, those in ((own, labels[0]), (_distances(new, old), labels[1]))
-    )
+    known, labels = _classes(task, before.labels, now.labels)
+    usual = _contradicted(own, reach, known, known[some])
+    return some, usual, _contradicted(_distances(new, old), reach, known, labels)
 
 
 def contradictions(usual: Told, newest: Told) -> Contradictions:
@@ -114,28 +118,35 @@ def _places(
     rows = len(next(iter(of.values())))
     for name in names:
         was, now = before[name], of.get(name, [None] * rows)
-        if all(_is_number(one) for one in was if one is not None):
-            ranks.append(_ranks([one for one in was if one is not None], now))
+        if (known := _numbers(was)) is not None:
+            ranks.append(_ranks(known[~np.isnan(known)], now))
         else:
             seen = {value: number for number, value in enumerate(dict.fromkeys(map(str, was)))}
             values.append(np.array([seen.get(str(one), -1) for one in now], float))
     return tuple(np.array(columns, float).reshape(-1, rows).T for columns in (ranks, values))  # type: ignore[return-value]
 
 
-def _ranks(before: Sequence[Any], now: Sequence[Any]) -> Floats:
+def _numbers(values: Sequence[Any]) -> Floats | None:
+    """Values as numbers, None as not a number; None where some are texts."""
+    if isinstance(next((one for one in values if one is not None), None), str):
+        return None
+    try:
+        return np.array(values, float)
+    except (TypeError, ValueError):
+        return None
+
+
+def _ranks(before: Floats, now: Sequence[Any]) -> Floats:
     """Where numbers lie among those of before; beyond the outermost by how far, in units of their spread."""
-    own = np.array([one if _is_number(one) else np.nan for one in now], float)
-    if not before:
+    found = _numbers(now)
+    own = np.array([np.nan if isinstance(one, str) else one for one in now], float) if found is None else found
+    if not len(before):
         return np.where(np.isnan(own), _MISSING, 0.0)
-    known = np.sort(np.array(before, float))
+    known = np.sort(before)
     spread = float(np.subtract(*np.quantile(known, [0.95, 0.05]))) or float(known[-1] - known[0]) or 1.0
     inside = (np.searchsorted(known, own) + np.searchsorted(known, own, side="right")) / (2 * len(known))
     beyond = np.clip((own - known[-1]) / spread, 0, 1) - np.clip((known[0] - own) / spread, 0, 1)
     return np.where(np.isnan(own), _MISSING, inside + beyond)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _distances(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> Floats:
@@ -158,7 +169,7 @@ def _classes(task: Task, before: Sequence[Any], now: Sequence[Any]) -> tuple[Num
 
 
 def _contradicted(apart: Floats, reach: float, labels: Numbers, own: Numbers) -> Told:
-    nearest = np.argsort(apart, axis=1, kind="stable")[:, :_ASKED]
+    nearest = np.argpartition(apart, min(_ASKED, apart.shape[1] - 1), axis=1)[:, :_ASKED]
     near = np.take_along_axis(apart, nearest, axis=1) <= reach
     votes = np.zeros((len(apart), int(labels.max()) + 1))
     np.add.at(votes, (np.arange(len(apart))[:, None], labels[nearest]), near)

@@ -23,7 +23,7 @@ def found(before: Sample, now: Sample, task: Any = "multiclass") -> Contradictio
     """What neighbours say."""
     told = ask(task, before, now)
     assert told is not None
-    return contradictions(*told)
+    return contradictions(*told[1:])
 
 
 def relabelled(now: Sample, change: Callable[[Any], Any]) -> Sample:
