@@ -50,7 +50,7 @@ def main() -> None:
     packed = wire.encode(batch)
     print("| step of an event (39 numbers) | µs |\n|---|---|")
     step("trainer: decode and check (envelope, features, names, label)", lambda: [codec.decode(one) for one in records])
-    batches = BatchCodec(codec)
+    batches = BatchCodec(codec, 0)
     thousands = [records[at : at + 1000] for at in range(0, EVENTS, 1000)]
     batches.decode_many(thousands[0])
     step(

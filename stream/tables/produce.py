@@ -145,7 +145,8 @@ def produce(
     run = run or Run(Ids(config.event.recent_ids))
     recorded = time.time if config.source.kind == "kafka" else lambda: None
     labels = labels_of(config)
-    fit_labels(config, labels)
+    if config.task == "multiclass":
+        fit_labels(config, labels)
     count = _Count(codec_of(config, labels), run.ids, recorded)
     began = time.monotonic()
     for value, key in keyed_events_of(config, path, columns, progress, survey=run.survey):

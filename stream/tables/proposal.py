@@ -54,7 +54,7 @@ def _event(found: Profile) -> list[str]:
     lines = ["[event]", 'id = "id"', 'time = "ts"', 'features = "x"', 'label = "y"']
     if found.task == "binary":
         lines.append(f"positive = {_toml(found.positive)}")
-        negatives = [value for value in found.labels if canonical(value) != canonical(found.positive or "")]
+        negatives = [value for value in found.labels if canonical(value) != _key(found.positive)]
         if len(negatives) == 1:  # whatever is neither is refused, and not learnt as no
             lines.append(f"negative = {_toml(_like(found.positive, negatives[0]))}")
     if found.folds:
@@ -76,6 +76,10 @@ def _event(found: Profile) -> list[str]:
 def _types(one: Found) -> list[tuple[str, str]]:
     """What ``[event.types]`` says of a column, or of what lies in its objects."""
     return [(one.name, one.kind)] if one.kind in ("number", "bool", "text") else list(one.leaves.items())
+
+
+def _key(label: Any) -> str:
+    return "" if label is None else canonical(label)
 
 
 def _like(positive: Any, text: str) -> Any:

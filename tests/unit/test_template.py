@@ -146,7 +146,7 @@ def test_events_are_read_as_the_codec_reads_them(
             values.append(draw.choice([None, b"", b"{}", b"[]", b"null", json.dumps(draw.choice(SHAPES)).encode()]))
     records = [Record("t", "0", at, at + 1, value, 1_790_000_000.0) for at, value in enumerate(values)]
     plain, other = (Codec(EventPaths(types=types, flatten=flatten), Labels(task, positive="1")) for _ in range(2))
-    fast = BatchCodec(other)
+    fast = BatchCodec(other, 0)
     expected = [_said(plain.decode(record)) for record in records]
     found = [_said(one) for at in range(0, len(records), 40) for one in fast.decode_many(records[at : at + 40])]
     assert found == expected
@@ -157,7 +157,7 @@ def test_events_that_look_alike_come_with_their_numbers() -> None:
     draw = random.Random(3)
     values = [json.dumps(_varied(SHAPES[0], draw)).encode() for _ in range(100)]
     records = [Record("t", "0", at, at + 1, value) for at, value in enumerate(values)]
-    codec = BatchCodec(Codec(EventPaths(), Labels("regression")))
+    codec = BatchCodec(Codec(EventPaths(), Labels("regression")), 0)
     codec.decode_many(records[:50])
     found = codec.decode_many(records[50:])
     with_rows = [one for one in found if isinstance(one, Event) and one.features.names == ("a", "b", "color")]

@@ -1,7 +1,6 @@
 """Batches of records as events: what looks like the records before is read by a template, the rest by the codec."""
 
 import contextlib
-import importlib
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
@@ -25,20 +24,24 @@ _UNUSUAL = object()
 
 
 class BatchCodec:
-    """Decodes batches as :class:`Codec` decodes each record of them."""
+    """Decodes batches as :class:`Codec` decodes each record of them.
 
-    def __init__(self, codec: Codec) -> None:
+    ``after`` so many records it reads what looks alike together: the loop for that takes memory and half a second to
+    load, which a stream of few events would never win back.
+    """
+
+    def __init__(self, codec: Codec, after: int = 5000) -> None:
         self._codec, paths = codec, codec.paths
         self._template: Template | None = None
         self._templates_left = _TEMPLATES if codec.usual and AVAILABLE else 0
         self._fields = {paths.id: "id", paths.time: "time", paths.label: "label", codec.weight: "weight"}
         self._fields[paths.features] = "features"
-        if self._templates_left:  # it takes a second, which is better taken before the first event
-            importlib.import_module("stream.source.alike.scan")
+        self._alone = after
 
     def decode_many(self, records: Sequence[Record]) -> list[Event | Refusal]:
         """What :meth:`Codec.decode` makes of records that no join saw; those that all look alike are read together."""
-        if not self._templates_left or len(records) < _MANY:
+        self._alone -= len(records)
+        if not self._templates_left or len(records) < _MANY or self._alone >= 0:
             return [self._codec.decode(record) for record in records]
         if self._template is None:
             plain = [self._codec.decode(record) for record in records]
