@@ -44,6 +44,8 @@ _NAMES = frozenset(
 )
 #: a column of texts may have been meant for numbers when so many of its values are some for each that is none
 _MEANT = 9
+#: numbers with three digits behind each point, as others write thousands
+_IN_THREES, _THOUSAND = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+"), 1000
 _REMEMBERED = 10_000
 #: cells that are shown as examples
 _SHOWN = 3
@@ -98,6 +100,7 @@ class Column:
         self.why_text = self.odd = self.example = ""
         self.strange: list[str] = []
         self._numbers = self._texts = self._bools = self._quoted = self._strange = 0
+        self._undotted = self._threes = self._decimals = 0
         self._seen: set[Any] = set()
         self._inside: dict[str, dict[str, Any]] = {"nothing": {}, "text": {}, "number": {}}
 
@@ -130,6 +133,12 @@ class Column:
 
     def _see_number(self, text: str, number: float) -> None:
         self._numbers += 1
+        if "." not in text:
+            self._undotted += abs(number) < _THOUSAND
+        elif _IN_THREES.fullmatch(text):
+            self._threes += 1
+        else:
+            self._decimals += 1
         if not self.why_text and abs(number) >= _EXACT and _WHOLE.fullmatch(text) and abs(int(text)) > _EXACT:
             self.why_text = f"no float holds {text} exactly"
 
@@ -194,6 +203,11 @@ class Column:
         """Where in its objects numbers and texts lie, with one of each: they are features of their own."""
         texts = self._inside["text"]
         return {path: (one, texts[path]) for path, one in self._inside["number"].items() if path in texts}
+
+    @property
+    def in_threes(self) -> bool:
+        """Whether every point may separate thousands: three digits behind each, beside smaller numbers without one."""
+        return self.kind == "number" and self._threes > 2 and self._undotted > 0 and not self._decimals
 
     @property
     def meant(self) -> bool:
@@ -340,17 +354,29 @@ class Survey:
             yield f"{name}: {shown} among numbers is taken for nothing (--missing names others)"
         elif column.kind == "text" and column.why_text.startswith("no float"):
             yield f"{name} stays text: {column.why_text}"
-        elif column.meant and not special:
-            shown = ", ".join(repr(text) for text in column.strange)
-            option = " ".join(f"--missing {shlex.quote(text)}" for text in column.strange)
-            yield (
-                f"{name} is taken for text, since {shown} is no number, and nearly all of its values are some: for a "
-                f"number, mend the cells, or say that they mean nothing with {option}"
-            )
-        elif column.kind == "text" and column.odd and not special:
-            yield f"{name} is taken for text: {column.why_odd}"
-        elif column.kind == "text" and column.quoted and not special:
-            yield f"{name} stays text: its numbers stand in quotes, such as {column.example!r}; without them, numbers"
+        elif not special and (why := _doubt(column)):
+            yield f"{name}{why}"
+
+
+def _doubt(column: Column) -> str:
+    """Why a column may have been meant for another kind than it is taken for; empty when nothing says so."""
+    if column.in_threes:
+        return (
+            ": every number with a point has three digits behind it: 1.234 is read as a little over one. If it means "
+            "1234, write it without the point"
+        )
+    if column.meant:
+        shown = ", ".join(repr(text) for text in column.strange)
+        option = " ".join(f"--missing {shlex.quote(text)}" for text in column.strange)
+        return (
+            f" is taken for text, since {shown} is no number, and nearly all of its values are some: for a number, mend "
+            f"the cells, or say that they mean nothing with {option}"
+        )
+    if column.kind == "text" and column.odd:
+        return f" is taken for text: {column.why_odd}"
+    if column.kind == "text" and column.quoted:
+        return f" stays text: its numbers stand in quotes, such as {column.example!r}; without them, numbers"
+    return ""
 
 
 def _odd(text: str) -> str:

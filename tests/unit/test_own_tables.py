@@ -217,3 +217,12 @@ def test_a_class_too_many_names_the_learner_that_has_no_room(folder: Callable[..
     path.write_text("a,kind\n" + "".join(f"{n},k{n % 4}\n" for n in range(40)))
     done = here.run("produce", str(path), "--label", "kind")
     assert "learners.v.args has room for 3" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"), [(["1.234", "999", "12.500", "7.001"], True), (["1.234", "0.5", "2.5"], False)]
+)
+def test_points_that_may_separate_thousands_are_said(tmp_path: Path, cells: list[str], said: bool) -> None:
+    """Nobody else can know: 1.234 is a little over one here, and over a thousand elsewhere."""
+    rows = [{"a": cells[n % len(cells)], "y": n % 2} for n in range(60)]
+    assert said == any("1.234 is read as a little over one" in one for one in checked(tmp_path, rows, "csv").found.said)
