@@ -369,7 +369,7 @@ def _doubt(column: Column) -> str:
         shown = ", ".join(repr(text) for text in column.strange)
         option = " ".join(f"--missing {shlex.quote(text)}" for text in column.strange)
         return (
-            f" is taken for text, since {shown} is no number, and nearly all of its values are some: for a number, mend "
+            f" is taken for text, since {shown} is no number, and nearly all of its values are: for a number, mend "
             f"the cells, or say that they mean nothing with {option}"
         )
     if column.kind == "text" and column.odd:
