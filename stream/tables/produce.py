@@ -23,7 +23,8 @@ from stream.refusal import Refusal
 from stream.settings import Config
 from stream.sink.sinks import FilesSink, KafkaSink, Sink, sink_of
 from stream.source.codec import Codec
-from stream.tables.columns import MISSING, Columns, Survey, text_of
+from stream.tables.cells import MISSING, text_of
+from stream.tables.columns import Columns, Survey
 from stream.tables.payments import payment
 from stream.tables.readers import Row, Table, is_json, json_values, plain
 

@@ -14,9 +14,11 @@ import msgspec
 
 from learners.event import Task
 from learners.labels import LabelValue, alike, canonical, folded
+from stream import dates
 from stream.errors import CommandError
-from stream.tables import dates
-from stream.tables.columns import MISSING, Column, Columns, Survey, is_number, text_of
+from stream.tables.cells import MISSING, is_number, text_of
+from stream.tables.column import Column
+from stream.tables.columns import Columns, Survey
 from stream.tables.readers import Table
 
 Role: TypeAlias = Literal[

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from learners.labels import canonical
-from stream.tables.columns import text_number
+from stream.tables.cells import text_number
 from stream.tables.profile import FEATURES, Found, Profile
 from stream.tables.templates import OPERATION
 

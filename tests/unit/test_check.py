@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from stream.cli import main
 from stream.config import load
+from stream.dates import parser_of
 from stream.errors import CommandError
 from stream.tables.check import Checked, check
 from stream.tables.columns import Columns
-from stream.tables.dates import parser_of
 from stream.tables.produce import events_of
 from stream.tables.readers import Table
 

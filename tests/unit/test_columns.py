@@ -18,6 +18,7 @@ from support.lineages import Folder
 
 from learners.labels import Labels, canonical
 from stream.commands.tables import named
+from stream.dates import parser_of
 from stream.errors import CommandError
 from stream.record import Record
 from stream.settings import EventPaths
@@ -25,7 +26,6 @@ from stream.source.codec import Codec
 from stream.tables import readers
 from stream.tables.check import _listed, again
 from stream.tables.columns import Columns, Survey
-from stream.tables.dates import parser_of
 from stream.tables.produce import events_of
 from stream.tables.readers import Table
 

@@ -11,8 +11,10 @@ from support.lineages import Folder
 from learners.labels import Labels, UnknownLabelError
 from stream.errors import CommandError
 from stream.source.flattening import flattened
+from stream.tables.cells import flat
 from stream.tables.check import Checked, check
-from stream.tables.columns import Column, Columns, flat
+from stream.tables.column import Column
+from stream.tables.columns import Columns
 
 
 def column(cells: list[Any], *, typed: bool = False, label: bool = False) -> Column:
