@@ -319,7 +319,9 @@ def test_the_scheduler_retrains_for_regret(folder: Callable[..., Folder]) -> Non
         here.start(*words)
     wait_for(lambda: len(outcomes(here)) == 1, 90)
     assert here.json("retrain", "list")[0]["trigger"] == "regret: there is no baseline yet"
-    chunks = itertools.cycle(range(6000, 16_000, 500))
+    here.write(flat[6000:7000])  # how it was right after the retrain is known by what comes then
+    wait_for(lambda: here.learner()["events"]["consumed"] == 7000)
+    chunks = itertools.cycle(range(7000, 16_000, 500))
 
     def lied_to() -> bool:
         """Labels are the other way round now, again and again, so that the learner is always behind."""
