@@ -65,7 +65,7 @@ def text_of(cell: Any) -> str:
         return cell
     if isinstance(cell, float) and cell.is_integer() and abs(cell) <= EXACT:
         return str(int(cell))
-    if isinstance(cell, Decimal) and cell.is_finite() and cell == cell.to_integral_value():
+    if is_whole_decimal(cell):
         return str(int(cell))
     if isinstance(cell, bytes):
         raise CommandError("bytes can be no id, no label and no time: make texts or numbers of that column")
@@ -89,7 +89,7 @@ def flat(cell: Any, path: str = "", texts: Collection[str] = (), nothing: Collec
     if isinstance(cell, list):
         if any(isinstance(one, (dict, list)) for one in cell):
             return cell
-        leaves = [_leaf(one, as_text=False) for one in cell]
+        leaves = [int(one) if is_whole_decimal(one) else _leaf(one, as_text=False) for one in cell]
         if is_vector(leaves):
             return {str(place): one for place, one in enumerate(leaves) if one is not None}
         return {text_of(one): True for one in cell if one is not None and not isinstance(one, bytes)}
@@ -101,6 +101,11 @@ def flat(cell: Any, path: str = "", texts: Collection[str] = (), nothing: Collec
         if isinstance(cell, str) and path in nothing and cell.strip() in MISSING
         else _leaf(cell, as_text=path in texts)
     )
+
+
+def is_whole_decimal(cell: Any) -> bool:
+    """Tell whether a cell is a Decimal without decimals, which may be an id."""
+    return isinstance(cell, Decimal) and cell.is_finite() and cell == cell.to_integral_value()
 
 
 def _leaf(cell: Any, *, as_text: bool) -> Any:
