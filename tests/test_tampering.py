@@ -12,7 +12,7 @@ import pytest
 from support.lineages import Folder, wait_for
 from support.samples import numbers
 
-from snapshots import LocalStore
+from snapshots import Lineage, LocalStore
 from snapshots.decisions.head import Heads
 from snapshots.decisions.ledger import Decision, Ledger
 from snapshots.errors import LedgerBrokenError
@@ -520,3 +520,16 @@ def test_a_start_that_was_mended_is_no_forgery(folder: Callable[..., Folder], wr
     here.trained()
     assert here.learner()["events"]["learnt"] == 300
     here.run("verify")
+
+
+def test_a_head_alone_binds_no_store(tmp_path: Path) -> None:
+    """It is signed before the first snapshot: a start that ended in between is one that came to nothing."""
+    key = tmp_path / "key.pem"
+    key.write_bytes(new_key())
+    store = SignedStore(LocalStore(tmp_path / "store"), key, [])
+    Lineage(store).charter("typo", "binary", 1.0)
+    Lineage(store).begin_epoch(None, 1.0, "me")
+    Ledger(store).sign_head(-1, 1.0)
+    assert Lineage(store).charter("shop", "binary", 2.0).name == "shop"
+    Ledger(store).sign_head(-1, 2.0)
+    assert Heads(store).read() is not None

@@ -4,7 +4,7 @@ import secrets
 
 import msgspec
 
-from snapshots.decisions.head import remembered
+from snapshots.decisions.head import FOLDER, begun, remembered
 from snapshots.errors import DamagedError, RefusedError, WrongSignatureError
 from snapshots.store.signed import SignedStore
 from snapshots.store.store import Store, claim
@@ -76,7 +76,7 @@ def taken(store: Store, name: str, task: str, now: float, *, anew: bool = False)
         data = store.get("lineage.json") or b""
     found = decoded(data)
     if (found.name, found.task) != (name, task) and not _begun(store):
-        for left in store.names("epochs/"):  # a start with another name or task, that came to nothing
+        for left in (*store.names("epochs/"), *store.names(FOLDER)):  # of a start that came to nothing, signed over it
             store.delete(left)
         store.delete("lineage.json")
         claim(store, "lineage.json", msgspec.json.encode(msgspec.structs.replace(fresh, key=found.key)) + b"\n")
@@ -101,5 +101,4 @@ def _refuse_emptied(store: Store) -> None:
 
 def _begun(store: Store) -> bool:
     """Tell whether there is a snapshot, a decision or an archive; a start that came to nothing leaves none."""
-    snapshots = (name for name in store.names("snapshots/") if name.endswith("/manifest.json"))
-    return any(snapshots) or any(store.names(folder) for folder in ("ledger/", "archive/"))
+    return bool(begun(store) or store.names("archive/"))

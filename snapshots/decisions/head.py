@@ -23,9 +23,10 @@ from snapshots.store import private_files
 from snapshots.store.numbers import number_in
 from snapshots.store.signed import NO_LINEAGE, SignedStore
 from snapshots.store.spans import Spans, numbers_of, spans_of
+from snapshots.store.store import Store
 
 log = logging.getLogger("holdfast.snapshots")
-_FOLDER = "ledger/head/"
+FOLDER = "ledger/head/"
 _KEPT = 3
 #: lineages whose newest head is remembered
 _LINEAGES = 100
@@ -100,20 +101,13 @@ class Heads:
         if number > self._highest:
             self._highest = number
             self._remember()
-        if required and self.newest is None and (what := self._begun()):
+        if required and self.newest is None and (what := begun(self._store)):
             raise LedgerBrokenError(
                 f"the store has {what}, and no signed head of the ledger, which is there before either: it was taken "
                 "away, or the store is from before heads were signed. Restore it from a copy of the store; or look at "
                 "what is there, and trust it: holdfast verify --adopt"
             )
         return self.newest
-
-    def _begun(self) -> str:
-        """What there is of a lineage that has begun; empty where there is nothing."""
-        if any(name.endswith("/manifest.json") for name in self._store.names("snapshots/")):
-            return "snapshots"
-        entries = (name for name in self._store.names("ledger/") if not name.startswith(_FOLDER))
-        return "decisions" if any(number_in(name, "ledger/", ".json", 12) for name in entries) else ""
 
     def _following(self) -> Head | None:
         """The newest head by names alone; None when the one that was seen is not as it was, or it is time to list.
@@ -133,7 +127,7 @@ class Heads:
 
     def _listed(self) -> Head | None:
         """The newest head of all that there are."""
-        found = (number_in(name, _FOLDER, ".json", 12) for name in self._store.names(_FOLDER))
+        found = (number_in(name, FOLDER, ".json", 12) for name in self._store.names(FOLDER))
         self._there = {number for number in found if number is not None}  # whose they are is another question
         self._list_at = time.monotonic() + _LIST_SECONDS
         return next(filter(None, map(self._held, sorted(self._there, reverse=True))), None)
@@ -223,6 +217,13 @@ class Heads:
             fresh.replace(self._seen)
 
 
+def begun(store: Store) -> str:
+    """What there is of a lineage that has begun, heads and epochs apart; empty where there is nothing."""
+    if any(name.endswith("/manifest.json") for name in store.names("snapshots/")):
+        return "snapshots"
+    return "decisions" if any(not name.startswith(FOLDER) for name in store.names("ledger/")) else ""
+
+
 def _with(mine: Head, before: Head | None, present: Present) -> Head:
     """A head with what the one before said of snapshots and epochs, and what is present beside it."""
     kept, judged, epochs = (before.kept, before.judged, before.epochs) if before and not present.anew else ([], [], 0)
@@ -244,4 +245,4 @@ def remembered(seen: Path | None) -> dict[str, int]:
 
 
 def _name(number: int) -> str:
-    return f"{_FOLDER}{number:012d}.json"
+    return f"{FOLDER}{number:012d}.json"
